@@ -95,14 +95,14 @@ def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
     for entry in manifest.depth:
         if entry.name not in of_books:
             try:
-                _bring_one(kept_dir(archive_root, day), entry, data_root, day)
+                _bring_file(kept_dir(archive_root, day), entry, data_root, day)
             except (StoreError, OSError) as exc:
                 problems.append(str(exc))
     if problems:
         raise StoreUnavailable(f"the ticks of {day} are there, not all that was kept beside it: {'; '.join(problems)}")
 
 
-def _bring_one(source: Path, entry: KeptFile, data_root: Path, day: str) -> None:
+def _bring_file(source: Path, entry: KeptFile, data_root: Path, day: str) -> None:
     directory, there = depth_dir(data_root, day), list_entry(data_root, day, entry.name)
     target = directory / entry.packed_name
     if there not in (None, entry) or (there is not None and target.exists()):

@@ -325,10 +325,10 @@ class S3Store:
         try:
             yield
         except S3Error as exc:
-            raise StoreUnavailable(f"cannot {task}: {self._said(exc.code or 'nothing')}") from exc
+            raise StoreUnavailable(f"cannot {task}: {self._sentence(exc.code or 'nothing')}") from exc
         except ServerError as exc:
             code = "PreconditionFailed" if exc.status_code == 412 else f"HTTP {exc.status_code}"
-            raise StoreUnavailable(f"cannot {task}: {self._said(code)}") from exc
+            raise StoreUnavailable(f"cannot {task}: {self._sentence(code)}") from exc
         except (MinioException, HTTPError, ET.ParseError) as exc:
             raise StoreUnavailable(
                 f"cannot {task}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "
@@ -345,7 +345,7 @@ class S3Store:
                 "~/.aws/credentials"
             ) from exc
 
-    def _said(self, code: str) -> str:
+    def _sentence(self, code: str) -> str:
         shown = printable(cut(code, 40))
         if code == "NoSuchBucket":
             return f"there is no bucket {self._bucket}: make it first, or see AWS_ENDPOINT_URL_S3"

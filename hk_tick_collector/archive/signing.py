@@ -38,7 +38,7 @@ def sign(manifest: Path, key: Path) -> None:
     with manifest.open("rb") as text:
         done = _ssh_keygen("sign", "-f", str(key), "-n", NAMESPACE, stdin=text)
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise ConfigError(f"{key} cannot sign: {_said(done.stderr)}")
+        raise ConfigError(f"{key} cannot sign: {_stderr_line(done.stderr)}")
     part = atomic.new_part(target)
     part.write_bytes(done.stdout)
     sync_file(part)
@@ -118,5 +118,5 @@ def _ssh_keygen(
         raise StoreUnavailable(f"ssh-keygen did not answer within {TIMEOUT_SEC} s") from exc
 
 
-def _said(text: bytes) -> str:
+def _stderr_line(text: bytes) -> str:
     return printable(cut(" ".join(text.decode(errors="replace").split()))) or "ssh-keygen says nothing"

@@ -101,7 +101,7 @@ def ask_listed(app: App, groups: Sequence[str] = ()) -> Listed:
     async def asking(reference: Reference) -> Listed:
         members = [code for group in groups for code in await reference.members(group)]
         codes = [code for code, info in (await reference.listed()).items() if not info.delisted]
-        snapshots = (await reference.snapshots(sorted(codes))).found
+        snapshots = (await reference.snapshots(sorted(codes))).given
         trading = {code: snapshot.turnover for code, snapshot in snapshots.items() if not snapshot.suspended}
         return Listed(await reference.quota(), tuple(dict.fromkeys(members)), trading)
 

@@ -213,7 +213,7 @@ async def _symbols(patient: _Patient) -> Outcome:
         return warn(
             f"OpenD did not tell in {SYMBOLS_TIMEOUT_SEC:g} s about all {len(wanted)} symbols", "try again in a minute"
         )
-    delisted = {code for code, info in answers.found.items() if info.delisted}
+    delisted = {code for code, info in answers.given.items() if info.delisted}
     patient.unknown = delisted | set(answers.refused)
     if not patient.unknown:
         return ok(f"all {len(wanted)} exist")

@@ -105,7 +105,7 @@ def login(desk: _Desk, dry_run: bool) -> int:
     page = desk.oauth.page(desk.callback)
     say(f"open this address in a browser, and log in:\n\n{page}\n")
     if dry_run:
-        return _said(desk, f"the login would be kept in {desk.file}", {"page": page, "file": str(desk.file)})
+        return _emit(desk, f"the login would be kept in {desk.file}", {"page": page, "file": str(desk.file)})
     say(f"then paste the address that it ends at ({desk.callback}/?code=...):")
     given = _exchanged(lambda: desk.oauth.exchange(code_in(sys.stdin.readline(MAX_ADDRESS_CHARS)), desk.callback))
     return _keep(desk, given)
@@ -132,7 +132,7 @@ def take(desk: _Desk, file: Path, dry_run: bool) -> int:
         given = read_login(find(file))
     if dry_run:
         words = login_words(_ends_ms(given), SystemClock().now_ms())
-        return _said(desk, f"the login, which {words}, would be kept in {desk.file}", {"ends_at_ms": _ends_ms(given)})
+        return _emit(desk, f"the login, which {words}, would be kept in {desk.file}", {"ends_at_ms": _ends_ms(given)})
     return _keep(desk, given)
 
 
@@ -199,11 +199,11 @@ def _tell(desk: _Desk, given: Login) -> int:
     access_sec = max(0, round(given.access_until_sec - now_ms / 1000))
     ends = datetime.fromtimestamp(ends_ms / 1000, UTC)
     text = f"the login in {desk.file} {login_words(ends_ms, now_ms)} ({ends:%Y-%m-%d %H:%M} UTC)"
-    _said(desk, text, {"file": str(desk.file), "ends_at_ms": ends_ms, "access_token_sec": access_sec})
+    _emit(desk, text, {"file": str(desk.file), "ends_at_ms": ends_ms, "access_token_sec": access_sec})
     return EXIT_FINE if ends_ms > now_ms else EXIT_PROBLEM
 
 
-def _said(desk: _Desk, text: str, answer: dict[str, object]) -> int:
+def _emit(desk: _Desk, text: str, answer: dict[str, object]) -> int:
     if desk.as_json:
         write_json(answer)
     else:

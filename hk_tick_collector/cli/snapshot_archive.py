@@ -90,7 +90,7 @@ def verify_snapshots(app: App, days: str | None, place: str | None = None) -> in
         return f"{counted(entry.records, 'snapshot')}, {entry.packed_bytes:,} bytes, as they were packed"
 
     with archive_job(app, only_reads=True):
-        return _emit(app, _each(chosen, "fine", work), "")
+        return _emit(app, _of_days(chosen, "fine", work), "")
 
 
 def _verify_copies(app: App, days: str | None, store: ArchiveStore) -> int:
@@ -106,7 +106,7 @@ def _verify_copies(app: App, days: str | None, store: ArchiveStore) -> int:
             entry = snapshot_copies.fetch(store, day, place)
         return f"{counted(entry.records, 'snapshot')}, {entry.packed_bytes:,} bytes, as they were packed"
 
-    return _emit(app, _each(chosen, "fine", work), "")
+    return _emit(app, _of_days(chosen, "fine", work), "")
 
 
 def restore_snapshots(app: App, day: str, into: Path | None, place: str | None = None) -> int:
@@ -140,7 +140,7 @@ def end_of_day(app: App, keep_days: int) -> int:
 
     with archive_job(app, restore_into=app.data_root):
         over = [day for day in snapshot_days(app.data_root) if snapshots.is_over(day, app.calendar, app.now_ms)]
-        results = _each(over, "reported", lambda day: _report(app, day))
+        results = _of_days(over, "reported", lambda day: _report(app, day))
         results += _archived(app, None)
         results += _retained(app, keep_days, dry_run=False) if keep_days else []
     return _emit(app, results, "nothing to do: no day is over")
@@ -174,7 +174,7 @@ def _archived(app: App, days: Sequence[str] | None) -> list[dict[str, Any]]:
         entry = snapshots.put_away(app.data_root, app.archive_root, day, app.now_ms)
         return f"{counted(entry.records, 'snapshot')} in {entry.packed_bytes:,} bytes, read back"
 
-    return _each(days, "archived", work)
+    return _of_days(days, "archived", work)
 
 
 def _retained(app: App, keep_days: int, *, dry_run: bool, store: ArchiveStore | None = None) -> list[dict[str, Any]]:
@@ -189,10 +189,10 @@ def _retained(app: App, keep_days: int, *, dry_run: bool, store: ArchiveStore | 
         return f"{freed:,} bytes"
 
     old = snapshot_days(app.data_root)[:-keep_days]
-    return _each(old, "would go" if dry_run else "deleted", work)
+    return _of_days(old, "would go" if dry_run else "deleted", work)
 
 
-def _each(days: Sequence[str], action: str, work: Callable[[str], str]) -> list[dict[str, Any]]:
+def _of_days(days: Sequence[str], action: str, work: Callable[[str], str]) -> list[dict[str, Any]]:
     """One step of each day; one that fails is told and does not stop the next."""
     results = []
     for day in days:

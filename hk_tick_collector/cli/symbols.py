@@ -121,10 +121,10 @@ async def _ask(connection: Connection, wanted: Sequence[str]) -> OpenDSays:
     user = await connection.user_info(REQUEST_TIMEOUT_SEC)
     symbols = sorted({*wanted, *subscriptions.ticker_codes})
     static = await reference.static_info(symbols)
-    known = [symbol for symbol in symbols if symbol in static.found and not static.found[symbol].delisted]
+    known = [symbol for symbol in symbols if symbol in static.given and not static.given[symbol].delisted]
     snapshots = await reference.snapshots(known)
     refused = {**static.refused, **snapshots.refused}
-    return OpenDSays(user, subscriptions, static.found, snapshots.found, refused, connection.market)
+    return OpenDSays(user, subscriptions, static.given, snapshots.given, refused, connection.market)
 
 
 def _rows(wanted: Sequence[str], says: OpenDSays | None) -> list[Row]:

@@ -144,41 +144,41 @@ def proofs_of_plan(plan: Plan, proofs_of: Callable[[Day], Mapping[str, Proof]], 
 
 
 def _refuse_unproven(plan: Plan, proofs: Proofs) -> None:
-    found = []
+    problems = []
     for part, symbols in plan:
         day = part.day.trading_day
         for symbol in symbols:
             proof = proofs[day].get(symbol, NOTHING_STORED)
             if proof.state != PROVEN or proof.gaps:
-                found.append(f"{day} {symbol}: {proof.reason or proof.state}")
-    _refuse(found)
+                problems.append(f"{day} {symbol}: {proof.reason or proof.state}")
+    _refuse(problems)
 
 
-def _refuse(found: Sequence[str]) -> None:
-    if found:
-        shown = "\n".join(found[:SHOWN]) + (f"\nand {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        shown = "\n".join(problems[:SHOWN]) + (f"\nand {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else "")
         raise Incomplete(f"not proven complete, so nothing was written (--strict):\n{shown}")
 
 
 def _refuse_blind(plan: Plan) -> None:
     """Where books were not known for a while in trading hours; symbols without books are none of its affair."""
-    found = []
+    problems = []
     for part, symbols in plan:
         with opened_books(part.day) as path:
             stretches = _blind_stretches(path, symbols) if path is not None else {}
-        found += [
+        problems += [
             f"{part.day.trading_day} {symbol}: its book was not known for a while"
             for symbol, blind in stretches.items()
             if while_trading(part.day, np.array(blind, np.int64))
         ]
-    _refuse(found)
+    _refuse(problems)
 
 
 def _blind_stretches(path: Path, symbols: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
     """From when to when, UTC epoch ms, the books in a file are not known; the first is from 0, the last for ever."""
     there = set(book_symbols(path)).intersection(symbols)
     since = dict.fromkeys(sorted(there), 0)
-    found: dict[str, list[tuple[int, int]]] = {symbol: [] for symbol in since}
+    stretches_of: dict[str, list[tuple[int, int]]] = {symbol: [] for symbol in since}
     for names, chunk, walked in books.walk(path, list(since), 1) if since else ():
         recv_ms = chunk.recv_ts_us // 1000
         for key in np.unique(chunk.symbol_ids).tolist():
@@ -189,12 +189,12 @@ def _blind_stretches(path: Path, symbols: Sequence[str]) -> dict[str, list[tuple
             for row in changes.tolist():
                 at_ms = int(recv_ms[rows[row]])
                 if known[row]:
-                    found[symbol].append((since.pop(symbol), at_ms))
+                    stretches_of[symbol].append((since.pop(symbol), at_ms))
                 else:
                     since[symbol] = at_ms
     for symbol, from_ms in since.items():
-        found[symbol].append((from_ms, FOR_EVER))
-    return found
+        stretches_of[symbol].append((from_ms, FOR_EVER))
+    return stretches_of
 
 
 def while_trading(day: Day, blind: Ints) -> list[tuple[int, int]]:

@@ -63,11 +63,11 @@ class Latency:
     sd_ms: float = 0.0
     seed: int = 0
 
-    def draw_ns(self, rows: int, what: str, typical_ms: float) -> Ints:
-        """Modelled latencies; where the mode is to measure, the typical one. ``what`` tells draws of one seed apart."""
+    def draw_ns(self, rows: int, series: str, typical_ms: float) -> Ints:
+        """Modelled latencies; to measure, the typical one. ``series`` tells draws of one seed apart."""
         if self.mode is LatencyMode.LOGNORMAL:
             variance = np.log1p((self.sd_ms / self.mean_ms) ** 2)
-            draw = np.random.default_rng([self.seed, *what.encode()])
+            draw = np.random.default_rng([self.seed, *series.encode()])
             drawn = draw.lognormal(np.log(self.mean_ms) - variance / 2, np.sqrt(variance), rows)
             return np.rint(drawn * NS_PER_MS).astype(np.int64)
         ms = self.mean_ms if self.mode is LatencyMode.CONSTANT else typical_ms
@@ -82,10 +82,10 @@ class Told:
     left_out: dict[str, int] = field(default_factory=dict)  # ticks, by their type
     typical_latency_ms: float | None = None  # the median of what was measured
 
-    def add(self, what: str, number: int) -> None:
+    def add(self, counter: str, number: int) -> None:
         """Count, where there is anything to count."""
         if number:
-            self.counts[what] = self.counts.get(what, 0) + int(number)
+            self.counts[counter] = self.counts.get(counter, 0) + int(number)
 
 
 class Rows(NamedTuple):
@@ -155,8 +155,8 @@ def trade_rows(trades: Trades) -> Rows:
 def _chosen(ticks: pa.Table, types: frozenset[str], told: Told) -> pa.Table:
     kinds = ticks.column("tick_type").cast(pa.string())
     right_type = pc.fill_null(pc.is_in(kinds, pa.array(sorted(types), pa.string())), False)
-    for found in pc.value_counts(kinds.filter(pc.invert(right_type)).combine_chunks()).to_pylist():
-        told.left_out[found["values"] or "none"] = found["counts"]
+    for type_count in pc.value_counts(kinds.filter(pc.invert(right_type)).combine_chunks()).to_pylist():
+        told.left_out[type_count["values"] or "none"] = type_count["counts"]
     ticks = ticks.filter(right_type)
     priced = np.asarray(
         pc.fill_null(pc.and_(pc.greater(ticks.column("price"), 0), pc.greater(ticks.column("volume"), 0)), False)
@@ -165,7 +165,7 @@ def _chosen(ticks: pa.Table, types: frozenset[str], told: Told) -> pa.Table:
     return ticks.filter(pa.array(priced))
 
 
-def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, what: str, told: Told) -> Ints:
+def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, series: str, told: Told) -> Ints:
     """When we saw each trade."""
     pushed = np.asarray(pc.fill_null(pc.equal(ticks.column("push_data_type"), "REALTIME"), False))
     pushed &= np.asarray(pc.fill_null(pc.equal(ticks.column("push_type"), "push"), False))
@@ -175,7 +175,7 @@ def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, what: str, told: 
     if measured.any():
         told.typical_latency_ms = round(float(np.median(np.maximum(lag_ns[measured], 0))) / NS_PER_MS, 3)
     typical_ms = NO_MEASURE_MS if told.typical_latency_ms is None else told.typical_latency_ms
-    modelled = latency.draw_ns(len(exch_ns), what, typical_ms)
+    modelled = latency.draw_ns(len(exch_ns), series, typical_ms)
     if latency.mode is not LatencyMode.MEASURED:
         told.add("latency_modelled", len(exch_ns))
         return np.maximum.accumulate(exch_ns + modelled) if len(exch_ns) else exch_ns
@@ -375,8 +375,8 @@ def _risen(exch_ns: Ints, is_clear: Bools, side: Ints) -> Ints:
     if not len(risen):
         return risen
     risen[is_clear] = np.maximum.accumulate(exch_ns)[is_clear]
-    for one in (0, 1):
-        of_side = is_clear | (side == one)
+    for book_side in (0, 1):
+        of_side = is_clear | (side == book_side)
         risen[of_side] = np.maximum.accumulate(risen[of_side])
     return risen
 

@@ -102,7 +102,9 @@ def export_hftbacktest(
     """One symbol after the other. ``say`` takes what is left out and why. NoData when nothing can be exported at all,
     TargetExists before any work, Incomplete with ``strict``."""
     plan = [(part, _symbols(part, options, say)) for part in parts]
-    names = {(part.day.trading_day, one): _names(root, part, one, options) for part, some in plan for one in some}
+    names = {
+        (part.day.trading_day, symbol): _names(root, part, symbol, options) for part, some in plan for symbol in some
+    }
     if not names:
         raise NoData("there are no books of these days and symbols: --trades-only exports the trades alone")
     check_free((path for some in names.values() for path in some.all), force=force)
@@ -247,10 +249,10 @@ def _own_meta(options: Options) -> dict[str, Any]:
 
 def _write(names: _Names, events: npt.NDArray[np.void], latency: npt.NDArray[np.void], meta: dict[str, Any]) -> int:
     """All three in their place; the bytes of the events. The meta comes last: with it the export is whole."""
-    with writing(names.meta) as three, writing(names.latency) as two, writing(names.events) as one:
-        _write_npz(one, events)
-        _write_npz(two, latency)
-        three.write_text(meta_text(meta), encoding="utf-8")
+    with writing(names.meta) as meta_file, writing(names.latency) as latency_file, writing(names.events) as events_file:
+        _write_npz(events_file, events)
+        _write_npz(latency_file, latency)
+        meta_file.write_text(meta_text(meta), encoding="utf-8")
     return names.events.stat().st_size
 
 

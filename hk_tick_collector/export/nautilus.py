@@ -99,11 +99,11 @@ class _Place:
 
     def stored(self) -> list[Path]:
         """The files of the day that are there."""
-        found = []
+        files = []
         for kind in (_TRADES, _QUOTES):
             with contextlib.suppress(OSError):
-                found += [path for path in (self.root / "data" / kind / self.instrument).iterdir() if self._is_of(path)]
-        return sorted(found)
+                files += [path for path in (self.root / "data" / kind / self.instrument).iterdir() if self._is_of(path)]
+        return sorted(files)
 
     def _is_of(self, path: Path) -> bool:
         begins = _BEGINS.fullmatch(path.name)
@@ -226,17 +226,17 @@ class _Job:
 def _quote_batches(path: Path, symbols: Sequence[str]) -> dict[str, list[pa.RecordBatch]]:
     """The quotes of those of the symbols that have books, in one pass over the file."""
     there = book_symbols(path)
-    found: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
-    for batch in books.read(path, Form.QUOTES, list(found)) if found else ():
+    batches_of: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
+    for batch in books.read(path, Form.QUOTES, list(batches_of)) if batches_of else ():
         for symbol, rows in by_symbol(batch):
-            found[symbol].append(rows)
-    return found
+            batches_of[symbol].append(rows)
+    return batches_of
 
 
 def _instrument(place: _Place, symbol: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """The symbol as the library is told of it: of all its days in the catalog."""
-    days = {str(one["trading_day"]): one for one in (*_metas(place), meta)}
-    steps = [float(one["tick_size"]) for one in days.values()]
+    days = {str(day_meta["trading_day"]): day_meta for day_meta in (*_metas(place), meta)}
+    steps = [float(day_meta["tick_size"]) for day_meta in days.values()]
     return {
         "id": place.instrument,
         "code": symbol.partition(".")[2],
@@ -246,12 +246,12 @@ def _instrument(place: _Place, symbol: str, meta: Mapping[str, Any]) -> dict[str
         "lot_size": max(1, round(meta["lot_size"])),
         "info": {
             name: {
-                "proof": one["proof"]["state"],
-                "missing_ticks": one["proof"]["missing_ticks"],
-                "blind_stretches": len(one["blind"]),
-                "quotes": one["quotes"],
+                "proof": day_meta["proof"]["state"],
+                "missing_ticks": day_meta["proof"]["missing_ticks"],
+                "blind_stretches": len(day_meta["blind"]),
+                "quotes": day_meta["quotes"],
             }
-            for name, one in sorted(days.items())
+            for name, day_meta in sorted(days.items())
         },
     }
 
@@ -262,16 +262,16 @@ def _metas(place: _Place) -> Iterator[dict[str, Any]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if path == place.meta or path.stat().st_size > MAX_META_BYTES:
                 continue
-            found = json.loads(path.read_bytes())
-            if found["tick_size"] > 0 and {"trading_day", "blind", "quotes"} <= found.keys():
-                _ = found["proof"]["state"], found["proof"]["missing_ticks"], len(found["blind"])
-                yield found
+            meta = json.loads(path.read_bytes())
+            if meta["tick_size"] > 0 and {"trading_day", "blind", "quotes"} <= meta.keys():
+                _ = meta["proof"]["state"], meta["proof"]["missing_ticks"], len(meta["blind"])
+                yield meta
 
 
 @contextlib.contextmanager
 def _scratch_in(root: Path) -> Iterator[Path]:
     """A hidden directory beside the catalog; what killed ones before it left goes, too."""
-    made = [one for one in (root, *root.parents) if not one.exists()]
+    made = [directory for directory in (root, *root.parents) if not directory.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         for path in root.glob(f"{_SCRATCH}*"):

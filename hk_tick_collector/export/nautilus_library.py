@@ -106,7 +106,7 @@ class Library:
         self._end()
 
     def write(
-        self, scratch: Path, instrument: dict[str, Any], trades: Trades, quotes: Quotes | None, what: str
+        self, scratch: Path, instrument: dict[str, Any], trades: Trades, quotes: Quotes | None, subject: str
     ) -> dict[str, int]:
         """Into the catalog; the rows by kind."""
         files = {"trades": scratch / "trades.arrow", "quotes": scratch / "quotes.arrow"}
@@ -119,11 +119,11 @@ class Library:
         with contextlib.suppress(OSError):  # it is gone: its last words come as the answer
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
-        answer = self._answer(what)
+        answer = self._answer(subject)
         return {name: int(answer[name]) for name in files}
 
-    def _answer(self, what: str = "") -> dict[str, Any]:
-        about = f"{what}: " if what else ""
+    def _answer(self, subject: str = "") -> dict[str, Any]:
+        about = f"{subject}: " if subject else ""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:

@@ -77,8 +77,8 @@ def check_free(paths: Iterable[Path], *, force: bool) -> None:
             raise StoreUnavailable(f"{path} is there already and is not a file: name another output")
     if taken and not force:
         names = ", ".join(map(str, taken[:_EXISTING_SHOWN])) + (", ..." if len(taken) > _EXISTING_SHOWN else "")
-        what = "exists already" if len(taken) == 1 else f"exist already ({len(taken)} files)"
-        raise TargetExists(f"{names} {what}; replace with --force, or name another output")
+        state = "exists already" if len(taken) == 1 else f"exist already ({len(taken)} files)"
+        raise TargetExists(f"{names} {state}; replace with --force, or name another output")
 
 
 @contextlib.contextmanager

@@ -76,12 +76,12 @@ class Truth:
             self._file.note(list(self._new(series, made, how)))
 
     def _new(self, series: str, made: Iterable[tuple[dict[str, Any], bool]], how: str) -> Iterator[dict[str, Any]]:
-        for one, odd in made:
-            digest = "" if odd else digest_of(one)
-            key = series, one["timestamp"], digest, how
+        for record, odd in made:
+            digest = "" if odd else digest_of(record)
+            key = series, record["timestamp"], digest, how
             if key not in self._told:
                 self._told.add(key)
-                yield {"series": series, "second": one["timestamp"], "digest": digest, "odd": odd, "how": how}
+                yield {"series": series, "second": record["timestamp"], "digest": digest, "odd": odd, "how": how}
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:

@@ -83,9 +83,9 @@ class Market:
     def take(self, *names: str) -> str:
         """The next of these that was asked for once."""
         with contextlib.suppress(StopIteration):
-            found = next(name for name in self.once if name in names)
-            self.once.remove(found)
-            return found
+            once_name = next(name for name in self.once if name in names)
+            self.once.remove(once_name)
+            return once_name
         return ""
 
     def newest(self, series: str) -> dict[str, Any]:
@@ -194,5 +194,5 @@ class _Gexbot(Rest):
         if market.take("cut_file"):
             text = text[: len(text) // 2]
         else:
-            market.truth.note(series, [(one, False) for one in records], "copy")
+            market.truth.note(series, [(record, False) for record in records], "copy")
         self.send(200, text.encode())

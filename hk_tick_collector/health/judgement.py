@@ -135,9 +135,9 @@ class Judge:
         yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             is_shown = feed.shows_whole_day
-            what = f"{feed.noun}s are missing" + ("" if is_shown else f" that {feed.source} no longer shows")
+            complaint = f"{feed.noun}s are missing" + ("" if is_shown else f" that {feed.source} no longer shows")
             later = f"; {feed.source} shows the whole day after its close" if is_shown else ""
-            yield Complaint(Code.TICKS_MISSING, Level.WARN, what + later)
+            yield Complaint(Code.TICKS_MISSING, Level.WARN, complaint + later)
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
 

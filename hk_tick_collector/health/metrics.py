@@ -246,7 +246,7 @@ class RecorderCollector(Collector):
         status, _ = status_word(complaints)
         yield _state_set("health_status", "1 for the status of the health line.", "status", STATUSES, {status})
         phase = sources.calendar.phase(sources.clock.now_ms())
-        phases = [one.value for one in Phase]
+        phases = [phase.value for phase in Phase]
         yield _state_set("market_phase", "1 for what the market does now.", "phase", phases, {phase.value})
         state = sources.progress.feed.link_state
         yield _state_set("opend_state", "1 for the state of the connection.", "state", LINK_STATES, {state})

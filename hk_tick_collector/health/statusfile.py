@@ -134,7 +134,7 @@ def read_status(path: Path) -> RecorderStatus | None:
 _CODE = re.compile(r"[a-z][a-z_]{0,39}")
 _LEVELS = tuple(Level)
 _KINDS = get_type_hints(RecorderStatus)
-_FIELDS = {one.name for one in fields(RecorderStatus)}
+_FIELDS = {field.name for field in fields(RecorderStatus)}
 
 
 def _fits(name: str, value: object) -> bool:

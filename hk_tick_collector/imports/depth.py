@@ -49,8 +49,8 @@ class DepthKeeper:
     def is_kept(self, path: Path) -> bool:
         """Is the file as it is now listed already? OSError, RecorderError."""
         entry = list_entry(self._data_root, trading_day_of(parse_depth_name(path.name)), path.name)
-        found = path.stat()
-        return entry is not None and (entry.size_bytes, entry.source_changed_ns) == (found.st_size, found.st_mtime_ns)
+        stat = path.stat()
+        return entry is not None and (entry.size_bytes, entry.source_changed_ns) == (stat.st_size, stat.st_mtime_ns)
 
     def keep(self, path: Path, now_ms: int) -> KeptFile:
         """Keep it. InputError for a name that is none, DepthError for a file that is none, OSError, StoreError."""

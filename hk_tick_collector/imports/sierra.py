@@ -68,7 +68,7 @@ class FileImport:
 
     def note_quarantined(self, rejected: Sequence[RejectedTick]) -> None:
         """Count them by code."""
-        for code, rows in Counter(one.code.value for one in rejected).items():
+        for code, rows in Counter(tick.code.value for tick in rejected).items():
             self.quarantined[code] = self.quarantined.get(code, 0) + rows
 
 
@@ -200,7 +200,7 @@ class SierraImport:
     def _quarantine(self, day: str, rejected: Sequence[RejectedTick]) -> None:
         """Those that are not there already."""
         known = _known_rejects(quarantine_file(self._data_root, day), self._instrument.symbol)
-        new = [one for one in rejected if _key(one.raw) not in known]
+        new = [tick for tick in rejected if _key(tick.raw) not in known]
         quarantine = Quarantine(self._data_root, IngestProgress(), lambda _recv_ts_ms: day)
         for begin in range(0, len(new), QUARANTINE_ROWS):
             quarantine.add(new[begin : begin + QUARANTINE_ROWS])

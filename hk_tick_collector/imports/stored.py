@@ -64,11 +64,11 @@ class RecordedDays:
     def replay(self, symbol: str, day: str) -> tuple[str, bool] | None:
         """As ``StoredDays`` has it."""
         db = day_file(self._data_root, day)
-        found = replays(db).get(symbol) if db.exists() else None
-        return None if found is None else (found.digest, found.confirmed)
+        replay = replays(db).get(symbol) if db.exists() else None
+        return None if replay is None else (replay.digest, replay.confirmed)
 
     def shown_until_ms(self, symbol: str, day: str) -> int | None:
         """As ``StoredDays`` has it."""
         db = day_file(self._data_root, day)
-        found = (row.verified_until_ms for row in (coverage(db) if db.exists() else ()) if row.symbol == symbol)
-        return next(found, None)
+        until_ms = (row.verified_until_ms for row in (coverage(db) if db.exists() else ()) if row.symbol == symbol)
+        return next(until_ms, None)

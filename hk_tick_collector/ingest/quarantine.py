@@ -129,26 +129,26 @@ class Quarantine:
 
     def add(self, rejected: Sequence[RejectedTick]) -> None:
         """Take rejected ticks; returns at once."""
-        lines = [_as_json(one) for one in rejected]
+        lines = [_as_json(tick) for tick in rejected]
         with self._lock:
             new = self._note(lines)
             self._progress.quarantine_known_rows += len(new) - sum(new)
-        self._keep([(one, line) for one, line, is_new in zip(rejected, lines, new, strict=True) if is_new])
+        self._keep([(tick, line) for tick, line, is_new in zip(rejected, lines, new, strict=True) if is_new])
 
     def _keep(self, rejected: Sequence[tuple[RejectedTick, bytes]]) -> None:
         with self._lock:
             self._progress.quarantined_rows += len(rejected)
-        for one, _ in rejected:
+        for tick, _ in rejected:
             self._log.log(
                 logging.WARNING,
                 "tick_quarantined",
-                key=one.code,
-                symbol=one.symbol,
-                code=one.code,
-                reason=cut(one.reason),
+                key=tick.code,
+                symbol=tick.symbol,
+                code=tick.code,
+                reason=cut(tick.reason),
                 total=self._progress.quarantined_rows,
             )
-        lines = [_Line(self._day_of(one.recv_ts_ms), data) for one, data in rejected]
+        lines = [_Line(self._day_of(tick.recv_ts_ms), data) for tick, data in rejected]
         with self._lock:
             dropped_rows = len(lines) - self._take(lines)
         if dropped_rows:
@@ -167,7 +167,7 @@ class Quarantine:
         """Rows that SQLite itself refuses, each time it does."""
         code = RejectCode.REFUSED_BY_SQLITE
         rejected = [RejectedTick(tick.symbol, reason, tick._asdict(), recv_ts_ms, code) for tick, reason in refused]
-        self._keep([(one, _as_json(one)) for one in rejected])
+        self._keep([(tick, _as_json(tick)) for tick in rejected])
 
     def flush(self, *, sync: bool = False) -> None:
         """Append what waits to its day's file; ``sync``: until it would survive a power cut. What cannot be written
@@ -275,19 +275,19 @@ def _last_lines(path: Path, most_bytes: int) -> list[bytes]:
     return lines[1 if begin else 0 : -1]
 
 
-def _as_json(one: RejectedTick) -> bytes:
+def _as_json(tick: RejectedTick) -> bytes:
     """A line of ASCII: no text that OpenD could send is beyond its encoding."""
     fields = {
-        "recv_ts_ms": one.recv_ts_ms,
-        "symbol": one.symbol,
-        "code": one.code,
-        "reason": cut(one.reason),
-        "raw": {name: cut(value) if isinstance(value, str) else value for name, value in one.raw.items()},
+        "recv_ts_ms": tick.recv_ts_ms,
+        "symbol": tick.symbol,
+        "code": tick.code,
+        "reason": cut(tick.reason),
+        "raw": {name: cut(value) if isinstance(value, str) else value for name, value in tick.raw.items()},
     }
     try:
         text = json.dumps(fields, default=ascii)
     except (TypeError, ValueError) as exc:  # a value that JSON has no form for costs the fields, not the tick
-        text = json.dumps({**fields, "symbol": ascii(one.symbol), "raw": {"unwritable": cut(ascii(exc))}})
+        text = json.dumps({**fields, "symbol": ascii(tick.symbol), "raw": {"unwritable": cut(ascii(exc))}})
     return text.encode("ascii") + b"\n"
 
 

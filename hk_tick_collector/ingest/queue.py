@@ -292,8 +292,8 @@ def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
             continue
         known = open_ones.setdefault((fact.symbol, fact.trading_day), [])
         if isinstance(fact, Rejoined):
-            known[:] = [one for one in known if one.last_seq < fact.last_seq]
-            if any(isinstance(one, Rejoined) for one in known):
+            known[:] = [earlier for earlier in known if earlier.last_seq < fact.last_seq]
+            if any(isinstance(earlier, Rejoined) for earlier in known):
                 continue  # what it ended began behind an earlier one, and is gone with it
         if fact not in known:
             known.append(fact)

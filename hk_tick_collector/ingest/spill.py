@@ -84,7 +84,7 @@ class _Segment:
     skip_rows: int = 0  # rows of that frame that are
     passed_over: dict[int, int] = field(default_factory=dict)  # start -> end of what is no valid frame
     damaged: bool = False
-    found: bool = False  # at the start: an earlier process left it
+    inherited: bool = False  # at the start: an earlier process left it
     counted: bool = True  # False: found, and its rows could not be counted yet
     retry: Backoff = field(default_factory=lambda: Backoff(READ_RETRY_MIN_SEC, READ_RETRY_MAX_SEC))
     failed_since_monotonic: float | None = None
@@ -136,9 +136,9 @@ class SpillQueue(Generic[RecordT]):
         StoreUnavailable when the directory cannot be listed; nothing was done then, and it may be called again.
         """
         with self._lock:
-            for number, path in self._found():
+            for number, path in self._segment_files():
                 self._next_number = max(self._next_number, number + 1)
-                segment = _Segment(path, found=True, counted=False)
+                segment = _Segment(path, inherited=True, counted=False)
                 self._segments.append(segment)
                 with contextlib.suppress(OSError):
                     self._count_rows_of(segment)
@@ -183,7 +183,7 @@ class SpillQueue(Generic[RecordT]):
         with self._lock:
             self._peeked = None
             now_sec = time.monotonic()
-            for segment in [one for one in self._segments if one.retry_at_monotonic <= now_sec]:
+            for segment in [held for held in self._segments if held.retry_at_monotonic <= now_sec]:
                 try:
                     if self._count_rows_of(segment):
                         continue
@@ -203,7 +203,7 @@ class SpillQueue(Generic[RecordT]):
     @property
     def peeked_left_over(self) -> bool:
         """Did an earlier process leave the rows of the last ``peek``?"""
-        return self._peeked is not None and self._peeked.segment.found
+        return self._peeked is not None and self._peeked.segment.inherited
 
     @property
     def due(self) -> bool:
@@ -211,7 +211,8 @@ class SpillQueue(Generic[RecordT]):
         if not self.rows and not self._uncounted:
             return False
         now_sec = time.monotonic()
-        return any(one.retry_at_monotonic <= now_sec for one in tuple(self._segments) if one.rows or not one.counted)
+        waiting = [segment for segment in tuple(self._segments) if segment.rows or not segment.counted]
+        return any(segment.retry_at_monotonic <= now_sec for segment in waiting)
 
     def ack(self, stored_rows: int | None = None) -> int:
         """The rows of the last ``peek`` are stored: forget them, and remove their segment if it is drained.
@@ -263,7 +264,7 @@ class SpillQueue(Generic[RecordT]):
             self._seal()
             self._retry_leftover()
 
-    def _found(self) -> list[tuple[int, Path]]:
+    def _segment_files(self) -> list[tuple[int, Path]]:
         try:
             entries = list(self._dir.iterdir())
         except FileNotFoundError:
@@ -474,8 +475,8 @@ class SpillQueue(Generic[RecordT]):
         self._leftover[segment.path] = target
         self._retry_leftover()
 
-    def _dated(self, path: Path, what: str) -> Path:
-        return path.with_name(f"{path.name}.{what}-{utc_stamp(self._clock.now_ms())}")
+    def _dated(self, path: Path, suffix: str) -> Path:
+        return path.with_name(f"{path.name}.{suffix}-{utc_stamp(self._clock.now_ms())}")
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -68,7 +68,8 @@ class CodeGrammar:
         code, dot, suffix = word.upper().rpartition(".")
         turned = f"{suffix}.{code}" if dot else ""
         form = rf"({self.prefixes})\.({self.code})"
-        return next((one for one in (word, word.upper(), turned) if re.fullmatch(form, one, re.ASCII)), None)
+        spellings = (word, word.upper(), turned)
+        return next((spelling for spelling in spellings if re.fullmatch(form, spelling, re.ASCII)), None)
 
     def why_not(self, word: str) -> str:
         """With the form that was meant, where only the prefix is missing."""
@@ -148,12 +149,12 @@ def _read_file(
     except OSError as error:
         problems.append(f"symbols file {path} cannot be read: {error.strerror or error}")
         return
-    found = False
+    has_code = False
     wrong: list[str] = []
     for number, line in enumerate(content.splitlines(), start=1):
         for word in _SEPARATORS.split(line.partition("#")[0].strip()):
             if word:
-                found = True
+                has_code = True
                 where, is_secret = f" ({path} line {number})", _LOOKS_LIKE_A_CODE.match(word) is None
                 _take(word, where, grammar, symbols, wrong, is_secret=is_secret)
     problems += wrong[:_FILE_PROBLEMS_SHOWN]
@@ -161,7 +162,7 @@ def _read_file(
         problems.append(
             f"symbols file {path}: {len(wrong) - _FILE_PROBLEMS_SHOWN} more words are not codes: is it the right file?"
         )
-    if not found:
+    if not has_code:
         problems.append(f"symbols file {path} holds no code")
 
 

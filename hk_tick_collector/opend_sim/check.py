@@ -164,11 +164,11 @@ class _Comparison:
 
     def settle(self) -> None:
         """Pair stored rows without counterpart with made ticks of the same content; count what is left."""
-        found: set[tuple[str, int]] = set()
+        settled: set[tuple[str, int]] = set()
         if self._lonely:
             self._truth.execute("CREATE INDEX by_content ON truth (symbol, ts_ms)")
         for day, row in self._lonely:
-            self._settle_lonely(day, row, found)
+            self._settle_lonely(day, row, settled)
         for symbol, stretches in self._absent.items():
             for stretch in stretches:
                 self._count_absent(symbol, stretch)
@@ -205,7 +205,7 @@ class _Comparison:
         else:
             self._report.of(str(have[_SYMBOL])).extra += 1
 
-    def _settle_lonely(self, day: str, row: Row, found: set[tuple[str, int]]) -> None:
+    def _settle_lonely(self, day: str, row: Row, settled: set[tuple[str, int]]) -> None:
         symbol = str(row[_SYMBOL])
         candidates = self._truth.execute(
             "SELECT seq, day FROM truth WHERE symbol = ? AND ts_ms = ? AND price IS ? AND volume IS ? ORDER BY seq",
@@ -213,13 +213,13 @@ class _Comparison:
         ).fetchall()
         for seq, made_day in candidates:
             stretch = self._stretch_of(symbol, seq)
-            if stretch is not None and (symbol, seq) not in found:
-                found.add((symbol, seq))
+            if stretch is not None and (symbol, seq) not in settled:
+                settled.add((symbol, seq))
                 stretch.rows -= 1
-                what = "seq" if seq != row[_SEQ] else "day_file"
-                self._report.wrong_fields[what] += 1
+                wrong_field = "seq" if seq != row[_SEQ] else "day_file"
+                self._report.wrong_fields[wrong_field] += 1
                 self._report.of(symbol).wrong += 1
-                meant = f"seq {seq}" if what == "seq" else f"day file {made_day}"
+                meant = f"seq {seq}" if wrong_field == "seq" else f"day file {made_day}"
                 self._report.example("wrong", f"{_tell(row)} in {day}: {meant} was made")
                 return
         if candidates:

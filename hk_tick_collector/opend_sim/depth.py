@@ -183,8 +183,8 @@ class DepthModel:
         """Whole lots, few of them mostly."""
         return (1 + (draw & 63) * (1 + (draw >> 6 & 15)) // 4) * self._lot
 
-    def _draw(self, seq: int, what: int) -> int:
-        draw = (self._key ^ seq * 0x94D049BB133111EB ^ what) * 0x9E3779B97F4A7C15 & _MASK
+    def _draw(self, seq: int, salt: int) -> int:
+        draw = (self._key ^ seq * 0x94D049BB133111EB ^ salt) * 0x9E3779B97F4A7C15 & _MASK
         return draw ^ draw >> 31
 
     def _ladder(self, price_milli: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -220,7 +220,7 @@ def brokers_of(levels: tuple[Level, ...]) -> list[Queued]:
 
 def orders_of(level: Level, key: int) -> list[tuple[int, int]]:
     """(order id, shares) of the single orders of a level; their shares are the level's."""
-    each = level.volume // level.orders
-    orders = [(key * 1000 + i, each) for i in range(level.orders)]
-    orders[-1] = orders[-1][0], level.volume - each * (level.orders - 1)
+    order_volume = level.volume // level.orders
+    orders = [(key * 1000 + i, order_volume) for i in range(level.orders)]
+    orders[-1] = orders[-1][0], level.volume - order_volume * (level.orders - 1)
     return orders

@@ -264,10 +264,10 @@ def _parse_param(name: str, spec: FaultSpec, word: str) -> tuple[str, str | int 
 
 def _parse_kind(name: str, spec: FaultSpec, text: str) -> str:
     kinds = tuple(FAULTS) if name == "clear" else spec.kinds
-    found = [k for k in kinds if k.lower() == text.lower().replace("_", "-")]
-    if not found:
+    matching = [k for k in kinds if k.lower() == text.lower().replace("_", "-")]
+    if not matching:
         raise FaultError(f"{name}: unknown kind {text!r}; allowed: " + ", ".join(kinds))
-    return found[0]
+    return matching[0]
 
 
 def _with_defaults(fault: Fault, spec: FaultSpec) -> Fault:

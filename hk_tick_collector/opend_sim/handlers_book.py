@@ -31,9 +31,9 @@ def get_broker(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     encode_book.fill_brokers(s2c, opend, state)
 
 
-def _newest(opend: OpenD, client: Client, security: Any, sub_type: int, what: str) -> DepthState:
+def _newest(opend: OpenD, client: Client, security: Any, sub_type: int, data_kind: str) -> DepthState:
     symbol = opend.known_symbols([security])[0]
-    opend.require_subscribed(client.conn_id, symbol, sub_type, what)
+    opend.require_subscribed(client.conn_id, symbol, sub_type, data_kind)
     if not opend.may_subscribe():
         raise Refused(f"no right to order books: the {opend.venue.market.name} quote right is BMP or none")
     return opend.depth.newest(symbol, opend.book_levels())

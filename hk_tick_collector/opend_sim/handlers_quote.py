@@ -108,8 +108,8 @@ def get_kline(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
         raise Refused(f"reqNum {c2s.reqNum} is not from 1 to {MAX_BARS}")
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
-    found = bars(opend.market.exchange, symbol, kind, c2s.reqNum)
-    encode_quote.add_bars(s2c.klList, found, kind, opend.venue)
+    newest_bars = bars(opend.market.exchange, symbol, kind, c2s.reqNum)
+    encode_quote.add_bars(s2c.klList, newest_bars, kind, opend.venue)
 
 
 def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
@@ -124,12 +124,12 @@ def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> 
         begin_ms = int(c2s.nextReqKey)
     page = min(c2s.maxAckKLNum, MAX_BARS) if c2s.maxAckKLNum > 0 else MAX_BARS
     every = bars(opend.market.exchange, symbol, kind, KEPT_MINUTES)
-    found = [bar for bar in every if begin_ms <= kind.label_ms(bar) <= end_ms]
+    asked_bars = [bar for bar in every if begin_ms <= kind.label_ms(bar) <= end_ms]
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
-    encode_quote.add_bars(s2c.klList, found[:page], kind, opend.venue)
-    if len(found) > page:
-        s2c.nextReqKey = str(kind.label_ms(found[page])).encode()
+    encode_quote.add_bars(s2c.klList, asked_bars[:page], kind, opend.venue)
+    if len(asked_bars) > page:
+        s2c.nextReqKey = str(kind.label_ms(asked_bars[page])).encode()
 
 
 def parse_time_ms(text: str, zone: Zone, end_of_day: bool = False) -> int:

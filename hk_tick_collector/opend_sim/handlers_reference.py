@@ -85,7 +85,7 @@ def get_user_security(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None
 
 
 def _stocks(opend: OpenD) -> list[str]:
-    return [symbol for symbol, one in opend.market.exchange.instruments.items() if one.kind == "STOCK"]
+    return [symbol for symbol, instrument in opend.market.exchange.instruments.items() if instrument.kind == "STOCK"]
 
 
 def _describe(opend: OpenD, symbols: Sequence[str], s2c: Any) -> None:

@@ -105,7 +105,7 @@ def _kind(code: str) -> str:
     number = code[3:]
     if len(number) != 5 or not number.isdecimal():
         return "INDEX" if number.isdecimal() else "FUTURE"
-    found = symbol_class(code)
-    if found is SymbolClass.COUNTER and code[3] == "8":
-        found = symbol_class(f"HK.0{code[4:]}")  # a counter in RMB is of the same kind
-    return found.name if found in (SymbolClass.ETF, SymbolClass.WARRANT) else "STOCK"
+    symbol_kind = symbol_class(code)
+    if symbol_kind is SymbolClass.COUNTER and code[3] == "8":
+        symbol_kind = symbol_class(f"HK.0{code[4:]}")  # a counter in RMB is of the same kind
+    return symbol_kind.name if symbol_kind in (SymbolClass.ETF, SymbolClass.WARRANT) else "STOCK"

@@ -70,12 +70,12 @@ def bars(exchange: MarketSource, symbol: str, kind: KlineType, count: int, since
     alone. KeyError: not listed."""
     slot_of = _Slots(exchange, kind)
     parts = exchange.newest_minutes(symbol) if kind.minutes else exchange.newest_days(symbol)
-    found: list[Bar] = []
+    newest_bars: list[Bar] = []
     for bar in _joined(parts, slot_of):
-        if len(found) == count or (since_ms is not None and bar.end_ms <= since_ms):
+        if len(newest_bars) == count or (since_ms is not None and bar.end_ms <= since_ms):
             break
-        found.append(bar)
-    return found[::-1]
+        newest_bars.append(bar)
+    return newest_bars[::-1]
 
 
 class _Slots:

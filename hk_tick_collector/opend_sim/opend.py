@@ -204,7 +204,7 @@ class OpenD:
         calendar = self.market.exchange.calendar
         return _NEEDED.get(calendar.phase(tick.ts_ms), Reach.ALL)
 
-    def require_subscribed(self, conn_id: int, symbol: str, sub_type: int, what: str) -> None:
+    def require_subscribed(self, conn_id: int, symbol: str, sub_type: int, data_kind: str) -> None:
         """Refused unless this connection subscribed it, as OpenD does."""
         if not self.book.holds(conn_id, (symbol, sub_type)):
-            raise Refused(f"{symbol}: subscribe to {what} first")
+            raise Refused(f"{symbol}: subscribe to {data_kind} first")

@@ -164,13 +164,13 @@ def _instruments(paths: Sequence[Path]) -> dict[str, Instrument]:
         with closing(open_read_only(path)) as connection:
             for symbol in rows:
                 if symbol not in prices:
-                    found = connection.execute(
+                    price_row = connection.execute(
                         "SELECT price FROM ticks WHERE symbol = ? AND price IS NOT NULL AND seq IS NOT NULL "
                         "ORDER BY seq LIMIT 1",
                         (symbol,),
                     ).fetchone()
-                    if found is not None:
-                        prices[symbol] = found[0]
+                    if price_row is not None:
+                        prices[symbol] = price_row[0]
     listed = list_instruments(sorted(rows, key=lambda symbol: -rows[symbol]), seed=0)
     return {
         symbol: replace(

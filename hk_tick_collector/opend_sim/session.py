@@ -100,9 +100,9 @@ class ClientSession:
         try:
             async with asyncio.timeout(INIT_TIMEOUT_SEC):
                 first = await self._reader.readexactly(wire.HEADER_BYTES)
-            await self._serve_one(first)
+            await self._serve_request(first)
             while True:
-                await self._serve_one(await self._reader.readexactly(wire.HEADER_BYTES))
+                await self._serve_request(await self._reader.readexactly(wire.HEADER_BYTES))
         except asyncio.IncompleteReadError:
             return "overflow" if self.outlet.overflowed else "closed"
         except TimeoutError:
@@ -118,7 +118,7 @@ class ClientSession:
         fmt = self.client.push_fmt
         self.outlet.push([push.frame(fmt, self._aes) for push in pushes])
 
-    async def _serve_one(self, header_bytes: bytes) -> None:
+    async def _serve_request(self, header_bytes: bytes) -> None:
         header = wire.decode_header(header_bytes)
         body = await self._reader.readexactly(header.body_bytes)
         body = self._open(header, body)

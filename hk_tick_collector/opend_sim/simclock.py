@@ -151,8 +151,8 @@ class MarketTime:
     @property
     def course(self) -> Course:
         """As the file says at this moment."""
-        found = os.stat(self._file.path)  # noqa: PTH116 - asked for every burst of ticks
-        mark = found.st_ino, found.st_mtime_ns
+        stat = os.stat(self._file.path)  # noqa: PTH116 - asked for every burst of ticks
+        mark = stat.st_ino, stat.st_mtime_ns
         if mark != self._seen:
             self._course, self._seen = self._file.read(), mark
         return self._course

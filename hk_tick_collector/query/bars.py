@@ -84,10 +84,10 @@ class Fill:
 
 def parse_interval_ms(text: str) -> int:
     """``1s``, ``5m``, ``1h`` -> milliseconds. ValueError says what is wrong; a day is the longest."""
-    found = _INTERVAL.fullmatch(text)
-    if not found or int(found[1]) == 0:
+    match = _INTERVAL.fullmatch(text)
+    if not match or int(match[1]) == 0:
         raise ValueError(f"{text!r} is not an interval: write a number and s, m or h, for example 1s, 5m or 1h")
-    interval_ms = int(found[1]) * _UNIT_MS[found[2]]
+    interval_ms = int(match[1]) * _UNIT_MS[match[2]]
     if interval_ms > DAY_MS:
         raise ValueError(f"{text!r} is longer than a day: 24h is the longest interval")
     return interval_ms

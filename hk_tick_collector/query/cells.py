@@ -149,7 +149,7 @@ def _offsets_ms(ts_ms: npt.NDArray[np.int64], zone: Zone) -> npt.NDArray[np.int6
 def _told_offsets(offsets_ms: npt.NDArray[np.int64]) -> pa.Array:
     """``+08:00``"""
     distinct, which = np.unique(offsets_ms // 60_000, return_inverse=True)
-    texts = [f"{'-' if one < 0 else '+'}{abs(one) // 60:02d}:{abs(one) % 60:02d}" for one in distinct.tolist()]
+    texts = [f"{'-' if mins < 0 else '+'}{abs(mins) // 60:02d}:{abs(mins) % 60:02d}" for mins in distinct.tolist()]
     return pa.array(texts, pa.string()).take(pa.array(which))
 
 

@@ -314,7 +314,8 @@ class Engine:
                 if self._stop.is_set():
                     raise QueryFailed("interrupted")
                 columns = {"trading_day": pa.repeat(pa.scalar(trading_day), batch.num_rows)}
-                columns |= {one: batch.column(one) for one in batch.schema.names if one in (needed or _ANY_BESIDE)}
+                there = [column for column in batch.schema.names if column in (needed or _ANY_BESIDE)]
+                columns |= {column: batch.column(column) for column in there}
                 self._connection.register("incoming", pa.table(columns))
                 self._guarded(lambda: self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming"))  # noqa: S608
                 self._connection.unregister("incoming")
@@ -350,9 +351,9 @@ class Engine:
             except NoData:
                 continue
             with place.opened() as path:
-                there = [one for one in series_there(path) if one.symbol not in taken]
-                taken.update(one.symbol for one in there)
-                wanted = [one for one in there if not self._symbols or one.symbol in self._symbols]
+                there = [series for series in series_there(path) if series.symbol not in taken]
+                taken.update(series.symbol for series in there)
+                wanted = [series for series in there if not self._symbols or series.symbol in self._symbols]
                 yield from snapshots.read(path, wanted, every=every, bodies=bodies)
 
     def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
@@ -399,7 +400,9 @@ def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.S
 def _columns(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> dict[str, str]:
     """Its columns, and the types they are written with; what stands in another table, or lies in day files alone, is
     none."""
-    return {one.name: str(one.type) for one in fields(kind) if one.name not in ("replay", "later_interruptions")}
+    return {
+        field.name: str(field.type) for field in fields(kind) if field.name not in ("replay", "later_interruptions")
+    }
 
 
 def _archived_column(name: str, version: int, market: str) -> str:

@@ -83,16 +83,16 @@ def type_mask(table: pa.Table, keep: Callable[[str | None], bool]) -> np.ndarray
     return mask
 
 
-def explain_nothing(catalog: Catalog, days: Sequence[Day], symbols: Sequence[str], what: str) -> str:
+def explain_nothing(catalog: Catalog, days: Sequence[Day], symbols: Sequence[str], narrowing: str) -> str:
     """Why there are no ticks: one sentence for a person.
 
-    ``what``: the narrowing beside days and symbols ("from 09:30 to 10:00"), empty when there is none.
+    ``narrowing``: what else was asked beside days and symbols ("from 09:30 to 10:00"), empty when there is none.
     """
     named = ", ".join(symbols)
     on = _few([day.trading_day for day in days])
     here = _symbols_of(days)
     if any(symbol in here for symbol in symbols):
-        return f"{named} has ticks on {on}, but none {what or 'that can be read'}"
+        return f"{named} has ticks on {on}, but none {narrowing or 'that can be read'}"
     others = [catalog.day(name) for name in catalog.days()[-EXPLAIN_DAYS:]]
     elsewhere = [day.trading_day for day in others if _symbols_of([day]).intersection(symbols)]
     if elsewhere:
@@ -104,13 +104,13 @@ def explain_nothing(catalog: Catalog, days: Sequence[Day], symbols: Sequence[str
 
 
 def _symbols_of(days: Iterable[Day]) -> set[str]:
-    found: set[str] = set()
+    symbols: set[str] = set()
     for day in days:
         try:
-            found.update(day.symbols())
+            symbols.update(day.symbols())
         except StoreError:
             continue  # an explanation: what cannot be read explains nothing
-    return found
+    return symbols
 
 
 def _few(names: Sequence[str]) -> str:

@@ -139,11 +139,11 @@ class _Table(_Writer):
     head whose clock they are on. Whether all fits a terminal is settled by the first rows."""
 
     def begin(self) -> None:
-        names = [f"{one.name}{self._clock(one.type)}" for one in self.schema]
+        names = [f"{field.name}{self._clock(field.type)}" for field in self.schema]
         self.widths = [cells_of(name) for name in names]
         self.columns = [
-            Column(name, cells.is_number(one.type), self._spare(one.name))
-            for name, one in zip(names, self.schema, strict=True)
+            Column(name, cells.is_number(field.type), self._spare(field.name))
+            for name, field in zip(names, self.schema, strict=True)
         ]
         self.layout: Layout | None = None
 
@@ -210,7 +210,7 @@ class _JsonLines(_Writer):
 
     def write(self, batch: pa.RecordBatch) -> None:
         for part in self.parts(batch):
-            columns = [cells.json_column(one, self.time_as, big_as_text=self.big_as_text) for one in part.columns]
+            columns = [cells.json_column(column, self.time_as, big_as_text=self.big_as_text) for column in part.columns]
             text = self.between.join([self.pattern % row for row in zip(*columns, strict=True)])
             self.stream.write(f"{self.between if self.is_begun else self.first_between}{text}".encode())
             self.is_begun = True

@@ -107,14 +107,14 @@ def needs_of(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> Needs:
         return Needs({name: read for name, read in everything.columns.items() if name in text})
     if _FIRST_WORDS.intersection((_first_word(inner),)) & {"describe", "desc", "show"}:
         return Needs()
-    found = _scans(connection, inner, tables)
+    columns_of = _scans(connection, inner, tables)
     # A plan that does not show what is known to be read is written in a way that this program does not know.
     for name, schema in tables.items():
         shown, compared = schema.names[-2:]
         canary = f"SELECT {shown} FROM {name} WHERE {compared} IS NOT NULL"  # noqa: S608 - our names
         if _scans(connection, canary, tables) != {name: {shown, compared}}:
             return everything
-    return everything if found is None else Needs(found)
+    return everything if columns_of is None else Needs(columns_of)
 
 
 def message(exc: BaseException) -> str:
@@ -134,7 +134,7 @@ def _scans(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> dict[str,
         rows = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     except duckdb.Error as exc:
         raise SqlError(_without_explain(message(exc))) from exc
-    found: dict[str, set[str]] = {}
+    columns_of: dict[str, set[str]] = {}
     try:
         waiting = list(json.loads(rows[-1][1]))
         while waiting:
@@ -146,29 +146,29 @@ def _scans(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> dict[str,
                 columns = info["Projections"]
                 read = {columns} if isinstance(columns, str) else set(columns)
                 read.discard("")
-                found.setdefault(table, set()).update(read)
+                columns_of.setdefault(table, set()).update(read)
                 if not read <= set(tables[table].names):
                     return None
     except (ValueError, KeyError, TypeError, IndexError):
         return None
-    return found
+    return columns_of
 
 
 def _without_explain(text: str) -> str:
     """DuckDB's words on a question that we asked with EXPLAIN in front, its mark moved to the right place."""
     lines = text.splitlines()
     for number, line in enumerate(lines[:-1]):
-        found = _MARKED_LINE.match(line)
-        if found:
-            lines[number] = found[1] + line[found.end() :]
-            lines[number + 1] = lines[number + 1][found.end() - len(found[1]) :]
+        match = _MARKED_LINE.match(line)
+        if match:
+            lines[number] = match[1] + line[match.end() :]
+            lines[number + 1] = lines[number + 1][match.end() - len(match[1]) :]
     return "\n".join(lines)
 
 
 def _first_word(text: str) -> str:
     at = 0
-    while found := _SKIPPED.match(text, at):
-        at = found.end()
+    while match := _SKIPPED.match(text, at):
+        at = match.end()
     word = re.match(r"\w+", text[at:])
     return word.group().lower() if word else ""
 
@@ -177,7 +177,7 @@ def _explained(text: str) -> str | None:
     """What stands behind EXPLAIN [ANALYZE]; None when the text does not begin with it."""
     if _first_word(text) != "explain":
         return None
-    found = _EXPLAIN.match(text)
-    if not found:
+    match = _EXPLAIN.match(text)
+    if not match:
         raise SqlError("write EXPLAIN or EXPLAIN ANALYZE and then one SELECT")
-    return text[found.end() :]
+    return text[match.end() :]

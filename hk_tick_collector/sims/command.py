@@ -134,18 +134,18 @@ def _reason(exc: Exception) -> str:
 
 def port(text: str) -> int:
     """An option's type: 0 to 65535."""
-    found = int(text)
-    if not 0 <= found <= 65535:
-        raise argparse.ArgumentTypeError(f"{found} is not from 0 to 65535")
-    return found
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not from 0 to 65535")
+    return number
 
 
 def positive(text: str) -> float:
     """An option's type: above 0, and not without end."""
-    found = float(text)
-    if not 0 < found < float("inf"):
+    number = float(text)
+    if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return found
+    return number
 
 
 def names(text: str) -> list[str]:

@@ -51,7 +51,7 @@ class Totals(Protocol):
     """By symbol; ``refused``: with the source's words."""
 
     @property
-    def found(self) -> Mapping[str, Total]: ...
+    def given(self) -> Mapping[str, Total]: ...
     @property
     def refused(self) -> Mapping[str, str]: ...
 
@@ -171,7 +171,7 @@ class Audit:
             after = self._stored()
         result.failed.update(answers.refused)
         totals: dict[str, Amount] = {}
-        for symbol, snapshot in answers.found.items():
+        for symbol, snapshot in answers.given.items():
             ours, later = (self._total(stored, symbol) for stored in (before, after))
             shown_day = self._day.market.trading_day(snapshot.updated_at_ms)
             if shown_day != day and (snapshot.volume or later.volume):

@@ -197,8 +197,8 @@ def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
 
 
 def _shipper(ship_dir: Path, data_root: Path) -> shipping.ShipStatus | None:
-    found = shipping.read_status(ship_dir)
-    return found if found is not None and Path(found.data_root) == data_root else None
+    shipper = shipping.read_status(ship_dir)
+    return shipper if shipper is not None and Path(shipper.data_root) == data_root else None
 
 
 def _disk(data_root: Path, today: str) -> system.Disk | None:
@@ -225,12 +225,12 @@ def _newest_day(data_root: Path, today: str, now_ms: int) -> RecordedDay | None:
 
 def _newest_snapshots(path: Path, day: str, *, is_today: bool) -> RecordedDay | None:
     try:
-        found = freshness(path)
+        recorded = freshness(path)
     except NothingYet:
         return None
     except StoreError as exc:
         return RecordedDay(day, is_today, 0, None, DayState(), closed_to_us(exc) or str(exc), SNAPSHOT)
-    return RecordedDay(day, is_today, found.rows, found.newest_ts_ms, DayState(), None, SNAPSHOT, found.series)
+    return RecordedDay(day, is_today, recorded.rows, recorded.newest_ts_ms, DayState(), None, SNAPSHOT, recorded.series)
 
 
 def _days_to_come(data_root: Path, today: str) -> list[str]:
@@ -389,11 +389,11 @@ def _judge_days(condition: Condition) -> None:
     if day is not None and day.state.symbols[MISSING]:
         known = counted(day.state.missing_ticks, "tick") if day.state.missing_ticks else "ticks at the day's beginning"
         symbols = day.state.symbols[MISSING]
-        who = "1 symbol misses" if symbols == 1 else f"{symbols:,} symbols miss"
+        subject = "1 symbol misses" if symbols == 1 else f"{symbols:,} symbols miss"
         condition.complain(
             Code.TICKS_MISSING,
             Level.WARN,
-            f"{day.trading_day}: {who} {known}: hk-tickctl gaps",
+            f"{day.trading_day}: {subject} {known}: hk-tickctl gaps",
         )
     if condition.days_to_come:
         ending = "db" if condition.noun == TICK else f"{condition.noun}.db"

@@ -64,10 +64,10 @@ def brokers_as_plain(state: QueueState, names: Mapping[int, str], *, watched: bo
 def newest_books(path: Path, wanted: Sequence[str], levels: int, now_ms: int) -> list[dict[str, Any]]:
     """The newest book of each symbol that there is one of. ``watched`` false: it was known then, and nobody would tell
     of a change since, also because the recorder has died or hangs. Raises as ``store.book_reader``."""
-    told, found = watches(path), []
+    told, books = watches(path), []
     for symbol in wanted:
         state = newest_book(path, symbol)
         if state is not None and state.book is not None:
             is_watched = any(watch.symbol == symbol and _lasts(watch, now_ms) for watch in told)
-            found.append(as_plain(state, watched=is_watched, levels=levels))
-    return found
+            books.append(as_plain(state, watched=is_watched, levels=levels))
+    return books

@@ -19,14 +19,14 @@ def newest_ticks(db: Path, symbols: Sequence[str], rows: int) -> dict[str, list[
 
     Raises as ``store.reader.open_read_only`` does.
     """
-    found: dict[str, list[Tick]] = {}
+    ticks_of: dict[str, list[Tick]] = {}
     with closing(reader.open_read_only(db)) as conn:
         try:
             sql = f"SELECT {reader.select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
             for symbol in symbols:
                 newest = [Tick._make(row) for row in conn.execute(sql, (symbol, rows))]
                 if newest:
-                    found[symbol] = newest[::-1]
+                    ticks_of[symbol] = newest[::-1]
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
-    return found
+    return ticks_of

@@ -77,26 +77,26 @@ def service(unit: str = UNIT) -> Service | None:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-    if done.returncode or not found.get("LoadState"):
+    properties = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    if done.returncode or not properties.get("LoadState"):
         return None
-    status = _number(found.get("ExecMainStatus", ""))
-    by_itself = _number(found.get("ExecMainCode", "")) in (0, _CLD_EXITED)  # 0: none has ended yet
+    status = _number(properties.get("ExecMainStatus", ""))
+    by_itself = _number(properties.get("ExecMainCode", "")) in (0, _CLD_EXITED)  # 0: none has ended yet
     return Service(
         unit=unit,
-        load_state=found["LoadState"],
-        active_state=found.get("ActiveState", ""),
-        sub_state=found.get("SubState", ""),
-        enabled=found.get("UnitFileState", ""),
-        main_pid=_number(found.get("MainPID", "")),
-        restarts=_number(found.get("NRestarts", "")),
-        result=found.get("Result", ""),
+        load_state=properties["LoadState"],
+        active_state=properties.get("ActiveState", ""),
+        sub_state=properties.get("SubState", ""),
+        enabled=properties.get("UnitFileState", ""),
+        main_pid=_number(properties.get("MainPID", "")),
+        restarts=_number(properties.get("NRestarts", "")),
+        result=properties.get("Result", ""),
         exit_code=status if by_itself else 0,
         signal=0 if by_itself else status,
-        status_text=found.get("StatusText", ""),
-        needs_reload=found.get("NeedDaemonReload") == "yes",
-        user=found.get("User", ""),
-        active_since=found.get("ActiveEnterTimestamp", ""),
+        status_text=properties.get("StatusText", ""),
+        needs_reload=properties.get("NeedDaemonReload") == "yes",
+        user=properties.get("User", ""),
+        active_since=properties.get("ActiveEnterTimestamp", ""),
     )
 
 

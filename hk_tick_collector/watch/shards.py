@@ -75,7 +75,7 @@ def divide(trading_day: str, loads: Mapping[str, float], count: int, slots: int,
     bound = STICKY * sum(loads.values()) / count
     load = [0.0] * count
     members: list[list[str]] = [[] for _ in range(count)]
-    for symbol in sorted(loads, key=lambda one: (-loads[one], one)):
+    for symbol in sorted(loads, key=lambda name: (-loads[name], name)):
         at = was.get(symbol, 0) - 1
         if not (0 <= at < count and len(members[at]) < slots and load[at] + loads[symbol] <= bound):
             free = (n for n in range(count) if len(members[n]) < slots)
@@ -137,7 +137,8 @@ def read(target: Path) -> Plan | None:
         if told.pop("format_version") != FORMAT_VERSION:
             raise ValueError
         shards = tuple(
-            Shard(int(one["number"]), float(one["load"]), tuple(map(str, one["symbols"]))) for one in told.pop("shards")
+            Shard(int(shard["number"]), float(shard["load"]), tuple(map(str, shard["symbols"])))
+            for shard in told.pop("shards")
         )
         return Plan(str(told["trading_day"]), int(told["slots"]), shards)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

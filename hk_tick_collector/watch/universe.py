@@ -207,9 +207,9 @@ def newest(data_root: Path, until: str) -> Choice | None:
     except OSError:
         return None
     for name in reversed([name for name in names if name[:8] < until]):
-        found = _read(directory(data_root) / name)
-        if found is not None:
-            return found
+        universe = _read(directory(data_root) / name)
+        if universe is not None:
+            return universe
     return None
 
 
@@ -218,7 +218,7 @@ def _read(path: Path) -> Choice | None:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if told.pop("format_version") != FORMAT_VERSION:
             return None
-        members = tuple(_member(one) for one in told.pop("members"))
+        members = tuple(_member(member) for member in told.pop("members"))
         return Choice(members=members, came=tuple(told.pop("came")), went=tuple(told.pop("went")), **told)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

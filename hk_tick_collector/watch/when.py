@@ -193,12 +193,12 @@ def _part(recorded: Recorded, text: str, days: Sequence[str]) -> list[str]:
 def instant_ms(text: str, day: str, zone: Zone) -> int:
     """A time of day on the market's clock (``09:30``, ``09:30:00.250``) on ``day``, or an ISO date and time (on that
     clock when it names no zone), as UTC epoch milliseconds."""
-    found = _TIME.fullmatch(text)
-    if found:
-        hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+    match = _TIME.fullmatch(text)
+    if match:
+        hour, minute, second = (int(part or 0) for part in match.groups()[:3])
         if hour > 24 or minute > 59 or second > 59:
             raise InputError(f"{text!r} is not a time of day: write for example 09:30 or 16:08:30")
-        ms = int((found[4] or "0").ljust(3, "0"))
+        ms = int((match[4] or "0").ljust(3, "0"))
         return zone.at_ms(day, ((hour * 60 + minute) * 60 + second) * 1000 + ms)
     try:
         moment = datetime.fromisoformat(text.upper())

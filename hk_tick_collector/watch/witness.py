@@ -43,7 +43,11 @@ class AgainstList:
     @property
     def different(self) -> dict[str, Compared]:
         """Symbols that hold other trades than the list."""
-        return {symbol: one for symbol, one in self.compared.items() if not one.is_equal(self.not_compared)}
+        return {
+            symbol: comparison
+            for symbol, comparison in self.compared.items()
+            if not comparison.is_equal(self.not_compared)
+        }
 
     @property
     def equal(self) -> bool:
@@ -52,14 +56,14 @@ class AgainstList:
 
     def sentence(self) -> str:
         """All of it in a line, and no more than was found."""
-        equal = [one for symbol, one in self.compared.items() if symbol not in self.different]
-        trades = sum(one.same_trades for one in equal)
-        moved = sum(one.out_of_order for one in self.compared.values())
+        equal = [comparison for symbol, comparison in self.compared.items() if symbol not in self.different]
+        trades = sum(comparison.same_trades for comparison in equal)
+        moved = sum(comparison.out_of_order for comparison in self.compared.values())
         order = "" if moved or not trades else ", in its order"
         parts = [f"{counted(len(equal), 'symbol')} with exactly its trades ({trades:,}{order})"]
         if self.different:
-            missing = sum(sum(one.missing.values()) for one in self.different.values())
-            extra = sum(sum(one.extra.values()) for one in self.different.values())
+            missing = sum(sum(comparison.missing.values()) for comparison in self.different.values())
+            extra = sum(sum(comparison.extra.values()) for comparison in self.different.values())
             parts.append(f"{len(self.different):,} with others ({missing:,} of its trades missing, {extra:,} too many)")
         if moved:
             parts.append(f"{counted(moved, 'trade')} in another order")
@@ -156,14 +160,16 @@ def _kinds(ticks: pa.Table, kinds: list[str]) -> npt.NDArray[np.int32]:
             kinds.append(name)
         places.append(kinds.index(name))
     codes = column.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
-    found: npt.NDArray[np.int32] = np.array(places, np.int32)[codes]
-    return found
+    kind_codes: npt.NDArray[np.int32] = np.array(places, np.int32)[codes]
+    return kind_codes
 
 
 def _borders(day: Day, calendar: TradingCalendar) -> Ints:
     """Where the sections begin by the market's hours; on a half day there is no afternoon. A day that the calendar
     calls closed is a morning."""
-    sessions = {one.name: one for one in day.market.sessions(day.trading_day, calendar.day_kind(day.trading_day))}
+    sessions = {
+        session.name: session for session in day.market.sessions(day.trading_day, calendar.day_kind(day.trading_day))
+    }
     midnight_ms, end_ms = day.market.day_bounds(day.trading_day)
     if Phase.MORNING not in sessions:
         return np.array([midnight_ms, *[end_ms] * (len(SECTIONS) - 2)], np.int64)
@@ -175,6 +181,6 @@ def _borders(day: Day, calendar: TradingCalendar) -> Ints:
 def _not_listed(compared: Collection[Compared], price_making: Collection[str]) -> tuple[str, ...]:
     """Types that are stored and that the list has of no symbol: it may leave them out. Trades that make the price it
     surely lists."""
-    listed = {sums.tick_type for one in compared for sums in one.sums if sums.listed_trades}
-    extra = {kind for one in compared for kind in one.extra}
+    listed = {sums.tick_type for comparison in compared for sums in comparison.sums if sums.listed_trades}
+    extra = {kind for comparison in compared for kind in comparison.extra}
     return tuple(sorted(extra.difference(listed, price_making)))

@@ -311,7 +311,7 @@ def test_bad_codes_cost_only_themselves(clock: FakeClock, names_the_bad: bool) -
     opend = FakeOpenD(clock, bad, names_the_bad=names_the_bad)
     answers = asyncio.run(reference(opend).static_info(codes))
     assert sorted(answers.refused) == bad
-    assert sorted(answers.found) == sorted(set(codes).difference(bad))
+    assert sorted(answers.given) == sorted(set(codes).difference(bad))
 
 
 def test_a_limit_used_up_by_others_is_waited_out(clock: FakeClock) -> None:

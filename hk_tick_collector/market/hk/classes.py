@@ -39,7 +39,7 @@ def symbol_class(symbol: str) -> SymbolClass:
     """The class of ``HK.NNNNN``, approximately; OTHER for what is in another form."""
     code = symbol.removeprefix("HK.")
     if len(code) == 5 and code.isascii() and code.isdigit():
-        for first, last, found in _RANGES:
+        for first, last, symbol_class in _RANGES:
             if first <= int(code) <= last:
-                return found
+                return symbol_class
     return SymbolClass.OTHER

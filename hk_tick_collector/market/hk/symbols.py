@@ -30,8 +30,8 @@ class HongKongSymbols:
 
     def symbol(self, word: str) -> str | None:
         """``HK.00700``, ``700``, ``0700.HK``, ``hk700`` -> ``HK.00700``; None for what is none of these."""
-        found = _WRITTEN.match(word)
-        number = int(found[1] or found[2]) if found else 0
+        match = _WRITTEN.match(word)
+        number = int(match[1] or match[2]) if match else 0
         return f"HK.{number:05d}" if number else None
 
     def why_not(self, word: str) -> str:

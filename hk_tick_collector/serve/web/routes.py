@@ -70,7 +70,7 @@ async def log_in(
 ) -> Response:
     """Take a key; the cookie that stands for it. Says which key it is, as ``GET`` does."""
     admitted = request.app.state.service.gate.admit(key, address_of(request.scope), "read")
-    response = _said(admitted.id, admitted.name)
+    response = _session_answer(admitted.id, admitted.name)
     is_tls = request.url.scheme == "https"
     response.set_cookie(
         SESSION_COOKIE, key, max_age=SESSION_SEC, path=_cookie_path(request), secure=is_tls, httponly=True,
@@ -83,7 +83,7 @@ async def log_in(
 async def session(request: Request) -> Response:
     """Whose session it is; 401 when there is none."""
     key, _ = request.app.state.service.gate.admit_request(request.scope, "read")
-    return _said(key.id, key.name)
+    return _session_answer(key.id, key.name)
 
 
 @router.delete("/v1/session")
@@ -98,6 +98,6 @@ def _cookie_path(request: Request) -> str:
     return f"{request.scope.get('root_path', '')}/v1"
 
 
-def _said(key_id: str, name: str) -> Response:
+def _session_answer(key_id: str, name: str) -> Response:
     body = orjson.dumps({"key": key_id, "name": name})
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")

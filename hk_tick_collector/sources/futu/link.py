@@ -105,10 +105,10 @@ class FutuLink:
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
         """OpenD's static data; it knows no tick size, which goes with the price here."""
         answers = await Reference(self._connection, self._clock).static_info(symbols)
-        if answers.refused and not answers.found:
+        if answers.refused and not answers.given:
             raise FeedError(next(iter(answers.refused.values())))
         market = self._mapper.market.market
-        return [_described(info, market.currency_of(info.code)) for info in answers.found.values() if not info.delisted]
+        return [_described(info, market.currency_of(info.code)) for info in answers.given.values() if not info.delisted]
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str]:
         """OpenD's own calendar."""

@@ -56,7 +56,7 @@ class Pace:
 class Answers(Generic[_T]):
     """What OpenD gave, by code, and the codes it refused with its words."""
 
-    found: dict[str, _T]
+    given: dict[str, _T]
     refused: dict[str, str]
 
 
@@ -140,7 +140,7 @@ class Reference:
                 else:
                     parts = [*_without_culprits(part, str(exc)), *parts]
                 continue
-            answers.found.update(answered)
+            answers.given.update(answered)
             answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in answered)
         return answers
 
