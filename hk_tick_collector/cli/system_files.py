@@ -58,8 +58,8 @@ def _pages() -> Iterator[tuple[str, str]]:
         listed = [(f"{name} {word}", subcommand.get_short_help_str(200)) for word, subcommand in members.items()]
         yield name, _page(inner, about, listed)
         for word, subcommand in members.items():
-            context = click.Context(subcommand, inner, info_name=word)
-            yield f"{name} {word}", _page(context, subcommand.get_short_help_str(200), [])
+            innermost = click.Context(subcommand, inner, info_name=word)
+            yield f"{name} {word}", _page(innermost, subcommand.get_short_help_str(200), [])
 
 
 def _page(context: click.Context, about: str, commands: Sequence[tuple[str, str]]) -> str:

@@ -241,7 +241,7 @@ class _Feed:
     def _open(self, roots: Roots) -> None:
         catalogs = [Catalog(*root) for root in roots]
         self._days = catalogs
-        self._follower, *others = [Follower(one.data_root, was_end=one.was_end) for one in catalogs]
+        self._follower, *others = [Follower(catalog.data_root, was_end=catalog.was_end) for catalog in catalogs]
         if others:
             self._follower = JoinedFollower([self._follower, *others], catalogs[0].market, numbers=self.numbers)
 
@@ -253,15 +253,15 @@ class _Feed:
 
     def begin(self, since: Sequence[Position | str]) -> None:
         """Find the place, told for each data root. RecordingsError when a day behind it was put away."""
-        words = [one for one in since if isinstance(one, str)]
+        words = [place for place in since if isinstance(place, str)]
         if words:
             self.position = self._follower.end(int(words[0][1:]) if _BACK.fullmatch(words[0]) else 0)
             if words[0] == DAY and self.position.newest_day:
                 start = Position.at_start_of(self.position.newest_day, _OF_KIND[self.word])
                 self.position = self._stand([start] * len(since))
         ends = parts_of(self.position) if words else since
-        told = [end if isinstance(one, str) else one for one, end in zip(since, ends, strict=True)]
-        self.position = self._stand([one for one in told if isinstance(one, Position)])
+        told = [end if isinstance(place, str) else place for place, end in zip(since, ends, strict=True)]
+        self.position = self._stand([place for place in told if isinstance(place, Position)])
 
     def _stand(self, parts: Sequence[Position]) -> Stand:
         return parts[0] if len(self.numbers) == 1 else JoinedPosition(tuple(parts))
@@ -399,13 +399,13 @@ class Heard:
             return None
         self._look_at_sec = time.monotonic() + SIGNALS_LOOK_SEC
         try:
-            found = read_signals(self._directory, self.number)
+            signals = read_signals(self._directory, self.number)
         except StoreError:
             return None
-        if not found:
+        if not signals:
             return None
-        self.number, self._look_at_sec = found[-1].number, 0.0
-        return [one.as_json() for one in found if ALL in self._names or one.name in self._names]
+        self.number, self._look_at_sec = signals[-1].number, 0.0
+        return [signal.as_json() for signal in signals if ALL in self._names or signal.name in self._names]
 
 
 class _Line:

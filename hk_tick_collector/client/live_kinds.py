@@ -13,8 +13,8 @@ SNAPSHOT_COLUMNS = snapshot_follow.COLUMNS
 TICK, BOOK, BROKER, SNAPSHOT = "tick", "book", "broker", "snapshot"
 COLUMNS_OF = {TICK: COLUMNS, BOOK: BOOK_COLUMNS, BROKER: BROKER_COLUMNS, SNAPSHOT: SNAPSHOT_COLUMNS}
 _MARKET = COLUMNS.index("market")
-assert {one.index("symbol") for one in COLUMNS_OF.values()} == {COLUMNS.index("symbol")}
-assert {one.index("market") for one in COLUMNS_OF.values()} == {_MARKET}
+assert {columns.index("symbol") for columns in COLUMNS_OF.values()} == {COLUMNS.index("symbol")}
+assert {columns.index("market") for columns in COLUMNS_OF.values()} == {_MARKET}
 MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
 # What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
 _KEY = tuple(

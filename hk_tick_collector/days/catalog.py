@@ -358,7 +358,7 @@ class Catalog:
         there = {*self.book_days.days(), *self.broker_days.days(), *kept_days(self.data_root)}
         return sorted(there.difference(self.days()))
 
-    def each(self) -> Sequence[Catalog]:
+    def of_each_root(self) -> Sequence[Catalog]:
         """The catalogue of each data root that it is made of: itself, unless there are several (``union``)."""
         return (self,)
 

@@ -37,7 +37,7 @@ class EveryDay(Catalog):
     def _beside(self) -> dict[str, list[Catalog]]:
         """By day, the data roots that have something of it and no tick."""
         catalogs_of: dict[str, list[Catalog]] = {}
-        for catalog in self._catalog.each():
+        for catalog in self._catalog.of_each_root():
             for day in catalog.days_beside():
                 catalogs_of.setdefault(day, []).append(catalog)
         return catalogs_of

@@ -344,7 +344,7 @@ class UnionCatalog(Catalog):
         """The market whose days these are."""
         return self.catalogs[0].market
 
-    def each(self) -> Sequence[Catalog]:
+    def of_each_root(self) -> Sequence[Catalog]:
         """As of ``Catalog``."""
         return self.catalogs
 

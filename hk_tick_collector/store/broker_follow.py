@@ -70,9 +70,10 @@ class QueueRows(StateRows[QueueState]):
         self._names: dict[str, dict[int, str]] = {}  # of brokers, by day
 
     def _rows(self, known: Sequence[Known[QueueState]]) -> list[Row]:
-        for day in sorted({one.day for one in known}):
-            self._learn(day, [one.state.queue for one in known if one.day == day and one.state.queue is not None])
-        return [self._row(*one) for one in known]
+        for day in sorted({newest.day for newest in known}):
+            queues = [newest.state.queue for newest in known if newest.day == day]
+            self._learn(day, [queue for queue in queues if queue is not None])
+        return [self._row(*newest) for newest in known]
 
     def _learn(self, day: str, queues: Sequence[BrokerQueue]) -> None:
         """The names of those brokers: they are in the file before the queue is."""

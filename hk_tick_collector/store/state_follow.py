@@ -153,16 +153,16 @@ class StateFollower(Generic[S]):
     def known(self, position: Position, symbols: frozenset[str] | None = None) -> dict[str, Known[S]]:
         """The state of each symbol at a position, where it is known. PositionLost when the position does not fit; where
         to go on then ``read_behind`` tells."""
-        found: dict[str, Known[S]] = {}
+        known_of: dict[str, Known[S]] = {}
         for place in position.places:
             path = self.followed.file_of(self._root, place.day)
             self._follower.read_in(place, 1)  # does it fit?
             if not path.exists():
                 continue  # it was put away, and ended with the day
             day = self._kept.get((place, symbols)) or self._read_back(place, path, identity_of(path), symbols)
-            found.update(day.newest)
+            known_of.update(day.newest)
             self._keep((place, symbols), day)
-        return {symbol: known for symbol, known in found.items() if known.state.is_known}
+        return {symbol: known for symbol, known in known_of.items() if known.state.is_known}
 
     def _keep(self, key: tuple[Place, frozenset[str] | None], day: StatesOfDay[S]) -> None:
         self._kept[key] = day
@@ -208,8 +208,8 @@ class StateRows(Generic[S]):
 
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """As ``Follower.read_behind``."""
-        found = self.piece(position, limit_rows, self._symbols)
-        return None if found is None else found[0]
+        piece = self.piece(position, limit_rows, self._symbols)
+        return None if piece is None else piece[0]
 
     def piece(self, position: Position, limit_rows: int, symbols: frozenset[str] | None) -> tuple[Batch, bool] | None:
         """The same of these symbols, and whether as many rows were read as were asked for."""
@@ -254,8 +254,8 @@ def _rows_since_full(
     lasts = {key: _last_change(conn, first, until, changes_us) for key, first in firsts.items()}
     moving = {key for key, last in lasts.items() if last == until}
     if moving:
-        found = conn.execute(f"{_STORED} WHERE rowid BETWEEN ? AND ?", (min(firsts[key] for key in moving), until))
-        rows += [row for row in found if row[1] in moving and row[0] >= firsts[row[1]]]
+        stored = conn.execute(f"{_STORED} WHERE rowid BETWEEN ? AND ?", (min(firsts[key] for key in moving), until))
+        rows += [row for row in stored if row[1] in moving and row[0] >= firsts[row[1]]]
     for key in lasts.keys() - moving:
         sql = f"{_STORED} WHERE symbol_id = ? AND rowid BETWEEN ? AND ?"
         rows += conn.execute(sql, (key, firsts[key], lasts[key])).fetchall()
@@ -270,8 +270,8 @@ def _last_change(conn: sqlite3.Connection, full: int, until: int, changes_us: in
     low, high = full, until
     while low < high:
         middle = (low + high + 1) // 2
-        found = conn.execute(_RECV, (middle,)).fetchone()
-        if found is not None and found[0] <= before_us:
+        recv_row = conn.execute(_RECV, (middle,)).fetchone()
+        if recv_row is not None and recv_row[0] <= before_us:
             low = middle
         else:
             high = middle - 1
