@@ -1,7 +1,9 @@
-"""Names of one market or one source in code stay where docs/architecture.md gives a reason for them."""
+"""Names of one market or one source in code stay where docs/architecture.md gives a reason for them, and names in
+functions say what they hold."""
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -9,10 +11,19 @@ from fnmatch import filter as filter_names
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "hk_tick_collector"
 AT_HOME = ("market/hk/", "sources/futu/", "opend_sim/")
 OURS = "hk_tick_collector"
+SAYS_NOTHING = {
+    "one", "ones", "each", "found", "said", "them", "those", "thing", "things", "what", "who",
+}  # fmt: skip
+STILL_OPEN = (
+    "alert/*", "cli/screen*", "days/*book*", "days/brokers.py", "days/union*", "quality/*", "relay/*", "schwab_sim/*",
+    "serve/live/*", "ship/*", "sources/gexbot/*", "sources/schwab/*", "store/follow.py",
+)  # fmt: skip
 MOST_FILES = 15
 ONE_OF_THEM = re.compile(r"(?i:^_?(?:hk|futu|opend)(?:_|$)|_(?:hk|futu|opend)(?:_|$))|^(?:HK|Futu|OpenD)[A-Z_]")
 
@@ -46,3 +57,62 @@ def test_a_name_is_told_from_a_text() -> None:
         "from a.hk import HK  # OpenD\nclass OpenDAddress: pass\nfutu_port = 'HK'\nhk_tick_collector, hkt, future = 1"
     )
     assert names_in(source) == {"hk", "HK", "OpenDAddress", "futu_port"}
+
+
+def bound_in(node: ast.AST) -> str | None:
+    """The name that this node alone binds."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return name
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            return name.lstrip("_")
+        case ast.alias(name=name, asname=alias):
+            return alias or name
+        case ast.MatchMapping(rest=name):
+            return name
+    return None
+
+
+def weak_names(source: str) -> list[tuple[int, str]]:
+    """Line and name of what is bound to a word that says nothing. A field of a class may be one: it is the key of what
+    a command prints."""
+    weak, fields = [], set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            fields |= {id(line.target) for line in node.body if isinstance(line, ast.AnnAssign)}
+        elif (name := bound_in(node)) in SAYS_NOTHING and id(node) not in fields:
+            weak.append((getattr(node, "lineno", 0), name))
+    return sorted(weak)
+
+
+def test_names_say_what_they_hold() -> None:
+    weak = [
+        f"{name}:{line} {word}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not any(fnmatch(name := path.relative_to(PACKAGE).as_posix(), pattern) for pattern in STILL_OPEN)
+        for line, word in weak_names(path.read_text())
+    ]
+    assert weak == [], "say the thing itself: symbol, gap, row, path, match"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "found = 1", "for one in a: pass", "a = [one for one in b]", "def f(what): pass", "def _one(): pass",
+        "with a as one: pass", "if (found := a): pass", "try: pass\nexcept E as what: pass", "import a as one",
+        "a, (b, *each) = c", "lambda who: 1", "def f(*ones, **those): pass", "class A:\n    def found(self): pass",
+        "match a:\n    case [one, *_]: pass", "match a:\n    case {**said}: pass", "async def f():\n    found = 1",
+    ],
+)  # fmt: skip
+def test_a_name_that_says_nothing_is_seen_wherever_it_is_bound(source: str) -> None:
+    assert weak_names(source) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["oneself = founder = 1", "class A:\n    found: str", "print(found)", "a.found = 'one'  # what", "f(what=1)"],
+)
+def test_other_words_and_fields_are_not_refused(source: str) -> None:
+    assert weak_names(source) == []
