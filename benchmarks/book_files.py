@@ -97,8 +97,8 @@ def measure_form(path: Path, form: Form, rounds: int) -> list[object]:
     for _ in range(rounds):
         command = [sys.executable, "-c", READ, str(path), form.value]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = [float(word) for word in done.stdout.split()]
-        best = found if not best or found[1] < best[1] else best
+        figures = [float(word) for word in done.stdout.split()]
+        best = figures if not best or figures[1] < best[1] else best
     return _row(form.value, path, int(best[0]), best[1], best[2])
 
 
@@ -118,9 +118,9 @@ def _children_sec() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _row(what: str, path: Path, rows: int, took_sec: float, peak_mib: float | None) -> list[object]:
+def _row(label: str, path: Path, rows: int, took_sec: float, peak_mib: float | None) -> list[object]:
     pushes = _pushes(path)
-    return [what, pushes, rows, took_sec / pushes * 1e6, round(rows / took_sec), took_sec / pushes * 1e7, peak_mib]
+    return [label, pushes, rows, took_sec / pushes * 1e6, round(rows / took_sec), took_sec / pushes * 1e7, peak_mib]
 
 
 def _pushes(path: Path) -> int:

@@ -153,7 +153,7 @@ def _sent(simulator: Simulator) -> int:
 
 def _counts(data_root: Path) -> SessionCounts:
     """Of the one session. AssertionError when it does not add up."""
-    (counts,) = [found for day in book_days(data_root) for found in book_reader.sessions(book_file(data_root, day))]
+    (counts,) = [session for day in book_days(data_root) for session in book_reader.sessions(book_file(data_root, day))]
     assert counts.adds_up, f"received is not stored + merged + unread: {counts}"
     return counts
 
@@ -163,7 +163,7 @@ def _row(program: str, runs: list[Run]) -> list[object]:
         return float(statistics.median(getattr(run.window, name) for run in runs))
 
     counts = [run.counts for run in runs if run.counts is not None]
-    told = [sum(getattr(one, name) for one in counts) for name in ("received", "stored", "merged", "unread")]
+    told = [sum(getattr(session, name) for session in counts) for name in ("received", "stored", "merged", "unread")]
     return [
         program,
         statistics.median(run.sent_per_sec for run in runs),

@@ -58,9 +58,9 @@ def measure(browser: Browser, directory: Path, root: Path, number: int) -> dict[
     with ended(server):
         pages = {"first page": (f"{server.url}/ui/", VERDICT), "floor": (f"{server.url}/v1/healthz", LINE)}
         turn = list(pages) if number % 2 else list(reversed(pages))
-        found = {name: first_page(browser, *pages[name]) for name in turn}
-        found["first page, again"] = first_page(browser, *pages["first page"])
-    return found
+        pages_took = {name: first_page(browser, *pages[name]) for name in turn}
+        pages_took["first page, again"] = first_page(browser, *pages["first page"])
+    return pages_took
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,10 +81,12 @@ def main(argv: list[str] | None = None) -> int:
         rounds = [measure(browser, directory, collector.data_root, number) for number in numbers]
     rows: list[list[Any]] = []
     for name in ("first page", "first page, again", "floor"):
-        took_ms = [found[name][0] for found in rounds]
-        taken = [found[name] for found in rounds]
-        rows.append([name, statistics.median(took_ms), max(took_ms), max(one[1] for one in taken), taken[0][2]])
-    ratio = statistics.median(found["first page"][0] / found["floor"][0] for found in rounds)
+        took_ms = [took[name][0] for took in rounds]
+        taken = [took[name] for took in rounds]
+        rows.append(
+            [name, statistics.median(took_ms), max(took_ms), max(page_took[1] for page_took in taken), taken[0][2]]
+        )
+    ratio = statistics.median(took["first page"][0] / took["floor"][0] for took in rounds)
     rows.append(["ratio to floor", ratio, None, None, None])
     rows.append(["aim", float(AIM_MS), None, AIM_BYTES, None])
     print(rig.table(["page", "p50 ms", "max ms", "bytes", "answers"], rows))

@@ -221,13 +221,13 @@ class Day:
         lines = self.recorder.lines
         for line in lines[self._lines_read : len(lines)]:
             self._lines_read += 1
-            if found := re.search(r" persist_summary .* last_commit_ms=([\d.]+)", line):
-                phase.commit_ms.append(float(found[1]))
-            if found := re.search(r" queue=(\d+)", line):
-                phase.queue_rows = max(phase.queue_rows, int(found[1]))
-            if found := re.search(r" health .* spilled_rows=(\d+)", line):
-                phase.spilled_rows += int(found[1]) - self._spilled_before
-                self._spilled_before = int(found[1])
+            if match := re.search(r" persist_summary .* last_commit_ms=([\d.]+)", line):
+                phase.commit_ms.append(float(match[1]))
+            if match := re.search(r" queue=(\d+)", line):
+                phase.queue_rows = max(phase.queue_rows, int(match[1]))
+            if match := re.search(r" health .* spilled_rows=(\d+)", line):
+                phase.spilled_rows += int(match[1]) - self._spilled_before
+                self._spilled_before = int(match[1])
 
     def _newest_stored_ms(self) -> int | None:
         """When OpenD got the newest tick in the day file; ticks that were pulled do not say."""

@@ -133,10 +133,10 @@ def drain(url: str, key: str, clients: int) -> None:
     print("ready", flush=True)
     while True:
         for ready, _ in selector.select():
-            found = ready.fileobj
-            assert isinstance(found, socket.socket)
-            if not found.recv_into(room):
-                selector.unregister(found)
+            joined = ready.fileobj
+            assert isinstance(joined, socket.socket)
+            if not joined.recv_into(room):
+                selector.unregister(joined)
 
 
 # Turns
@@ -247,13 +247,13 @@ def resume(directory: Path, rows: int, program: str) -> tuple[float, float, floa
 
 def in_turns(clients: int, seconds: float, program: str) -> None:
     """One line of the table."""
-    found = {}
+    took = {}
     for name in ("floor", program):
         with tempfile.TemporaryDirectory() as directory:
-            found[name] = turn(Path(directory), clients, seconds, name)
+            took[name] = turn(Path(directory), clients, seconds, name)
     with tempfile.TemporaryDirectory() as directory:
         alone_us = write(begun_root(Path(directory)), seconds)
-    ours, least = found[program], found["floor"]
+    ours, least = took[program], took["floor"]
     print(
         f"| {clients} | {ours.p50_ms:.0f} ({least.p50_ms:.0f}) | {ours.p99_ms:.0f} ({least.p99_ms:.0f}) "
         f"| {ours.percent:.0f} ({least.percent:.0f}) | {ours.writer_us:.0f} ({alone_us:.0f}) |",

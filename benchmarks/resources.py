@@ -31,7 +31,7 @@ def look(pid: int) -> Holdings:
     """What ``pid`` holds now. OSError when it has ended."""
     status = Path(f"/proc/{pid}/status").read_text()
     targets = _targets(pid)
-    sockets = {found[1] for target in targets if (found := re.fullmatch(r"socket:\[(\d+)\]", target))}
+    sockets = {match[1] for target in targets if (match := re.fullmatch(r"socket:\[(\d+)\]", target))}
     return Holdings(
         rss_mib=_field(status, "VmRSS") / 1024,
         peak_mib=_field(status, "VmHWM") / 1024,
@@ -43,10 +43,10 @@ def look(pid: int) -> Holdings:
 
 
 def _field(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
+    if match is None:
         raise ProcessLookupError(f"no {name}: the process has ended")
-    return int(found[1])
+    return int(match[1])
 
 
 def _targets(pid: int) -> list[str]:

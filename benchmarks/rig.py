@@ -113,7 +113,9 @@ class RowReader:
         self._open.clear()
 
 
-def wait_quickly(condition: Callable[[], object], what: str, collector: Collector, timeout_sec: float = 120.0) -> None:
+def wait_quickly(
+    condition: Callable[[], object], awaited: str, collector: Collector, timeout_sec: float = 120.0
+) -> None:
     """Wait in steps of 2 ms: at full load the 20 ms of ``tests.harness.wait_until`` are hundreds of ticks.
 
     AssertionError with the collector's output when it ends, or ``timeout_sec`` passes, before that.
@@ -123,7 +125,7 @@ def wait_quickly(condition: Callable[[], object], what: str, collector: Collecto
         ended = collector.proc.poll() is not None
         if ended or time.monotonic() > deadline:
             why = f"ended with {collector.proc.returncode}" if ended else f"waited {timeout_sec:g} s"
-            raise AssertionError(f"{collector.kind}: no {what}, {why}\n{collector.output}")
+            raise AssertionError(f"{collector.kind}: no {awaited}, {why}\n{collector.output}")
         time.sleep(0.002)
 
 

@@ -44,7 +44,7 @@ def floor_sec(engine: ClickHouse, day: Day) -> float:
     bodies, held = [], []
     for batch in day.batches():
         held.append(batch)
-        if sum(one.num_rows for one in held) >= MAX_ROWS:
+        if sum(batch.num_rows for batch in held) >= MAX_ROWS:
             bodies.append(ticks_stream(held, "floor", 1))
             held = []
     bodies += [ticks_stream(held, "floor", 1)] if held else []

@@ -107,7 +107,7 @@ class Week:
         """What was planned and did not happen."""
         asked = [line for line in self.simulator.lines if re.search(r" fault name=(?!stand|run|jump)", line)]
         undone = {"simulator": len(self.plan.commands) - len(asked), "soak": len(self.plan.acts) - self.acts_done}
-        return [f"{number} faults were left out by the {who}" for who, number in undone.items() if number]
+        return [f"{number} faults were left out by the {reporter}" for reporter, number in undone.items() if number]
 
     def _trading_days(self) -> list[tuple[str, DayKind]]:
         day, days = self._size.first_day, []

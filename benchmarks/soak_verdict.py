@@ -69,11 +69,11 @@ def unconfirmed(data_root: Path, day: str, end_ms: int) -> list[str]:
 
 def judge(week: Run) -> tuple[list[list[object]], list[str]]:
     """Rows of the table of days, and everything that is wrong."""
-    found = compare(week.simulator.truth, week.data_root)
-    report: dict[str, Any] = json.loads(found.to_json())
+    comparison = compare(week.simulator.truth, week.data_root)
+    report: dict[str, Any] = json.loads(comparison.to_json())
     problems = [f"{report[name]} ticks {name}" for name in ("missing", "extra", "wrong", "duplicate") if report[name]]
     if problems:
-        problems.append(found.text())
+        problems.append(comparison.text())
     claims = day_claims(week.simulator.truth, week.data_root)
     try:
         Verdict(report, claims, "").assert_true_claims()

@@ -34,11 +34,11 @@ def measure(directory: Path, kind: str) -> list[float]:
         cleanup.enter_context(ended(collector))
         reader = cleanup.enter_context(contextlib.closing(rig.RowReader(collector.data_root)))
         seconds = []
-        for condition, what in (
+        for condition, awaited in (
             (lambda: collector.find("recorder_started|futu_subscribed"), "start"),
             (lambda: collector.find("futu_subscribed"), "subscription"),
         ):
-            rig.wait_quickly(condition, what, collector)
+            rig.wait_quickly(condition, awaited, collector)
             seconds.append(time.monotonic() - begun_sec)
         cpu_sec = rig.cpu_sec(collector.proc.pid)
         rig.wait_quickly(reader.rows, "row", collector)

@@ -53,18 +53,18 @@ def steps(root: Path, rows: int) -> list[Step]:
     """What is measured, in this order."""
     out = str(root.parent / "out")
     seconds = max(1, round(rows / 1_000_000))
-    one = ("ticks", SYMBOL, "--day", DAY, "--format", "csv")
+    ticks_of_symbol = ("ticks", SYMBOL, "--day", DAY, "--format", "csv")
     return [
         Step("certificate", ("day", DAY, "--no-write"), "1 s"),
         Step("recount and cross-check", ("day", DAY, "--recount", "--no-write"), "10 s"),
         Step("export parquet", ("export", "parquet", "--days", DAY, "--output", out), f"{seconds} s (1 M rows/s)"),
         Step("export csv", ("export", "csv", "--days", DAY, "--output", out), ""),
-        Step("ticks of a symbol, live", one, "150 ms to fetch"),
+        Step("ticks of a symbol, live", ticks_of_symbol, "150 ms to fetch"),
         Step("bars of a symbol, live", ("bars", SYMBOL, "--day", DAY, "--interval", "1m", "--format", "csv"), ""),
         Step("query: turnover by symbol", ("query", SQL, "--day", DAY), ""),
         Step("archive with verification", ("archive", DAY), "30 s"),
         Step("verify", ("verify", DAY), ""),
-        Step("ticks of a symbol, archived", one, "50 ms to fetch", remove_day_file),
+        Step("ticks of a symbol, archived", ticks_of_symbol, "50 ms to fetch", remove_day_file),
         Step("restore", ("restore", DAY), ""),
     ]  # fmt: skip
 
@@ -109,9 +109,9 @@ def run(step: Step, root: Path, writer: Writer | None) -> tuple[float, list[floa
         command, env=clean_env(root.parent / "home"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     commits_ms = writer.until(lambda: process.poll() is not None) if writer is not None else []
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     took_sec = time.monotonic() - begun_sec
-    assert process.returncode == 0, f"{' '.join(command)} ended with {process.returncode}:\n{said}"
+    assert process.returncode == 0, f"{' '.join(command)} ended with {process.returncode}:\n{stderr}"
     return took_sec, commits_ms
 
 

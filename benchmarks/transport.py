@@ -293,9 +293,9 @@ class Receiver(Process):
         deadline = time.monotonic() + REQUEST_TIMEOUT_SEC
         while time.monotonic() < deadline and len(self.lines) == lines_before:
             time.sleep(0.002)
-        found = self.find(r"ticks=(\d+) new_holes=(\d+)")
-        assert found is not None, f"{self.kind} says nothing\n{self.output}"
-        return int(found[1]), int(found[2])
+        match = self.find(r"ticks=(\d+) new_holes=(\d+)")
+        assert match is not None, f"{self.kind} says nothing\n{self.output}"
+        return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

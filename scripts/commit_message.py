@@ -21,26 +21,26 @@ def mistakes(message: str) -> list[str]:
     """What is wrong with a message; comment lines are git's."""
     lines = [line for line in message.splitlines() if not line.startswith("#")]
     first = lines[0] if lines else ""
-    found = []
+    problems = []
     if not first.strip():
-        found.append("the first line is empty")
+        problems.append("the first line is empty")
     if len(first) > MAX_CHARS:
-        found.append(f"the first line has {len(first)} characters, {MAX_CHARS} are allowed: {first}")
+        problems.append(f"the first line has {len(first)} characters, {MAX_CHARS} are allowed: {first}")
     if first.endswith("."):
-        found.append(f"the first line ends with a full stop: {first}")
+        problems.append(f"the first line ends with a full stop: {first}")
     if len(lines) > 1 and lines[1].strip():
-        found.append(f"the second line has to be blank: {lines[1]}")
-    return found
+        problems.append(f"the second line has to be blank: {lines[1]}")
+    return problems
 
 
 def _of_commits(commits: str) -> list[str]:
     command = ["git", "log", "--no-merges", "--format=%h%n%B%x00", commits, "--"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = []
+    problems = []
     for entry in filter(None, (part.strip("\n") for part in told.split("\0"))):
         commit, _, message = entry.partition("\n")
-        found += [f"{commit}: {text}" for text in mistakes(message)]
-    return found
+        problems += [f"{commit}: {text}" for text in mistakes(message)]
+    return problems
 
 
 def main() -> int:
@@ -51,10 +51,10 @@ def main() -> int:
     given = parser.parse_args()
     if (given.file is None) == (given.commits is None):
         parser.error("name a file with a message, or --commits")
-    found = _of_commits(given.commits) if given.commits else mistakes(given.file.read_text(encoding="utf-8"))
-    for text in found:
+    problems = _of_commits(given.commits) if given.commits else mistakes(given.file.read_text(encoding="utf-8"))
+    for text in problems:
         print(text, file=sys.stderr)
-    return 1 if found else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

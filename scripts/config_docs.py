@@ -121,8 +121,10 @@ class Catalogue:
         """``text`` in Chinese; as it is, and missing, where nobody translated it."""
         if number := self._NUMBER.fullmatch(text):
             unit = number["unit"] and self._look_up(self._units, number["unit"])
-            said = self._forms["whole" if number["whole"] else "number"].format(low=number["low"], high=number["high"])
-            return said + (self._forms["unit"].format(unit=unit) if unit else "")
+            bounds = self._forms["whole" if number["whole"] else "number"].format(
+                low=number["low"], high=number["high"]
+            )
+            return bounds + (self._forms["unit"].format(unit=unit) if unit else "")
         return self._look_up(self._texts, text)
 
     def unused(self) -> list[str]:
@@ -136,21 +138,22 @@ class Catalogue:
         return texts.get(text, text)
 
 
-def configuration_md(words: Words = ENGLISH, said: Callable[[str], str] = str) -> str:
-    """The whole of a page: ``words`` of its own, and ``said`` gives the texts of the settings in its language."""
+def configuration_md(words: Words = ENGLISH, translated: Callable[[str], str] = str) -> str:
+    """The whole of a page: ``words`` of its own, and ``translated`` gives the texts of the settings in its language."""
     prefixes, serve_prefixes = (
         words.list_mark.join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, READERS_PREFIXES)
     )
     parts = [words.introduction.format(prefixes=prefixes, serve_prefixes=serve_prefixes)]
     for group, infos in groupby(all_settings_table(), key=lambda info: info.group):
-        rows = [f"### {said(group)}\n", words.columns, "|---|---|---|---|"]
+        rows = [f"### {translated(group)}\n", words.columns, "|---|---|---|---|"]
         rows += [
-            f"| `{info.key}` | {_default(info, words)} | {said(info.allowed)} | {said(info.about)} |" for info in infos
+            f"| `{info.key}` | {_default(info, words)} | {translated(info.allowed)} | {translated(info.about)} |"
+            for info in infos
         ]
         parts.append("\n".join(rows) + "\n")
     renamed = [info for info in all_settings_table() if info.attribute != info.key.lower()]
     names = "\n".join(f"- `{info.key}`{words.name_mark}`{info.attribute}`" for info in renamed) + "\n"
-    rules = "\n".join(f"- {said(text)}{words.stop}" for text in order_rule_texts())
+    rules = "\n".join(f"- {translated(text)}{words.stop}" for text in order_rule_texts())
     parts += [f"{words.rules}\n\n{rules}\n", words.names + names]
     return "\n".join(parts)
 

@@ -383,7 +383,7 @@ class Demo:
         self._children.append(child)
         return child
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait(self, condition: Callable[[], bool], awaited: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SEC
         while not condition():
             for child in self._children:
@@ -391,7 +391,7 @@ class Demo:
             if self._interrupt.came:
                 raise Stopped
             if time.monotonic() > deadline:
-                raise DemoError(f"not within {START_TIMEOUT_SEC:g} s: {what}. Logs are in {self._scratch}")
+                raise DemoError(f"not within {START_TIMEOUT_SEC:g} s: {awaited}. Logs are in {self._scratch}")
             self._interrupt.sleep(0.05)
 
     def _has_rows(self) -> bool:

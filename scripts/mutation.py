@@ -138,15 +138,15 @@ class Mutant:
 def mutants_of(place: str, source: str) -> list[Mutant]:
     """Every mutant of a module, by line."""
     tree = ast.parse(source)
-    found: list[Mutant] = []
+    found_mutants: list[Mutant] = []
     lines: dict[int, int] = {}
     for path, node in _walk(tree, ()):
         for change in _changes(node):
             line = node.lineno
             number = lines[line] = lines.get(line, 0) + 1
-            before, after = (ast.unparse(one).splitlines()[0] for one in (node, change))
-            found.append(Mutant(place, line, number, before, after, path, change))
-    return sorted(found, key=lambda one: (one.line, one.number))
+            before, after = (ast.unparse(part).splitlines()[0] for part in (node, change))
+            found_mutants.append(Mutant(place, line, number, before, after, path, change))
+    return sorted(found_mutants, key=lambda mutant: (mutant.line, mutant.number))
 
 
 def _walk(node: ast.AST, path: _Path) -> Iterator[tuple[_Path, ast.expr | ast.stmt]]:
@@ -341,7 +341,7 @@ class Score:
 def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> list[Mutant]:
     """Try them all; those that survived. A place whose tests fail without a change is left out, and said."""
     copies = [Copy(directory / str(n)) for n in range(min(WORKERS, len(chosen)))]
-    traced = _traced(copies[0], list(dict.fromkeys(one.place for one in chosen)))
+    traced = _traced(copies[0], list(dict.fromkeys(mutant.place for mutant in chosen)))
     work: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in chosen:
         if traced[mutant.place].tests:
@@ -362,8 +362,8 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
                 score.noticed += not survived
                 if survived:
                     survivors.append(mutant)
-                said = f"{'SURVIVED' if survived else 'noticed '} {mutant.name}: {mutant.before} -> {mutant.after}"
-                print(f"{said} ({NO_TEST})" if words == NO_TEST else said, flush=True)
+                outcome = f"{'SURVIVED' if survived else 'noticed '} {mutant.name}: {mutant.before} -> {mutant.after}"
+                print(f"{outcome} ({NO_TEST})" if words == NO_TEST else outcome, flush=True)
                 if len(chosen) == 1:
                     print(words)
 
@@ -372,7 +372,7 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    return sorted(survivors, key=lambda one: (one.place, one.line, one.number))
+    return sorted(survivors, key=lambda mutant: (mutant.place, mutant.line, mutant.number))
 
 
 def _traced(copy: Copy, places: Sequence[str]) -> dict[str, Runs]:
@@ -403,28 +403,28 @@ def choose(
     chosen: list[Mutant] = []
     scores: dict[str, Score] = {}
     for place in places:
-        found = mutants_of(place, (ROOT / PACKAGE / f"{place}.py").read_text())
-        scores[place] = Score(len(found))
+        mutants = mutants_of(place, (ROOT / PACKAGE / f"{place}.py").read_text())
+        scores[place] = Score(len(mutants))
         if only is not None:
-            chosen += [one for one in found if one.name == only]
-        elif sample is None or sample >= len(found):
-            chosen += found
+            chosen += [mutant for mutant in mutants if mutant.name == only]
+        elif sample is None or sample >= len(mutants):
+            chosen += mutants
         else:
             # By place, so that a place's sample stays the same whatever else is tried.
-            chosen += random.Random(f"{seed}/{place}").sample(found, sample)
+            chosen += random.Random(f"{seed}/{place}").sample(mutants, sample)
     return chosen, scores
 
 
 def report(scores: dict[str, Score], survivors: Sequence[Mutant], seed: str, kind: str) -> str:
     """The result as Markdown."""
-    tried, noticed = (sum(getattr(one, name) for one in scores.values()) for name in ("tried", "noticed"))
-    total = Score(sum(one.mutants for one in scores.values()), tried, noticed)
+    tried, noticed = (sum(getattr(score_of, name) for score_of in scores.values()) for name in ("tried", "noticed"))
+    total = Score(sum(score_of.mutants for score_of in scores.values()), tried, noticed)
     lines = [f"Mutation run, {kind}, seed {seed}: {total.percent:.1f} % noticed ({noticed} of {tried})", "",
              "| place | mutants | tried | noticed | score |", "|---|---|---|---|---|"]  # fmt: skip
-    lines += [f"| `{place}` | {one.mutants} | {one.tried} | {one.noticed} | {one.percent:.1f} % |"
-              for place, one in scores.items()]  # fmt: skip
+    lines += [f"| `{place}` | {score_of.mutants} | {score_of.tried} | {score_of.noticed} | {score_of.percent:.1f} % |"
+              for place, score_of in scores.items()]  # fmt: skip
     lines += ["", f"{len(survivors)} survived:", ""]
-    lines += [f"- `{one.name}`: `{one.before}` -> `{one.after}`" for one in survivors]
+    lines += [f"- `{mutant.name}`: `{mutant.before}` -> `{mutant.after}`" for mutant in survivors]
     return "\n".join(lines)
 
 
@@ -446,7 +446,7 @@ def main() -> int:
     places = [given.only.split(":")[0]] if given.only else given.places or list(PLACES)
     chosen, scores = choose(places, None if given.all else given.sample, given.seed, given.only)
     if given.list:
-        print("\n".join(f"{one.name}: {one.before} -> {one.after}" for one in chosen))
+        print("\n".join(f"{mutant.name}: {mutant.before} -> {mutant.after}" for mutant in chosen))
         return 0
     if not chosen:
         parser.error("no such mutant")
@@ -455,11 +455,16 @@ def main() -> int:
     print(f"\n{report(scores, survivors, given.seed, 'all' if given.all else 'a sample')}")
     if given.json:
         given.json.write_text(
-            json.dumps([{"name": one.name, "before": one.before, "after": one.after} for one in survivors], indent=1)
+            json.dumps(
+                [{"name": mutant.name, "before": mutant.before, "after": mutant.after} for mutant in survivors],
+                indent=1,
+            )
         )
-    if len({one.place for one in chosen}) > sum(one.tried > 0 for one in scores.values()):
+    if len({mutant.place for mutant in chosen}) > sum(mutant.tried > 0 for mutant in scores.values()):
         return 2
-    score = Score(0, sum(one.tried for one in scores.values()), sum(one.noticed for one in scores.values()))
+    score = Score(
+        0, sum(score_of.tried for score_of in scores.values()), sum(score_of.noticed for score_of in scores.values())
+    )
     return 1 if given.fail_under is not None and score.percent < given.fail_under else 0
 
 

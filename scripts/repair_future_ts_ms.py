@@ -82,19 +82,19 @@ class Findings:
 
 def find(path: Path, rule: Rule) -> Findings:
     """Look through one file; reads only."""
-    found = Findings(path)
+    damage = Findings(path)
     with closing(reader.open_read_only(path)) as conn:
         sql = f"SELECT rowid, {reader.select_list(conn)} FROM ticks WHERE ts_ms > ? ORDER BY rowid"
         for rowid, *values in conn.execute(sql, (rule.limit_ms,)):
             tick = Tick._make(values)
             ahead_ms = tick.ts_ms - rule.shift_ms - rule.now_ms
             if ahead_ms >= DAY_MS:
-                found.misdated.append((rowid, tick))
+                damage.misdated.append((rowid, tick))
             elif ahead_ms > rule.future_ms:
-                found.left_rows += 1
+                damage.left_rows += 1
             else:
-                found.rows.append((rowid, tick))
-    return found
+                damage.rows.append((rowid, tick))
+    return damage
 
 
 def back_up(path: Path, now_ms: int) -> Path:
@@ -107,17 +107,17 @@ def back_up(path: Path, now_ms: int) -> Path:
     return target
 
 
-def repair(found: Findings, rule: Rule, options: SqliteOptions) -> tuple[int, int, int]:
+def repair(damage: Findings, rule: Rule, options: SqliteOptions) -> tuple[int, int, int]:
     """Put a file's rows right; returns how many stayed in it, moved to another day, and were repeats."""
-    day = layout.parse_day(found.path)
+    day = layout.parse_day(damage.path)
     assert day is not None, "only day files are looked at"
-    staying = [(rowid, rule.corrected(tick)) for rowid, tick in found.rows]
+    staying = [(rowid, rule.corrected(tick)) for rowid, tick in damage.rows]
     moving = [(rowid, tick) for rowid, tick in staying if tick.trading_day != day]
     staying = [(rowid, tick) for rowid, tick in staying if tick.trading_day == day]
     # First into the other file, then out of this one: a crash between the two leaves a row twice, never not at all.
-    moved_rows = move(found.path.parent, [tick for _, tick in moving], options)
+    moved_rows = move(damage.path.parent, [tick for _, tick in moving], options)
     repeats = len(moving) - moved_rows
-    with closing(open_day_file(found.path, options)) as conn:
+    with closing(open_day_file(damage.path, options)) as conn:
         conn.execute("BEGIN IMMEDIATE")
         coverage = DayCoverage.load(conn, day)
         kept_rows = 0
@@ -128,34 +128,34 @@ def repair(found: Findings, rule: Rule, options: SqliteOptions) -> tuple[int, in
             kept_rows += changed
             if not changed:
                 conn.execute("DELETE FROM ticks WHERE rowid = ?", (rowid,))
-        gone = [*moving, *found.misdated]
+        gone = [*moving, *damage.misdated]
         conn.executemany("DELETE FROM ticks WHERE rowid = ?", [(rowid,) for rowid, _ in gone])
-        coverage.recount(conn, {tick.symbol for _, tick in [*found.rows, *found.misdated]})
+        coverage.recount(conn, {tick.symbol for _, tick in [*damage.rows, *damage.misdated]})
         coverage.save(conn, rule.now_ms)
         conn.execute("COMMIT")
         is_empty = conn.execute("SELECT 1 FROM ticks LIMIT 1").fetchone() is None
-        if kept_rows < len(found.rows) + len(found.misdated):
+        if kept_rows < len(damage.rows) + len(damage.misdated):
             conn.execute("VACUUM")  # numbers the rows anew: the store counts them by the newest rowid
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     if is_empty and day > hk_date(rule.now_ms):
-        for path in layout.sqlite_files(found.path):  # its copy holds all of it
+        for path in layout.sqlite_files(damage.path):  # its copy holds all of it
             path.unlink(missing_ok=True)
     return kept_rows, moved_rows, repeats + len(staying) - kept_rows
 
 
-def put_aside(found: Findings, rule: Rule) -> None:
+def put_aside(damage: Findings, rule: Rule) -> None:
     """Misdated rows into the quarantine, before they go from the day file. OSError when the disk refuses."""
     progress = IngestProgress()
-    quarantine = Quarantine(found.path.parent, progress, hk_date, day_bytes=sys.maxsize)
-    reason = f"its time lies days after {utc(rule.now_ms)}, when it was found in {found.path.name}"
-    for at in range(0, len(found.misdated), MOVE_ROWS):
-        ticks = [tick for _, tick in found.misdated[at : at + MOVE_ROWS]]
+    quarantine = Quarantine(damage.path.parent, progress, hk_date, day_bytes=sys.maxsize)
+    reason = f"its time lies days after {utc(rule.now_ms)}, when it was found in {damage.path.name}"
+    for at in range(0, len(damage.misdated), MOVE_ROWS):
+        ticks = [tick for _, tick in damage.misdated[at : at + MOVE_ROWS]]
         quarantine.add(
             [RejectedTick(tick.symbol, reason, tick._asdict(), rule.now_ms, RejectCode.DAY) for tick in ticks]
         )
         quarantine.flush(sync=True)
         if quarantine.waiting_rows or progress.quarantine_dropped_rows:
-            raise OSError(f"{layout.quarantine_dir(found.path.parent)} cannot be written")
+            raise OSError(f"{layout.quarantine_dir(damage.path.parent)} cannot be written")
 
 
 def move(data_root: Path, ticks: Sequence[Tick], options: SqliteOptions) -> int:
@@ -170,20 +170,20 @@ def move(data_root: Path, ticks: Sequence[Tick], options: SqliteOptions) -> int:
     return moved_rows
 
 
-def show(found: Findings, rule: Rule, samples: int) -> None:
+def show(damage: Findings, rule: Rule, samples: int) -> None:
     """The file's count and a few rows before and after."""
     print(
-        f"{found.path}: {len(found.rows)} rows to repair, {len(found.misdated)} with a wrong date for the quarantine, "
-        f"{found.left_rows} left alone"
+        f"{damage.path}: {len(damage.rows)} rows to repair, {len(damage.misdated)} with a wrong date for the "
+        f"quarantine, {damage.left_rows} left alone"
     )
-    for _, tick in found.misdated[:samples]:
+    for _, tick in damage.misdated[:samples]:
         print(f"  aside  {printable(tick.symbol)} seq={tick.seq} ts_ms={tick.ts_ms} day={tick.trading_day}")
-    for _, tick in found.rows[:samples]:
+    for _, tick in damage.rows[:samples]:
         after = rule.corrected(tick)
         for word, row in (("before", tick), ("after ", after)):
-            what = f"{printable(row.symbol)} seq={row.seq}"
-            print(f"  {word} {what} {utc(row.ts_ms)} ts_ms={row.ts_ms} day={row.trading_day}")
-        if after.trading_day != layout.parse_day(found.path):
+            tick_label = f"{printable(row.symbol)} seq={row.seq}"
+            print(f"  {word} {tick_label} {utc(row.ts_ms)} ts_ms={row.ts_ms} day={row.trading_day}")
+        if after.trading_day != layout.parse_day(damage.path):
             print(f"         moves to {after.trading_day}.db")
 
 
@@ -222,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def survey(data_root: Path, rule: Rule, samples: int) -> int:
     """Show what would be done."""
     findings = look(data_root, rule, samples)
-    rows = sum(len(found.rows) + len(found.misdated) for found in findings)
-    print(f"repaired_rows=0 to_repair_rows={rows} left_rows={sum(found.left_rows for found in findings)}")
+    rows = sum(len(damage.rows) + len(damage.misdated) for damage in findings)
+    print(f"repaired_rows=0 to_repair_rows={rows} left_rows={sum(damage.left_rows for damage in findings)}")
     if rows:
         print("nothing was changed; stop the recorder and run it again with --apply")
     return 0
@@ -234,16 +234,16 @@ def apply(data_root: Path, rule: Rule, samples: int) -> int:
     options = SqliteOptions()
     repaired_rows = moved_rows = repeated_rows = quarantined_rows = 0
     findings = look(data_root, rule, samples)
-    for found in findings:
-        if found.rows or found.misdated:
-            print(f"{found.path}: copied to {back_up(found.path, rule.now_ms).name}")
-            put_aside(found, rule)
-            quarantined_rows += len(found.misdated)
-            stayed, moved, repeated = repair(found, rule, options)
+    for damage in findings:
+        if damage.rows or damage.misdated:
+            print(f"{damage.path}: copied to {back_up(damage.path, rule.now_ms).name}")
+            put_aside(damage, rule)
+            quarantined_rows += len(damage.misdated)
+            stayed, moved, repeated = repair(damage, rule, options)
             repaired_rows += stayed + moved
             moved_rows += moved
             repeated_rows += repeated
-    left_rows = sum(found.left_rows for found in findings)
+    left_rows = sum(damage.left_rows for damage in findings)
     print(
         f"repaired_rows={repaired_rows} moved_rows={moved_rows} repeated_rows={repeated_rows} "
         f"to_repair_rows={sum(len(again.rows) for again in quiet(data_root, rule))} left_rows={left_rows} "
@@ -261,17 +261,17 @@ def apply(data_root: Path, rule: Rule, samples: int) -> int:
 def look(data_root: Path, rule: Rule, samples: int) -> list[Findings]:
     """The files in which something is wrong, shown as they are found."""
     findings = list(quiet(data_root, rule))
-    for found in findings:
-        show(found, rule, samples)
+    for damage in findings:
+        show(damage, rule, samples)
     return findings
 
 
 def quiet(data_root: Path, rule: Rule) -> Iterable[Findings]:
     """The files in which something is wrong."""
     for path in reversed(layout.recent_day_files(data_root, ALL_FILES)):
-        found = find(path, rule)
-        if found.rows or found.left_rows or found.misdated:
-            yield found
+        damage = find(path, rule)
+        if damage.rows or damage.left_rows or damage.misdated:
+            yield damage
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -36,7 +36,7 @@ def certified(lab: Lab) -> dict[str, dict[str, Any]]:
     """What ``hk-tickctl day`` says of each symbol; nothing while there is no day yet."""
     done = tickctl("day", DAY, "--all", "--no-write", "--json", data_root=lab.data_root)
     assert done.stdout, done.stderr
-    return {one["symbol"]: one for one in json.loads(done.stdout).get("symbols", [])}
+    return {row["symbol"]: row for row in json.loads(done.stdout).get("symbols", [])}
 
 
 def made_ticks(simulator: Simulator) -> list[int]:
@@ -131,9 +131,9 @@ def test_the_only_the_first_and_the_last_tick_cannot_be_read(lab: Lab) -> None:
     wait_until(lambda: first in certified(lab), f"a row of {first}")
     _proven(lab, other)
     assert not count_lines(recorder, "tick_quarantined"), "it is in the quarantine since before the restart"
-    said = certified(lab)
-    assert said[first]["state"] != "proven", said[first]
-    assert said[last]["state"] == "proven", said[last]
+    by_symbol = certified(lab)
+    assert by_symbol[first]["state"] != "proven", by_symbol[first]
+    assert by_symbol[last]["state"] == "proven", by_symbol[last]
     until(simulator, hk_time_ms("2026-11-20T09:30:00"))
     more_recorded(recorder, 300)
     simulator.ctl(f"spoil kind=nan symbol={last}")
@@ -142,8 +142,8 @@ def test_the_only_the_first_and_the_last_tick_cannot_be_read(lab: Lab) -> None:
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 100)
     verdict = lab.finish(simulator, recorder)
-    said = certified(lab)
-    assert {s for s, one in said.items() if one["state"] == "proven"} == {other}, said
+    by_symbol = certified(lab)
+    assert {s for s, row in by_symbol.items() if row["state"] == "proven"} == {other}, by_symbol
     assert verdict.report["missing"] >= 10
     assert all(verdict.report[word] == 0 for word in ("extra", "wrong", "duplicate")), verdict.report
 
@@ -166,9 +166,9 @@ def test_a_tick_of_yesterday_in_answers_of_a_thousand_proves_no_beginning(lab: L
     assert (verdict.report["missing"], verdict.report["wrong"]) == (0, 0), verdict.report
     for claim in verdict.of_day():
         assert not claim.coverage["head_proven"], claim.coverage
-    said = certified(lab)
-    assert len(said) == 3
-    assert all(one["state"] != "proven" for one in said.values()), said
+    by_symbol = certified(lab)
+    assert len(by_symbol) == 3
+    assert all(row["state"] != "proven" for row in by_symbol.values()), by_symbol
 
 
 def test_answers_long_under_way_and_answers_of_seconds_ago(lab: Lab) -> None:
@@ -184,14 +184,16 @@ def test_answers_long_under_way_and_answers_of_seconds_ago(lab: Lab) -> None:
     simulator.ctl("skip next=6")
     more_recorded(recorder, 300)
     assert recorder.stop() == 0
-    said, truth = certified(lab), truths(simulator, lab.day_file)
+    by_symbol, truth = certified(lab), truths(simulator, lab.day_file)
     verified = {row["symbol"]: row["verified_counter"] for row in select(lab.day_file, "SELECT * FROM coverage")}
-    for symbol, one in said.items():
+    for symbol, symbol_row in by_symbol.items():
         head, lost = truth[symbol].lost(verified[symbol])
-        assert one["state"] != "proven" or not (head or lost), f"{one}, {lost} are missing\n{recorder.output}"
+        assert symbol_row["state"] != "proven" or not (head or lost), (
+            f"{symbol_row}, {lost} are missing\n{recorder.output}"
+        )
     simulator.ctl("clear")
     lab.finish(simulator, lab.recording(simulator, recorder.rows() + 300)).assert_complete()
-    assert {one["state"] for one in certified(lab).values()} == {"proven"}
+    assert {row["state"] for row in certified(lab).values()} == {"proven"}
 
 
 def test_late_ticks_twins_and_answers_without_milliseconds_make_no_doubles(lab: Lab) -> None:
@@ -218,8 +220,8 @@ def test_late_ticks_twins_and_answers_without_milliseconds_make_no_doubles(lab: 
     assert stored == made, f"doubled {stored - made}, lost {made - stored}\n{recorder.output}"
     assert len(made) < made.total(), "no twins"
     assert check(simulator, lab.data_root, "--symbols", others).returncode == 0, recorder.output
-    said = certified(lab)
-    assert {symbol: one["state"] for symbol, one in said.items()} == {
+    by_symbol = certified(lab)
+    assert {symbol: row["state"] for symbol, row in by_symbol.items()} == {
         bare: "unproven", **dict.fromkeys(others.split(","), "proven")
     }  # fmt: skip
 
@@ -260,6 +262,8 @@ def _named_as_absent(lab: Lab, verdict: Verdict, refused: str) -> None:
     done = tickctl("day", DAY, "--no-write", data_root=lab.data_root)
     assert done.returncode == 1
     assert refused in done.stdout
-    said = certified(lab)
-    assert said[refused]["not_subscribed"], said[refused]
-    assert {symbol for symbol, one in said.items() if one["state"] == "proven"} == set(said) - {refused}, verdict.log
+    by_symbol = certified(lab)
+    assert by_symbol[refused]["not_subscribed"], by_symbol[refused]
+    assert {symbol for symbol, row in by_symbol.items() if row["state"] == "proven"} == set(by_symbol) - {refused}, (
+        verdict.log
+    )

@@ -61,8 +61,8 @@ def server(place: Path, keys: dict[str, str]) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="module")
 def client(server: ApiServer) -> Iterator[httpx.Client]:
-    with server.client() as found:
-        yield found
+    with server.client() as http:
+        yield http
 
 
 def ok(response: httpx.Response) -> Any:
@@ -87,7 +87,7 @@ def stored(place: Path, day: str, symbols: list[str]) -> pa.Table:
 
 @pytest.mark.parametrize("day", [DAY, BEFORE])
 def test_ticks_are_those_that_are_stored(client: httpx.Client, place: Path, day: str) -> None:
-    found = ok(client.get("/v1/ticks", params={"symbols": "700,5", "day": day}))
+    answer = ok(client.get("/v1/ticks", params={"symbols": "700,5", "day": day}))
     table = stored(place, day, ["HK.00005", "HK.00700"])
     wanted = table.set_column(2, "ts_ms", table["ts_ms"].cast(pa.int64()))
     rows = []
@@ -95,10 +95,10 @@ def test_ticks_are_those_that_are_stored(client: httpx.Client, place: Path, day:
         shown = dict(row)
         shown["seq"] = str(shown["seq"])
         rows.append({**shown, **{n: _ms(shown[n]) for n in ("recv_ts_ms", "inserted_at_ms", "opend_recv_ts_ms")}})
-    assert found["data"] == rows
-    assert found["next"] is None
-    assert found["coverage"]["state"] == "proven"
-    assert found["coverage"]["proven"] == 2
+    assert answer["data"] == rows
+    assert answer["next"] is None
+    assert answer["coverage"]["state"] == "proven"
+    assert answer["coverage"]["proven"] == 2
 
 
 def _ms(moment: Any) -> int | None:
@@ -172,16 +172,16 @@ def test_pages_hold_every_row_once(client: httpx.Client, limit: int) -> None:
     if limit == 1:
         params["end"] = "2026-11-18T01:31:00Z"
         whole = ok(client.get("/v1/ticks", params=params))["data"]
-    found = [row for page in pages(client, "/v1/ticks", **params, limit=limit) for row in page["data"]]
-    assert found == whole
+    rows = [row for page in pages(client, "/v1/ticks", **params, limit=limit) for row in page["data"]]
+    assert rows == whole
     assert len(whole) > limit
 
 
 def test_pages_of_bars(client: httpx.Client) -> None:
     params = {"symbols": "700,5", "day": f"{BEFORE}..{DAY}", "interval": "10m"}
     whole = ok(client.get("/v1/bars", params=params))["data"]
-    found = [row for page in pages(client, "/v1/bars", **params, limit=5) for row in page["data"]]
-    assert found == whole
+    rows = [row for page in pages(client, "/v1/bars", **params, limit=5) for row in page["data"]]
+    assert rows == whole
     assert len(whole) > 20
 
 
@@ -193,16 +193,16 @@ def test_all_pages_are_of_one_state(tmp_path: Path) -> None:
     running = ApiServer(tmp_path, root, API_ANONYMOUS=1)
     try:
         with running.client() as client:
-            found = []
+            rows = []
             params: dict[str, Any] = {"symbols": "700", "day": DAY, "limit": 3}
             for turn in range(10):
                 page = ok(client.get("/v1/ticks", params=params))
-                found += page["data"]
+                rows += page["data"]
                 writer.write([make_tick(2 * turn + 2), make_tick(100 + turn)], [])
                 if page["next"] is None:
                     break
                 params["cursor"] = page["next"]
-            assert [int(row["seq"]) & 0xFFFFFFFF for row in found] == list(range(1, 41, 2))
+            assert [int(row["seq"]) & 0xFFFFFFFF for row in rows] == list(range(1, 41, 2))
             writer.close()
             assert ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY}))["as_of"]["at_ms"]
             again = ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY, "limit": 1}))
@@ -223,13 +223,13 @@ def test_a_cursor_is_of_its_question(client: httpx.Client) -> None:
 
 
 def test_newest_ticks(client: httpx.Client, place: Path) -> None:
-    found = ok(client.get("/v1/ticks/latest", params={"symbols": "700,5", "n": 3}))
-    assert [row["symbol"] for row in found["data"]] == ["HK.00005"] * 3 + ["HK.00700"] * 3
+    answer = ok(client.get("/v1/ticks/latest", params={"symbols": "700,5", "n": 3}))
+    assert [row["symbol"] for row in answer["data"]] == ["HK.00005"] * 3 + ["HK.00700"] * 3
     seqs = [str(seq) for seq in stored(place, DAY, ["HK.00700"])["seq"].to_pylist()[-3:]]
-    assert [row["seq"] for row in found["data"][3:]] == seqs
-    assert found["as_of"]["position"].startswith("v2~")
+    assert [row["seq"] for row in answer["data"][3:]] == seqs
+    assert answer["as_of"]["position"].startswith("v2~")
     whole = ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY}))["data"]
-    assert found["data"][3:] == whole[-3:]  # written by another hand, the same to the letter
+    assert answer["data"][3:] == whole[-3:]  # written by another hand, the same to the letter
     arrow = client.get("/v1/ticks/latest", params={"symbols": "700", "n": 3, "format": "arrow"})
     table = pa.ipc.open_stream(arrow.content).read_all()
     assert table["seq"].to_pylist() == stored(place, DAY, ["HK.00700"])["seq"].to_pylist()[-3:]
@@ -237,12 +237,12 @@ def test_newest_ticks(client: httpx.Client, place: Path) -> None:
 
 def test_bars_are_those_of_the_command(client: httpx.Client, place: Path) -> None:
     wanted = tickctl_json("bars", "700", "--day", DAY, "--interval", "30m", data_root=place / "HK")
-    found = ok(client.get("/v1/bars", params={"symbols": "700", "day": DAY, "interval": "30m"}))["data"]
-    assert [row["close"] for row in found] == [row["close"] for row in wanted]
-    assert [row["turnover"] for row in found] == [row["turnover"] for row in wanted]
-    assert all(row["end_ms"] - row["start_ms"] == 1_800_000 and row["is_final"] for row in found)
+    bars = ok(client.get("/v1/bars", params={"symbols": "700", "day": DAY, "interval": "30m"}))["data"]
+    assert [row["close"] for row in bars] == [row["close"] for row in wanted]
+    assert [row["turnover"] for row in bars] == [row["turnover"] for row in wanted]
+    assert all(row["end_ms"] - row["start_ms"] == 1_800_000 and row["is_final"] for row in bars)
     filled = ok(client.get("/v1/bars", params={"symbols": "700", "day": DAY, "interval": "30m", "fill": "session"}))
-    assert len(filled["data"]) > len(found)
+    assert len(filled["data"]) > len(bars)
 
 
 def test_what_is_missing_is_in_the_answer(client: httpx.Client) -> None:
@@ -408,31 +408,31 @@ def test_a_key_for_some_symbols_is_told_of_no_others(
     server: ApiServer, client: httpx.Client, keys: dict[str, str]
 ) -> None:
     whole = {line["day"]: line for line in ok(client.get("/v1/days"))["data"]}
-    with server.client(keys["one"]) as one:
+    with server.client(keys["one"]) as narrow:
         for day, named in ((GAPPY, "missing"), (BEFORE, None), (DAY, None)):
             rows = {row["symbol"]: row["rows"] for row in ok(client.get(f"/v1/days/{day}/symbols"))["data"]}
-            line = ok(one.get(f"/v1/days/{day}"))
+            line = ok(narrow.get(f"/v1/days/{day}"))
             assert (line["rows"], line["symbols"], line["missing_ticks"]) == (rows["HK.00700"], 1, 0)
             assert line["content_hash"] is None
-            assert line in ok(one.get("/v1/days"))["data"]
-            certificate = ok(one.get(f"/v1/days/{day}/certificate"))
+            assert line in ok(narrow.get("/v1/days"))["data"]
+            certificate = ok(narrow.get(f"/v1/days/{day}/certificate"))
             assert certificate["stored_ticks"] == rows["HK.00700"] < whole[day]["rows"]
             assert (certificate["grade"], certificate["missing_ticks"]) == (line["grade"], 0)
             assert f"{whole[day]['rows']:,}" not in certificate["sentence"]
             assert "HK.00005" not in json.dumps(certificate), named
-            (short,) = (info for info in ok(one.get("/v1/recorded"))["data"] if info["trading_day"] == day)
+            (short,) = (info for info in ok(narrow.get("/v1/recorded"))["data"] if info["trading_day"] == day)
             assert (short["stored_ticks"], short["symbols"], short["missing_ticks"]) == (rows["HK.00700"], 1, 0)
     assert whole[GAPPY]["missing_ticks"] > 0
 
 
 def test_a_parameter_that_would_be_passed_over_is_refused(client: httpx.Client) -> None:
     for path in ("ticks", "ticks/latest", "bars", "coverage"):
-        found = problem(client.get(f"/v1/{path}?symbols=700&symbols=5"), 400, "bad-parameter")
-        assert found["errors"] == [
+        refusal = problem(client.get(f"/v1/{path}?symbols=700&symbols=5"), 400, "bad-parameter")
+        assert refusal["errors"] == [
             {"field": "symbols", "message": "is given twice; several values are separated by commas"}
         ]
-    found = problem(client.post("/v1/bars?interval=5m", json={"symbols": "700", "day": DAY}), 400, "bad-parameter")
-    assert found["errors"][0]["field"] == "interval"
+    refusal = problem(client.post("/v1/bars?interval=5m", json={"symbols": "700", "day": DAY}), 400, "bad-parameter")
+    assert refusal["errors"][0]["field"] == "interval"
     problem(client.get("/v1/days?limit=1&limit=2"), 400, "bad-parameter")
 
 
@@ -442,8 +442,8 @@ def test_a_data_root_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
         assert "data_root_missing" in server.output
         paths = ("ticks?symbols=700", "ticks/latest?symbols=700", "bars?symbols=700", "days", "recorded")
         for path in paths:
-            found = problem(client.get(f"/v1/{path}"), 503, "store-unreadable")
-            assert str(tmp_path) not in json.dumps(found)
+            refusal = problem(client.get(f"/v1/{path}"), 503, "store-unreadable")
+            assert str(tmp_path) not in json.dumps(refusal)
         assert client.get("/v1/healthz").status_code == 503
         record_day(tmp_path / "disk" / "HK", DAY, symbols=["HK.00700"])
         assert client.get("/v1/healthz").status_code == 200
@@ -454,8 +454,8 @@ def test_a_data_root_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
 def test_a_key_that_is_taken_back_is_refused_at_once(server: ApiServer, place: Path, keys: dict[str, str]) -> None:
     with server.client(keys["gone"]) as client:
         assert client.get("/v1/days").status_code == 200
-        with edited(place / "keys.json") as found:
-            found.remove(named(found, "gone"))
+        with edited(place / "keys.json") as keys_there:
+            keys_there.remove(named(keys_there, "gone"))
         wait_until(lambda: client.get("/v1/status").status_code == 401, "the key is refused", 10)
 
 
@@ -477,8 +477,8 @@ def test_a_key_never_leaves(server: ApiServer, keys: dict[str, str]) -> None:
 
 def test_the_document_is_true(client: httpx.Client) -> None:
     """Stored, so that a change of the API is seen. Write it anew: python -m tests.integration.test_api"""
-    found = ok(client.get("/openapi.json"))
-    assert found == json.loads(OPENAPI.read_text()), "the API changed: python -m tests.integration.test_api"
+    answer = ok(client.get("/openapi.json"))
+    assert answer == json.loads(OPENAPI.read_text()), "the API changed: python -m tests.integration.test_api"
 
 
 def test_the_page_works_without_a_network(client: httpx.Client) -> None:

@@ -127,9 +127,9 @@ def test_every_page_fits_complains_about_nothing_and_asks_nobody_else(
             page.wait_for_load_state("networkidle")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             keep_picture(page, f"{width}-{name or 'overview'}")
-            found = Axe().run(page)
-            grave = [one for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
-            assert not grave, (name, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in grave])
+            axe = Axe().run(page)
+            grave = [fault for fault in axe.response["violations"] if fault["impact"] in ("serious", "critical")]
+            assert not grave, (name, [(fault["id"], [node["html"] for node in fault["nodes"]][:3]) for fault in grave])
     assert seen.complaints == []
     assert seen.hosts == {served.url.removeprefix("http://")}
 
@@ -148,7 +148,7 @@ def test_the_symbol_page_shows_the_newest_book(
         told = [str(bid_orders), f"{bid_shares:,}", bid, ask, f"{ask_shares:,}", str(ask_orders)]
         expect(cells).to_have_count(6)
         shown = cells.all_inner_texts()
-        assert [float(cell) if isinstance(one, float) else cell for cell, one in zip(shown, told, strict=True)] == told
+        assert [float(cell) if isinstance(own, float) else cell for cell, own in zip(shown, told, strict=True)] == told
         expect(ladder.locator("tbody tr")).to_have_count(10)
         show(page, served.url, "symbol/HK.09988")  # whose books nobody records
         expect(page.get_by_role("region", name=title)).to_have_count(0)
@@ -250,10 +250,10 @@ def test_the_heat_map_is_what_coverage_and_gaps_say(browser: Browser, served: Se
     with page_of(browser, Seen()) as page:
         show(page, served.url, f"coverage?day={day}")
         for state in ("proven", "missing", "unproven"):
-            count = sum(one["state"] == state for one in coverage)
+            count = sum(coverage_row["state"] == state for coverage_row in coverage)
             told = page.locator("main .card").first.locator(".row.soft span", has=page.locator(f".state.{state}")).first
             expect(told).to_have_text(re.compile(rf"\D{count}$"))
-        found = page.evaluate(
+        shown = page.evaluate(
             """async ([day]) => {
               const { rowsOf } = await import("./pages/coverage.js");
               const ask = async (path) => (await (await fetch(`../v1/${path}`)).json()).data;
@@ -263,18 +263,18 @@ def test_the_heat_map_is_what_coverage_and_gaps_say(browser: Browser, served: Se
             }""",
             [day],
         )
-    cells, rows = found["cells"], {row["symbol"]["symbol"]: row["states"] for row in found["rows"]}
+    cells, rows = shown["cells"], {row["symbol"]["symbol"]: row["states"] for row in shown["rows"]}
     assert [cell["end_ms"] - cell["start_ms"] for cell in cells] == [300_000] * len(cells)
-    assert set(rows) == {one["symbol"] for one in coverage}
-    for one in coverage:
-        states = rows[one["symbol"]]
-        opened = [gap for gap in gaps if gap["symbol"] == one["symbol"] and gap["state"] == "open"]
+    assert set(rows) == {coverage_row["symbol"] for coverage_row in coverage}
+    for coverage_row in coverage:
+        states = rows[coverage_row["symbol"]]
+        opened = [gap for gap in gaps if gap["symbol"] == coverage_row["symbol"] and gap["state"] == "open"]
         for cell, state in zip(cells, states, strict=True):
             hit = any(gap["start_ts_ms"] < cell["end_ms"] and gap["end_ts_ms"] >= cell["start_ms"] for gap in opened)
-            assert (state == "missing") == hit, (one, cell, state)
+            assert (state == "missing") == hit, (coverage_row, cell, state)
             if state == "proven":
-                assert one["verified_until_ms"] >= cell["start_ms"]
-                assert one["state"] != "unproven"
+                assert coverage_row["verified_until_ms"] >= cell["start_ms"]
+                assert coverage_row["state"] != "unproven"
 
 
 @pytest.fixture
@@ -477,11 +477,11 @@ def sentences() -> Iterator[tuple[str, str]]:
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             given = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
-            codes = [one for one in given if isinstance(one, ast.Attribute) and ast.unparse(one).startswith("Code.")]
+            codes = [arg for arg in given if isinstance(arg, ast.Attribute) and ast.unparse(arg).startswith("Code.")]
             if not codes or path.name == "complaint.py":
                 continue
-            for one in given[given.index(codes[0]) + 1 :]:
-                text = one.values if isinstance(one, ast.JoinedStr) else [one] if isinstance(one, ast.Constant) else []
+            for arg in given[given.index(codes[0]) + 1 :]:
+                text = arg.values if isinstance(arg, ast.JoinedStr) else [arg] if isinstance(arg, ast.Constant) else []
                 parts = [str(part.value) if isinstance(part, ast.Constant) else "7" for part in text]
                 if " " in "".join(parts):
                     yield Code[codes[0].attr].value, "".join(parts)
@@ -489,38 +489,38 @@ def sentences() -> Iterator[tuple[str, str]]:
 
 def test_every_complaint_is_there_in_chinese(browser: Browser, served: Served) -> None:
     joined = ("ticks_missing", "7: 7 7: hk-tickctl gaps")  # its parts are in PUT_TOGETHER
-    said = sorted({*sentences(), *PUT_TOGETHER} - {joined})
-    assert len(said) > 35
-    assert {code for code, _ in said} >= {"no_ticks", "recorder_down", "disk_full", "spill_growing"}
+    all_sentences = sorted({*sentences(), *PUT_TOGETHER} - {joined})
+    assert len(all_sentences) > 35
+    assert {code for code, _ in all_sentences} >= {"no_ticks", "recorder_down", "disk_full", "spill_growing"}
     with page_of(browser, Seen(), locale="zh-HK") as page:
         show(page, served.url)
         ask = (
             "async (all) => { const { complaint } = await import('./text.js');"
             " return all.map(([code, sentence]) => complaint({ code, sentence })); }"
         )
-        told = page.evaluate(ask, [*said, *((code.value, "in words of a later version") for code in Code)])
+        told = page.evaluate(ask, [*all_sentences, *((code.value, "in words of a later version") for code in Code)])
         prefixed = page.evaluate(
             ask, [["no_ticks", "the recorder raises an alert: market is open and no tick came for 300 s"]]
         )
     assert prefixed == ["市場開市\uff0c但 300 秒來沒有收到成交"]
     english = [
         (sentence, text)
-        for (_, sentence), text in zip(said, told, strict=False)
+        for (_, sentence), text in zip(all_sentences, told, strict=False)
         if sentence in text or not re.search(r"[\u4e00-\u9fff]", text)
     ]
     assert not english
-    for text in told[len(said) :]:
+    for text in told[len(all_sentences) :]:
         assert re.fullmatch(".*[\u4e00-\u9fff]+\uff1ain words of a later version", text), "what it is about leads"
 
 
 def test_every_word_is_there_in_chinese(browser: Browser, served: Served) -> None:
     texts = "".join(path.read_text() for path in STATIC.rglob("*.js") if "vendor" not in path.parts)
-    said = {*re.findall(r"\bt\(\"([^\"]+)\"\)", texts), *re.findall(r"\$\{Tile\} title=\"([^\"]+)\"", texts)}
-    assert len(said) > 80
+    words = {*re.findall(r"\bt\(\"([^\"]+)\"\)", texts), *re.findall(r"\$\{Tile\} title=\"([^\"]+)\"", texts)}
+    assert len(words) > 80
     with page_of(browser, Seen(), locale="zh-HK") as page:
         show(page, served.url)
         ask = "async (said) => { const { t } = await import('./text.js'); return said.filter((w) => t(w) === w); }"
-        assert set(page.evaluate(ask, sorted(said))) == {"OpenD"}
+        assert set(page.evaluate(ask, sorted(words))) == {"OpenD"}
 
 
 @dataclass
@@ -698,8 +698,8 @@ def test_the_server_page_shows_latency_and_who_listens(browser: Browser, served:
 def test_a_reader_sees_its_own_connections_and_an_admin_all(keyed: Keyed) -> None:
     def seen_by(name: str) -> list[str]:
         with keyed.client(name) as client:
-            found = client.get("/v1/live/readers").raise_for_status().json()["data"]
-            return [reader["name"] for reader in found]
+            readers = client.get("/v1/live/readers").raise_for_status().json()["data"]
+            return [reader["name"] for reader in readers]
 
     with keyed.client() as client:
         assert client.get("/v1/live/readers").status_code == 401

@@ -82,15 +82,15 @@ def client(server: Hooked) -> Iterator[httpx.Client]:
 
 def accepted(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 202, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def refused(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def test_the_trade_of_another_pipeline_is_taken_and_read_back(server: Hooked, client: httpx.Client) -> None:
@@ -127,7 +127,7 @@ def test_what_is_answered_202_is_on_the_disk_when_the_server_is_killed(tmp_path:
         numbers = [accepted(client.post("/v1/hooks/x", json={"symbol": "700", "n": n}))["number"] for n in range(5)]
     doomed.signal(signal.SIGKILL)
     doomed.wait()
-    assert [one.number for one in read_signals(tmp_path / "h")] == numbers
+    assert [signal.number for signal in read_signals(tmp_path / "h")] == numbers
 
 
 def test_an_idempotency_key_stores_one_signal_also_at_once(server: Hooked, client: httpx.Client) -> None:
@@ -136,8 +136,8 @@ def test_an_idempotency_key_stores_one_signal_also_at_once(server: Hooked, clien
 
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(send, range(8)))
-    assert len({one["number"] for one in told}) == 1
-    assert [one["is_new"] for one in told].count(True) == 1
+    assert len({reply["number"] for reply in told}) == 1
+    assert [reply["is_new"] for reply in told].count(True) == 1
     other = {**TRADE, "price": 1.5}
     problem = refused(client.post("/ml-trade", json=other, headers={"Idempotency-Key": "once"}), 409)
     assert problem["type"] == "/problems/idempotency-conflict"
@@ -201,11 +201,11 @@ def test_each_key_may_what_it_may(server: Hooked) -> None:
         refused(reader.post("/v1/hooks/other", json=any_signal), 403)
         refused(reader.get("/v1/hooks/other"), 403)
         refused(reader.post("/ml-trade", json=TRADE), 403)
-    with server.client(server.keys["one symbol"]) as one, server.client(server.keys["hook"]) as all_symbols:
-        refused(one.post("/v1/hooks/other", json=any_signal), 403)
+    with server.client(server.keys["one symbol"]) as narrow, server.client(server.keys["hook"]) as all_symbols:
+        refused(narrow.post("/v1/hooks/other", json=any_signal), 403)
         accepted(all_symbols.post("/v1/hooks/other", json=any_signal))
-        accepted(one.post("/v1/hooks/other", json={"symbol": "5"}))
-        assert {line["symbol"] for line in one.get("/v1/hooks/other").json()["data"]} == {"HK.00005"}
+        accepted(narrow.post("/v1/hooks/other", json={"symbol": "5"}))
+        assert {line["symbol"] for line in narrow.get("/v1/hooks/other").json()["data"]} == {"HK.00005"}
 
 
 @pytest.mark.parametrize(
@@ -264,16 +264,16 @@ def test_a_key_of_idempotency_that_is_none_is_named(client: httpx.Client) -> Non
 def test_pages_go_on_by_number(client: httpx.Client) -> None:
     for n in range(3):
         accepted(client.post("/v1/hooks/other", json={"symbol": "HK.00001", "n": n}))
-    found: list[int] = []
+    numbers: list[int] = []
     after = 0
     while True:
         page = client.get("/v1/hooks/other", params={"after": after, "limit": 2}).json()
-        found += [line["number"] for line in page["data"]]
+        numbers += [line["number"] for line in page["data"]]
         if page["next"] is None:
             break
         after = page["next"]
-    assert found == sorted(set(found))
-    assert len(found) >= 3
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) >= 3
     refused(client.get("/v1/hooks/other", params={"after": -1}), 400)
     refused(client.get("/v1/hooks/Other"), 400)
 
@@ -299,23 +299,28 @@ def test_a_disk_that_is_full_is_said_and_nothing_counts_as_stored(tmp_path: Path
         headers = {"Idempotency-Key": "of-the-full-disk"}
         problem = refused(client.post("/v1/hooks/x", json=large, headers=headers), 503)
         assert str(tmp_path) not in json.dumps(problem)
-        assert [one.number for one in read_signals(tmp_path / "h")] == [first["number"]]
+        assert [signal.number for signal in read_signals(tmp_path / "h")] == [first["number"]]
         resource.prlimit(narrow.proc.pid, resource.RLIMIT_FSIZE, (soft, hard))
         stored = accepted(client.post("/v1/hooks/x", json=large, headers=headers))  # the sender tries again
         assert stored["is_new"]
-    assert [one.number for one in read_signals(tmp_path / "h")] == [first["number"], stored["number"]]
+    assert [signal.number for signal in read_signals(tmp_path / "h")] == [first["number"], stored["number"]]
 
 
 def test_two_servers_on_one_directory_store_each_signal_once(tmp_path: Path, server: Hooked) -> None:
     key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
     settings = {"API_KEYS_FILE": tmp_path / "keys.json", "HOOKS_DIR": tmp_path / "h"}
     servers = [ApiServer(tmp_path / f"server{n}", server.root, **settings) for n in range(2)]
-    with ended(*servers), servers[0].client(key) as one, servers[1].client(key) as other, ThreadPoolExecutor(4) as pool:
+    with (
+        ended(*servers),
+        servers[0].client(key) as first,
+        servers[1].client(key) as other,
+        ThreadPoolExecutor(4) as pool,
+    ):
 
         def send(n: int) -> dict[str, Any]:
             headers = {"Idempotency-Key": f"{n // 2}"}  # each by both
             return accepted(
-                (one, other)[n % 2].post("/v1/hooks/x", json={"symbol": "700", "n": n // 2}, headers=headers)
+                (first, other)[n % 2].post("/v1/hooks/x", json={"symbol": "700", "n": n // 2}, headers=headers)
             )
 
         told = list(pool.map(send, range(80)))

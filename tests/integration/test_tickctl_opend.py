@@ -62,14 +62,14 @@ def store(data: Path, made: list[SimTick]) -> None:
     """The day file that a recorder leaves that missed nothing."""
     rows = [
         Tick(
-            one.symbol, one.ts_ms, one.price, one.volume, one.turnover, one.direction, one.seq, one.tick_type,
-            "push", DAY, one.recv_ts_ms + 5, "REALTIME", one.recv_ts_ms, chr(one.type_sign),
+            tick.symbol, tick.ts_ms, tick.price, tick.volume, tick.turnover, tick.direction, tick.seq, tick.tick_type,
+            "push", DAY, tick.recv_ts_ms + 5, "REALTIME", tick.recv_ts_ms, chr(tick.type_sign),
         )
-        for one in made
+        for tick in made
     ]  # fmt: skip
     facts: list[Fact] = []
     for symbol in SYMBOLS:
-        counters = [seq_counter(one.seq) for one in made if one.symbol == symbol]
+        counters = [seq_counter(tick.seq) for tick in made if tick.symbol == symbol]
         facts += [HeadProven(symbol, DAY, counters[0]), Verified(symbol, DAY, counters[-1], END_MS)]
     writer = DayFileWriter(data)
     for at in range(0, len(rows), 5000):
@@ -96,7 +96,7 @@ def same_rows(data: Path, made: list[SimTick]) -> bool:
     with contextlib.closing(sqlite3.connect(data / f"{DAY}.db")) as conn:
         stored = sorted(conn.execute(f"SELECT {columns} FROM ticks"))
     names = columns.split(", ")
-    return stored == sorted(tuple(getattr(one, name) for name in names) for one in made)
+    return stored == sorted(tuple(getattr(tick, name) for name in names) for tick in made)
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def lose(data: Path, symbol: str, newest_but: int, count: int) -> int:
         conn.execute(f"DELETE FROM ticks WHERE rowid IN ({victims})")
         conn.execute("DELETE FROM coverage")
     writer = DayFileWriter(data)  # counts anew what is there, as it does for rows of another program
-    for one, head, verified, until_ms in known:
-        writer.write((), [HeadProven(one, db.stem, head), Verified(one, db.stem, verified, until_ms)])
+    for known_symbol, head, verified, until_ms in known:
+        writer.write((), [HeadProven(known_symbol, db.stem, head), Verified(known_symbol, db.stem, verified, until_ms)])
     writer.close()
     return volume
 
@@ -131,27 +131,29 @@ def state_of(data: Path, symbol: str) -> reader.CoverageRow:
 # audit
 
 
-@pytest.mark.parametrize("what", ["--against-kline", "--against-snapshot"])
-def test_a_complete_day_equals_opends_sums(day: Recorded, what: str) -> None:
-    found = day.json("audit", DAY, what)
-    assert (found["equal_symbols"], found["different_symbols"], found["failed"]) == (3, 0, {})
-    assert found["until_ms"] is None, "the market is closed: all of the day is compared"
-    traded = {symbol: sum(one.volume for one in day.made if one.symbol == symbol) for symbol in SYMBOLS}
-    assert {symbol: one["stored_volume"] for symbol, one in found["symbols"].items()} == traded
-    if what == "--against-kline":
-        assert all(one["minutes"] > 300 and not one["moved"] for one in found["symbols"].values())
+@pytest.mark.parametrize("option", ["--against-kline", "--against-snapshot"])
+def test_a_complete_day_equals_opends_sums(day: Recorded, option: str) -> None:
+    audit = day.json("audit", DAY, option)
+    assert (audit["equal_symbols"], audit["different_symbols"], audit["failed"]) == (3, 0, {})
+    assert audit["until_ms"] is None, "the market is closed: all of the day is compared"
+    traded = {symbol: sum(tick.volume for tick in day.made if tick.symbol == symbol) for symbol in SYMBOLS}
+    assert {symbol: symbol_audit["stored_volume"] for symbol, symbol_audit in audit["symbols"].items()} == traded
+    if option == "--against-kline":
+        assert all(
+            symbol_audit["minutes"] > 300 and not symbol_audit["moved"] for symbol_audit in audit["symbols"].values()
+        )
 
 
 @pytest.mark.parametrize("count", [1, 250])
 def test_planted_losses_are_found_to_the_share(day: Recorded, copy: Path, count: int) -> None:
     volume = lose(copy, VICTIM, 2000, count)
-    for what in ("--against-snapshot", "--against-kline"):
-        found = day.json("audit", DAY, what, data=copy, code=1)
-        assert (found["equal_symbols"], found["different_symbols"]) == (2, 1)
-        victim = found["symbols"][VICTIM]
-        assert sum(one["missing_volume"] for one in victim["differences"]) == volume
-        assert all(one["missing_volume"] > 0 for one in victim["differences"])
-        assert found["suspicion"] is None
+    for option in ("--against-snapshot", "--against-kline"):
+        audit = day.json("audit", DAY, option, data=copy, code=1)
+        assert (audit["equal_symbols"], audit["different_symbols"]) == (2, 1)
+        victim = audit["symbols"][VICTIM]
+        assert sum(difference["missing_volume"] for difference in victim["differences"]) == volume
+        assert all(difference["missing_volume"] > 0 for difference in victim["differences"])
+        assert audit["suspicion"] is None
     code, out, _ = day.run("audit", "--against-kline", "--symbols", "700", data=copy)
     assert code == 1
     assert len(re.findall(rf"^{VICTIM} +\d\d:\d\d ", out, re.MULTILINE)) == len(victim["differences"])
@@ -163,9 +165,9 @@ def test_a_wanted_symbol_without_ticks_is_a_difference(day: Recorded, copy: Path
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         conn.execute("DELETE FROM ticks WHERE symbol = ?", (VICTIM,))
         conn.execute("DELETE FROM coverage WHERE symbol = ?", (VICTIM,))
-    found = day.json("audit", DAY, "--against-kline", data=copy, code=1)
-    assert found["symbols"][VICTIM]["stored_volume"] == 0
-    assert found["different_symbols"] == 1
+    audit = day.json("audit", DAY, "--against-kline", data=copy, code=1)
+    assert audit["symbols"][VICTIM]["stored_volume"] == 0
+    assert audit["different_symbols"] == 1
 
 
 def test_a_day_under_way_equals_opends_sums_so_far(tmp_path: Path) -> None:
@@ -178,26 +180,26 @@ def test_a_day_under_way_equals_opends_sums_so_far(tmp_path: Path) -> None:
         wait_until(lambda: simulator.ctl("status")["market_time_ms"] > half_past_nine_ms + 150_000, "two minutes")
         kline = tickctl_json("audit", DAY, "--against-kline", data_root=tmp_path / "data", **settings)
         snapshot = tickctl_json("audit", DAY, "--against-snapshot", data_root=tmp_path / "data", **settings)
-    for found in (kline, snapshot):
-        assert found["equal_symbols"] == 3
-        assert day_start_ms(DAY) < found["until_ms"] < END_MS
-    assert all(one["minutes"] >= 2 for one in kline["symbols"].values())
+    for audit in (kline, snapshot):
+        assert audit["equal_symbols"] == 3
+        assert day_start_ms(DAY) < audit["until_ms"] < END_MS
+    assert all(symbol_audit["minutes"] >= 2 for symbol_audit in kline["symbols"].values())
 
 
 def test_an_archived_day_is_audited_alike_and_not_repaired(day: Recorded, copy: Path) -> None:
     archive_day(copy, archive_dir(copy), DAY)  # the command archives no day whose session is not over now
-    found = day.json("audit", DAY, "--against-kline", data=copy)
-    assert (found["equal_symbols"], found["failed"]) == (3, {})
+    audit = day.json("audit", DAY, "--against-kline", data=copy)
+    assert (audit["equal_symbols"], audit["failed"]) == (3, {})
     code, _, err = day.run("repair", DAY, data=copy)
     assert (code, f"hk-tickctl restore {DAY}" in err) == (1, True), err
     assert not (copy / f"{DAY}.db").exists()
 
 
 def test_a_symbol_that_cannot_be_audited_is_a_failure_and_costs_no_other(day: Recorded) -> None:
-    for what in ("--against-kline", "--against-snapshot"):
-        found = day.json("audit", DAY, what, "--symbols", "700,11111", code=1)
-        assert "unknown stock" in found["failed"]["HK.11111"]
-        assert found["symbols"][VICTIM]["equal"] is True
+    for option in ("--against-kline", "--against-snapshot"):
+        audit = day.json("audit", DAY, option, "--symbols", "700,11111", code=1)
+        assert "unknown stock" in audit["failed"]["HK.11111"]
+        assert audit["symbols"][VICTIM]["equal"] is True
     code, out, _ = day.run("audit", "--against-kline", "--symbols", "11111")
     assert (code, "1 could not be compared" in out, "equal OpenD" in out) == (1, True, True)
 
@@ -227,8 +229,8 @@ def test_days_that_opend_cannot_answer_for(day: Recorded, tmp_path: Path) -> Non
     ],
 )
 def test_wrong_usage(day: Recorded, arguments: tuple[str, ...], code: int, words: str) -> None:
-    found, out, err = day.run(*arguments)
-    assert (found, words in err) == (code, True), out + err
+    exit_code, out, err = day.run(*arguments)
+    assert (exit_code, words in err) == (code, True), out + err
 
 
 @pytest.mark.parametrize(
@@ -259,17 +261,17 @@ def test_a_hole_is_filled_and_proven(day: Recorded, copy: Path) -> None:
     lost = state_of(copy, VICTIM)
     assert (lost.state, lost.missing_ticks) == ("missing", 40)
     dry = day.json("repair", "--dry-run", data=copy, code=1)
-    assert [(one["symbol"], one["before"]["missing_ticks"]) for one in dry["symbols"]] == [(VICTIM, 40)]
+    assert [(row["symbol"], row["before"]["missing_ticks"]) for row in dry["symbols"]] == [(VICTIM, 40)]
     assert state_of(copy, VICTIM).missing_ticks == 40, "a dry run changes nothing"
 
     ranges = copy.parent / "missing_ranges.json"
     day.json("gaps", "--output", ranges, data=copy, code=1)
 
-    found = day.json("repair", DAY, "--ranges", ranges, data=copy)
-    (one,) = found["symbols"]
-    assert (one["before"]["state"], one["after"]["state"], one["new_ticks"]) == ("missing", "proven", 40)
+    repaired = day.json("repair", DAY, "--ranges", ranges, data=copy)
+    (row,) = repaired["symbols"]
+    assert (row["before"]["state"], row["after"]["state"], row["new_ticks"]) == ("missing", "proven", 40)
     assert set(day.json("gaps", "--against", ranges, data=copy)["counts"]) == {"stored"}
-    assert (one["after"]["missing_ticks"], found["complete"]) == (0, True)
+    assert (row["after"]["missing_ticks"], repaired["complete"]) == (0, True)
     assert same_rows(copy, day.made)
     assert day.json("audit", DAY, "--against-kline", data=copy)["different_symbols"] == 0
     assert day.json("repair", data=copy)["asked_symbols"] == 0, "nothing is left to ask for"
@@ -297,10 +299,10 @@ def test_the_end_of_a_day_that_was_cut_off_is_fetched(day: Recorded, copy: Path)
             (last, END_MS - 3_600_000, VICTIM),
         )
     evening = {**day.settings(), **at_market_time(f"{DASHED}T17:00:00")}  # whatever the hour is now
-    found = tickctl_json("repair", data_root=copy, under=BUILT, **evening)
-    (one,) = found["symbols"]
-    assert "confirmed only until 15:15" in one["why"] or "confirmed only until 11:15" in one["why"]
-    assert (one["new_ticks"], one["after"]["state"]) == (500, "proven")
+    repaired = tickctl_json("repair", data_root=copy, under=BUILT, **evening)
+    (row,) = repaired["symbols"]
+    assert "confirmed only until 15:15" in row["why"] or "confirmed only until 11:15" in row["why"]
+    assert (row["new_ticks"], row["after"]["state"]) == (500, "proven")
     assert same_rows(copy, day.made)
 
 
@@ -311,10 +313,10 @@ def test_a_symbol_that_was_never_recorded_gets_what_there_is_and_its_lost_beginn
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         conn.execute("DELETE FROM ticks WHERE symbol = ?", (VICTIM,))
         conn.execute("DELETE FROM coverage WHERE symbol = ?", (VICTIM,))
-    found = day.json("repair", data=copy, code=1)
-    (one,) = found["symbols"]
-    assert (one["why"], one["new_ticks"]) == ("no tick is stored", 1000)
-    assert (one["after"]["state"], one["after"]["open_gaps"]) == ("missing", 1)
+    repaired = day.json("repair", data=copy, code=1)
+    (row,) = repaired["symbols"]
+    assert (row["why"], row["new_ticks"]) == ("no tick is stored", 1000)
+    assert (row["after"]["state"], row["after"]["open_gaps"]) == ("missing", 1)
 
 
 def test_ticks_that_opend_shows_otherwise_are_not_called_proven(day: Recorded, copy: Path) -> None:
@@ -324,16 +326,16 @@ def test_ticks_that_opend_shows_otherwise_are_not_called_proven(day: Recorded, c
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         newest = "SELECT rowid FROM ticks WHERE symbol = ? AND push_type = 'push' ORDER BY seq DESC LIMIT 3"
         conn.execute(f"UPDATE ticks SET price = price + 1 WHERE rowid IN ({newest})", (VICTIM,))
-    found = day.json("repair", data=copy, code=1)
-    (one,) = found["symbols"]
-    assert one["after"]["state"] == "unproven"
-    assert "push and pull disagree" in one["after"]["reason"]
+    repaired = day.json("repair", data=copy, code=1)
+    (row,) = repaired["symbols"]
+    assert row["after"]["state"] == "unproven"
+    assert "push and pull disagree" in row["after"]["reason"]
 
 
 def test_an_unknown_symbol_costs_no_other(day: Recorded, copy: Path) -> None:
     lose(copy, VICTIM, 300, 5)
-    found = day.json("repair", "--symbols", f"11111,{VICTIM}", data=copy, code=1)
-    by_symbol = {one["symbol"]: one for one in found["symbols"]}
+    repaired = day.json("repair", "--symbols", f"11111,{VICTIM}", data=copy, code=1)
+    by_symbol = {row["symbol"]: row for row in repaired["symbols"]}
     assert "unknown stock" in by_symbol["HK.11111"]["error"]
     assert (by_symbol[VICTIM]["new_ticks"], by_symbol[VICTIM]["complete"]) == (5, True)
 
@@ -350,10 +352,10 @@ def test_opend_that_refuses_subscriptions(day: Recorded, copy: Path) -> None:
     lose(copy, VICTIM, 300, 5)
     day.simulator.ctl("right kind=bmp")
     try:
-        found = day.json("repair", data=copy, code=1)
+        repaired = day.json("repair", data=copy, code=1)
     finally:
         day.simulator.ctl("clear kind=right")
-    assert "BMP" in found["symbols"][0]["error"]
+    assert "BMP" in repaired["symbols"][0]["error"]
     assert state_of(copy, VICTIM).missing_ticks == 5
 
 
@@ -361,9 +363,9 @@ def test_opend_that_refuses_subscriptions(day: Recorded, copy: Path) -> None:
 
 
 def test_symbols_without_a_recorder(day: Recorded) -> None:
-    found = day.json("symbols", code=1, symbols="700,5,11111")
-    rows = {row["symbol"]: row for row in found["symbols"]}
-    assert (found["wanted_symbols"], found["subscribed_symbols"]) == (3, 0)
+    listed = day.json("symbols", code=1, symbols="700,5,11111")
+    rows = {row["symbol"]: row for row in listed["symbols"]}
+    assert (listed["wanted_symbols"], listed["subscribed_symbols"]) == (3, 0)
     assert (rows[VICTIM]["name"], rows[VICTIM]["board_lot"]) == ("TENCENT", 100)
     assert rows[VICTIM]["note"] == "no recorder runs on this data root"
     assert "does not know" in rows["HK.11111"]["note"]

@@ -38,11 +38,11 @@ def as_json(server: Server, command: str, *, user: str = ROOT, where: str = ENV_
     """Exit code and document."""
     done = server.machine.run(f"cd / && {user} {TICKCTL} {command} --json {where} 2>/tmp/said", check=False)
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        said = server.machine.run("cat /tmp/said").stdout
-        raise AssertionError(f"exit code {done.returncode}: {done.stdout}{said}") from None
-    return done.returncode, found
+        stderr = server.machine.run("cat /tmp/said").stdout
+        raise AssertionError(f"exit code {done.returncode}: {done.stdout}{stderr}") from None
+    return done.returncode, answer
 
 
 def settled(server: Server) -> dict[str, Any]:
@@ -60,22 +60,22 @@ def settled(server: Server) -> dict[str, Any]:
     return seen[0][1]
 
 
-def check_of(found: dict[str, Any], name: str) -> dict[str, str]:
-    (one,) = [check for check in found["checks"] if check["name"] == name]
-    return one
+def check_of(answer: dict[str, Any], name: str) -> dict[str, str]:
+    (named_check,) = [check for check in answer["checks"] if check["name"] == name]
+    return named_check
 
 
 # --- status ---------------------------------------------------------------------------------------------------------
 
 
 def test_status_of_a_service_that_runs(server: Server) -> None:
-    found = settled(server)
+    answer = settled(server)
     pid = server.pid()
-    assert (found["verdict"], found["running"], found["problems"]) == ("fine", True, [])
-    assert found["process"]["pid"] == found["recorder"]["pid"] == found["service"]["main_pid"] == pid
-    assert found["process"]["is_stopped"] is False
-    assert found["service"]["user"] == UNIT
-    assert found["status_age_sec"] < 10
+    assert (answer["verdict"], answer["running"], answer["problems"]) == ("fine", True, [])
+    assert answer["process"]["pid"] == answer["recorder"]["pid"] == answer["service"]["main_pid"] == pid
+    assert answer["process"]["is_stopped"] is False
+    assert answer["service"]["user"] == UNIT
+    assert answer["status_age_sec"] < 10
     done = tickctl(server, "status")
     assert done.returncode == 0
     assert re.search(rf"^recorder +\w+, running since .* \(pid {pid}, version ", done.stdout, re.MULTILINE)
@@ -89,11 +89,11 @@ def test_status_of_a_service_that_runs(server: Server) -> None:
 def test_status_for_those_who_may_read(server: Server, user: str) -> None:
     """Files are 0640 and directories 0750: the group may look at everything, the newest rows included."""
     settled(server)
-    code, found = as_json(server, "status", user=user)
-    assert (code, found["verdict"], found["problems"]) == (0, "fine", [])
-    assert found["process"]["pid"] == server.pid()
-    assert found["day"]["error"] is None
-    assert found["day"]["rows"] > 0
+    code, answer = as_json(server, "status", user=user)
+    assert (code, answer["verdict"], answer["problems"]) == (0, "fine", [])
+    assert answer["process"]["pid"] == server.pid()
+    assert answer["day"]["error"] is None
+    assert answer["day"]["rows"] > 0
 
 
 def test_status_of_a_service_that_was_stopped(server: Server) -> None:
@@ -133,9 +133,9 @@ def test_status_of_a_service_that_was_killed_or_frozen(server: Server) -> None:
     assert killed.returncode == 1
     assert f"the recorder (pid {pid}) ended without an ordered stop" in killed.stdout
     assert f"the service {UNIT} has failed: killed by signal 9" in killed.stdout
-    code, found = as_json(server, "doctor --offline")
-    assert (code, found["failed"]) == (1, ["unit"])
-    assert check_of(found, "unit")["found"] == f"{UNIT} is failed (failed), enabled; killed by signal 9"
+    code, answer = as_json(server, "doctor --offline")
+    assert (code, answer["failed"]) == (1, ["unit"])
+    assert check_of(answer, "unit")["found"] == f"{UNIT} is failed (failed), enabled; killed by signal 9"
 
 
 def test_status_and_doctor_of_a_service_whose_settings_are_wrong(server: Server) -> None:
@@ -148,11 +148,11 @@ def test_status_and_doctor_of_a_service_whose_settings_are_wrong(server: Server)
     status = tickctl(server, "status")
     assert status.returncode == 1, "a wrong list of symbols hides no data"
     assert wrong in status.stdout
-    code, found = as_json(server, "doctor --offline")
-    assert (code, found["failed"]) == (1, ["configuration", "unit"])
-    assert "NONSENSE" in check_of(found, "configuration")["found"]
-    assert check_of(found, "unit")["found"].endswith("exit code 78")
-    assert check_of(found, "unit")["advice"] == "hk-tickctl logs says why"
+    code, answer = as_json(server, "doctor --offline")
+    assert (code, answer["failed"]) == (1, ["configuration", "unit"])
+    assert "NONSENSE" in check_of(answer, "configuration")["found"]
+    assert check_of(answer, "unit")["found"].endswith("exit code 78")
+    assert check_of(answer, "unit")["advice"] == "hk-tickctl logs says why"
 
 
 # --- doctor ---------------------------------------------------------------------------------------------------------
@@ -162,14 +162,14 @@ def test_status_and_doctor_of_a_service_whose_settings_are_wrong(server: Server)
 def test_doctor_beside_the_service(server: Server, user: str) -> None:
     pid = server.pid()
     settled(server)
-    code, found = as_json(server, "doctor", user=user)
-    assert (code, found["failed"], found["skipped"]) == (0, [], []), found
-    assert check_of(found, "unit") == {
+    code, answer = as_json(server, "doctor", user=user)
+    assert (code, answer["failed"], answer["skipped"]) == (0, [], []), answer
+    assert check_of(answer, "unit") == {
         "name": "unit", "result": "ok", "found": f"{UNIT} is active (running), enabled", "advice": "",
     }  # fmt: skip
     directory = f"{DATA_ROOT} is writable; recorder pid {pid} uses it"  # root tries it with the service user's rights
-    assert check_of(found, "data_directory")["found"] == directory
-    assert check_of(found, "home")["result"] == "ok"
+    assert check_of(answer, "data_directory")["found"] == directory
+    assert check_of(answer, "home")["result"] == "ok"
     server.wait_recording()
     assert server.pid() == pid
     owners = server.machine.run(f"find {DATA_ROOT} /var/lib/{UNIT} -not -user {UNIT}").stdout
@@ -180,8 +180,8 @@ def test_doctor_names_what_is_wrong_with_the_unit(server: Server) -> None:
     run = server.machine.run
 
     def unit() -> tuple[int, str, str, str]:
-        code, found = as_json(server, "doctor --offline")
-        check = check_of(found, "unit")
+        code, answer = as_json(server, "doctor --offline")
+        check = check_of(answer, "unit")
         return code, check["result"], check["found"], check["advice"]
 
     run(f"systemctl disable {UNIT}")
@@ -197,13 +197,13 @@ def test_doctor_names_what_is_wrong_with_the_unit(server: Server) -> None:
     run("systemctl daemon-reload")
     run(f"systemctl stop {UNIT}")
     assert unit() == (0, "warn", f"{UNIT} is inactive (dead), enabled", f"sudo systemctl start {UNIT}")
-    code, found = as_json(server, "doctor --offline --unit no-such-thing")
-    assert check_of(found, "unit")["found"] == "there is no unit no-such-thing"
+    code, answer = as_json(server, "doctor --offline --unit no-such-thing")
+    assert check_of(answer, "unit")["found"] == "there is no unit no-such-thing"
     run(f"chmod 0550 {DATA_ROOT}")
     try:
-        code, found = as_json(server, "doctor --offline")
-        assert (code, found["failed"]) == (1, ["data_directory"])
-        assert check_of(found, "data_directory")["found"].endswith(f"not writable for the service's user {UNIT}")
+        code, answer = as_json(server, "doctor --offline")
+        assert (code, answer["failed"]) == (1, ["data_directory"])
+        assert check_of(answer, "data_directory")["found"].endswith(f"not writable for the service's user {UNIT}")
     finally:
         run(f"chmod 0750 {DATA_ROOT}")
 
@@ -320,8 +320,8 @@ def test_an_unprivileged_user_is_told_what_is_closed_to_them(server: Server) -> 
         done = tickctl(server, command, user=own, where="")
         assert done.returncode == 1, command
         assert done.stdout.startswith(f"hk-tickctl: {DATA_ROOT} {advice}"), f"{command}: {done.stdout}"
-    code, found = as_json(server, "doctor", user=own, where="")
+    code, answer = as_json(server, "doctor", user=own, where="")
     # The simulator keeps the time of its start, minutes ago; the machine's clock may have been set since.
-    warned = [name for name in found["warned"] if name != "clock"]
-    assert (code, found["failed"], warned) == (0, [], ["home", "disk"]), "systemd and OpenD answer everybody"
-    assert f"{DATA_ROOT} is closed to this user" in check_of(found, "disk")["found"]
+    warned = [name for name in answer["warned"] if name != "clock"]
+    assert (code, answer["failed"], warned) == (0, [], ["home", "disk"]), "systemd and OpenD answer everybody"
+    assert f"{DATA_ROOT} is closed to this user" in check_of(answer, "disk")["found"]

@@ -55,14 +55,14 @@ def test_ticks_are_summed_by_symbol_minute_and_type_over_batches() -> None:
         arrays = [pa.array(values, type=field.type) for values, field in zip(names, schema, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    found = against.stored_by_minute(
+    by_minute = against.stored_by_minute(
         [
             batch([("HK.00700", at(9, 30), "AUTO_MATCH", 100, 1000.0), ("HK.00005", at(9, 30), "ODD_LOT", 3, 30.0)]),
             batch([("HK.00700", at(9, 30, 59.999), "AUTO_MATCH", 200, 2000.0), ("HK.00700", at(9, 31), None, 7, 70.0)]),
             batch([("HK.00700", at(9, 31), None, None, None)]),
         ]
     )
-    assert found == {
+    assert by_minute == {
         "HK.00700": {at(9, 30): {"AUTO_MATCH": Amount(300, 3000.0)}, at(9, 31): {"UNKNOWN": Amount(7, 70.0)}},
         "HK.00005": {at(9, 30): {"ODD_LOT": Amount(3, 30.0)}},
     }
@@ -88,9 +88,9 @@ def test_a_bar_is_labelled_with_the_end_of_its_minute() -> None:
 
 def test_equal_minutes_have_no_difference() -> None:
     minutes = {at(10, minute): amount(100 + minute) for minute in range(30)}
-    found = compare(minutes, dict(minutes))
-    assert (found.equal, found.minutes, found.theirs) == (True, 30, found.stored)
-    assert found.theirs.volume == sum(range(100, 130))
+    comparison = compare(minutes, dict(minutes))
+    assert (comparison.equal, comparison.minutes, comparison.theirs) == (True, 30, comparison.stored)
+    assert comparison.theirs.volume == sum(range(100, 130))
 
 
 @pytest.mark.parametrize("lost", [1, 100, 12_345])
@@ -117,15 +117,15 @@ def test_turnover_may_differ_by_what_adding_floats_costs() -> None:
 
 
 def test_minutes_that_are_not_over_are_not_compared() -> None:
-    found = compare({at(10, 0): amount(1), at(10, 1): amount(2)}, {at(10, 0): amount(1)}, until_ms=at(10, 1, 30))
-    assert (found.equal, found.minutes) == (True, 1)
+    comparison = compare({at(10, 0): amount(1), at(10, 1): amount(2)}, {at(10, 0): amount(1)}, until_ms=at(10, 1, 30))
+    assert (comparison.equal, comparison.minutes) == (True, 1)
 
 
 def test_volume_counted_in_the_next_minute_is_moved_and_not_lost() -> None:
     opend = {at(10, 0): amount(100), at(10, 1): amount(900)}
     stored = {at(10, 0): amount(400), at(10, 1): amount(600)}
-    found = compare(opend, stored)
-    assert (found.equal, len(found.moved)) == (True, 2)
+    comparison = compare(opend, stored)
+    assert (comparison.equal, len(comparison.moved)) == (True, 2)
     lost_as_well = compare(opend, {**stored, at(10, 1): amount(599)})
     assert (len(lost_as_well.differences), lost_as_well.moved) == (2, ())
 
@@ -136,8 +136,8 @@ def test_volume_counted_in_the_next_minute_is_moved_and_not_lost() -> None:
 )
 def test_auction_volume_may_be_in_any_bar_at_that_edge(theirs: tuple[int, int], ours: tuple[int, int]) -> None:
     base = {at(10, minute): amount(10) for minute in range(3)}
-    found = compare({**base, at(*theirs): amount(5000)}, {**base, at(*ours): amount(5000)})
-    assert (found.equal, len(found.moved)) == (True, 2)
+    comparison = compare({**base, at(*theirs): amount(5000)}, {**base, at(*ours): amount(5000)})
+    assert (comparison.equal, len(comparison.moved)) == (True, 2)
     assert not compare({**base, at(*theirs): amount(5000)}, {**base, at(*ours): amount(4999)}).equal
 
 
@@ -162,8 +162,8 @@ def test_removing_ticks_anywhere_is_never_called_equal(volumes: dict[int, int], 
     victim = data.draw(st.sampled_from(sorted(opend)))
     gone = data.draw(st.integers(1, opend[victim].volume))
     stored = {**opend, victim: amount(opend[victim].volume - gone)}
-    found = compare(opend, stored)
-    assert sum(one.missing_volume for one in found.differences) == gone
+    comparison = compare(opend, stored)
+    assert sum(difference.missing_volume for difference in comparison.differences) == gone
 
 
 # Day totals
@@ -178,16 +178,16 @@ def test_a_closed_days_total_must_be_equal() -> None:
 
 @pytest.mark.parametrize(("shown", "missing"), [(1000, 0), (1100, 0), (1200, 0), (1300, 100), (900, -100)])
 def test_while_the_market_trades_the_total_lies_between_two_readings(shown: int, missing: int) -> None:
-    found = against.compare_totals(amount(shown), amount(1000), amount(1200))
-    assert found.equal == (missing == 0)
-    assert sum(one.missing_volume for one in found.differences) == missing
+    comparison = against.compare_totals(amount(shown), amount(1000), amount(1200))
+    assert comparison.equal == (missing == 0)
+    assert sum(difference.missing_volume for difference in comparison.differences) == missing
 
 
 # Which other guess explains it
 
 
 def typed(minutes: Minutes, tick_type: str = "AUTO_MATCH") -> TypedMinutes:
-    return {minute: {tick_type: one} for minute, one in minutes.items()}
+    return {minute: {tick_type: amount_of} for minute, amount_of in minutes.items()}
 
 
 def suspicion(bars: dict[str, list[tuple[int, Amount]]], stored: dict[str, TypedMinutes]) -> str | None:
@@ -216,11 +216,11 @@ def test_a_type_is_suspected_that_explains_everything(tick_type: str, word: str)
         stored[minute][tick_type] = amount(40)
     counts_it = tick_type in LEFT_OUT
     bars = [
-        (minute + MINUTE_MS, one.plus(amount(40)) if counts_it and tick_type in stored[minute] else one)
-        for minute, one in minutes.items()
+        (minute + MINUTE_MS, amount_of.plus(amount(40)) if counts_it and tick_type in stored[minute] else amount_of)
+        for minute, amount_of in minutes.items()
     ]
     assert f"{tick_type} are {word}" in str(suspicion({"HK.00700": bars}, {"HK.00700": stored}))
-    totals = {"HK.00700": against.total(one for _, one in bars)}
+    totals = {"HK.00700": against.total(amount_of for _, amount_of in bars)}
     assert f"{tick_type} are {word}" in str(against.suspicion_of_totals(totals, {"HK.00700": stored}, LEFT_OUT))
 
 

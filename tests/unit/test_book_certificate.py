@@ -50,8 +50,8 @@ ASKS = tuple((412.2 + n / 5, 200 * (n + 1), 4) for n in range(10))
 
 def push(number: int, book: Book | None = None, **changed: Any) -> PushEntry:
     at_us = OPEN_US + (number + 1) * 500_000
-    one = BookPush(SYMBOL, at_us, at_us // 1000 - 12, at_us // 1000 - 9, book or Book(BIDS[:9] + BIDS[9:], ASKS))
-    return PushEntry(one._replace(**changed))
+    book_push = BookPush(SYMBOL, at_us, at_us // 1000 - 12, at_us // 1000 - 9, book or Book(BIDS[:9] + BIDS[9:], ASKS))
+    return PushEntry(book_push._replace(**changed))
 
 
 def healthy() -> list[BookEntry]:
@@ -63,9 +63,9 @@ def certificate(root: Path, entries: list[BookEntry], *, read: bool = True) -> B
     writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
     writer.write(DAY, entries, sum(1 + entry.merged for entry in entries if isinstance(entry, PushEntry)))
     writer.close()
-    found = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, read_pushes=read)
-    assert found is not None
-    return found
+    made = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, read_pushes=read)
+    assert made is not None
+    return made
 
 
 FAULTS: dict[str, tuple[list[BookEntry], dict[str, Any]]] = {
@@ -94,10 +94,10 @@ def test_each_fault_changes_exactly_its_line(tmp_path: Path, fault: str) -> None
     ends = isinstance(entries[-1], WatchEnded)
     faulty = [*healthy()[:52], entries[0], *healthy()[53:], *entries[1:]]
     before, after = certificate(tmp_path / "healthy", healthy()), certificate(tmp_path / "faulty", faulty)
-    (other, one), (other_after, one_after) = before.symbols, after.symbols
+    (other, line), (other_after, one_after) = before.symbols, after.symbols
     changed = {
         name: value - was if isinstance(value, int) and not isinstance(value, bool) else value
-        for (name, value), was in zip(asdict(one_after).items(), asdict(one).values(), strict=True)
+        for (name, value), was in zip(asdict(one_after).items(), asdict(line).values(), strict=True)
         if value != was
     }
     assert changed == expected
@@ -112,10 +112,10 @@ def test_books_that_nobody_sends_are_blind_with_the_reason(tmp_path: Path) -> No
     before = certificate(tmp_path / "healthy", healthy())
     refused = WatchRefused("HK.09988", OPEN_US - 1000, why)
     after = certificate(tmp_path / "refused", [refused, refused._replace(reason="another"), *healthy()])
-    *others, one = after.symbols
+    *others, blind = after.symbols
     assert tuple(others) == before.symbols
-    assert (one.state, one.watched_ms, one.pushes) == ("blind", 0, 0)
-    assert one.reason == f"watched 0.00 % of trading, 1 blind stretch ({why})"
+    assert (blind.state, blind.watched_ms, blind.pushes) == ("blind", 0, 0)
+    assert blind.reason == f"watched 0.00 % of trading, 1 blind stretch ({why})"
     root = tmp_path / "days"
     writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
     for day, shift_us in ((DAY, 0), (NEXT_DAY, 3 * 86_400_000_000)):
@@ -125,8 +125,8 @@ def test_books_that_nobody_sends_are_blind_with_the_reason(tmp_path: Path) -> No
     writer.write(NEXT_DAY, [WatchBegan("HK.09988", NOW_MS * 1000)], 0)
     writer.close()
     for day, reasons in ((DAY, [why]), (NEXT_DAY, [why, "recorder stopped"])):
-        found = [watch for watch in book_reader.watches(book_file(root, day)) if watch.symbol == "HK.09988"]
-        assert [watch.reason for watch in found] == reasons
+        watches = [watch for watch in book_reader.watches(book_file(root, day)) if watch.symbol == "HK.09988"]
+        assert [watch.reason for watch in watches] == reasons
 
 
 def test_it_is_watched_and_witnessed_and_never_complete(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_it_is_watched_and_witnessed_and_never_complete(tmp_path: Path) -> None:
     for told in (whole, noted):
         assert (told.state, told.received, told.stored, told.merged, told.unread) == ("watched", 99, 99, 0, 0)
         assert not {"complete", "proven"} & set(json.dumps(asdict(told)).replace('"', " ").split())
-    assert [one.pushes for one in noted.symbols] == [None, None]
+    assert [symbol.pushes for symbol in noted.symbols] == [None, None]
     part = part_of_books(whole, lambda symbol: symbol == OTHER)
     assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading, 0 impossible states", None)
     nothing = part_of_books(whole, lambda _: False)
@@ -168,9 +168,9 @@ def queue_certificate(root: Path, entries: list[BookEntry], *, read: bool = True
     writer = broker_writer(root, NOW_MS)
     writer.write(DAY, entries, sum(1 + entry.merged for entry in entries if isinstance(entry, PushEntry)))
     writer.close()
-    found = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, BROKER_KIND, read_pushes=read)
-    assert found is not None
-    return found
+    made = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, BROKER_KIND, read_pushes=read)
+    assert made is not None
+    return made
 
 
 def watched_queues(merged: int = 0) -> list[BookEntry]:
@@ -178,7 +178,7 @@ def watched_queues(merged: int = 0) -> list[BookEntry]:
     pushes = (BrokerPush(SYMBOL, OPEN_US + n * 1000, queue) for n, queue in enumerate(queues))
     return [
         WatchBegan(SYMBOL, OPEN_US), WatchBegan(OTHER, OPEN_US),
-        *(PushEntry(one, merged if n == 30 else 0) for n, one in enumerate(pushes)),
+        *(PushEntry(queue_push, merged if n == 30 else 0) for n, queue_push in enumerate(pushes)),
         PullCompared(SYMBOL, OPEN_US + 60_000, True),
     ]  # fmt: skip
 
@@ -192,11 +192,14 @@ def test_queues_are_watched_and_counted_and_never_judged_or_complete(tmp_path: P
         assert (told.state, told.received, told.stored, told.merged, told.unread) == ("watched", 54, 50, 4, 0)
         assert told.adds_up
         assert not {"complete", "proven"} & set(json.dumps(asdict(told)).replace('"', " ").split())
-    assert [(one.symbol, one.pushes, one.merged) for one in whole.symbols] == [(OTHER, 0, 0), (SYMBOL, 50, 4)]
-    assert [(one.pushes, one.merged) for one in noted.symbols] == [(None, None)] * 2
+    assert [(symbol.symbol, symbol.pushes, symbol.merged) for symbol in whole.symbols] == [
+        (OTHER, 0, 0),
+        (SYMBOL, 50, 4),
+    ]
+    assert [(symbol.pushes, symbol.merged) for symbol in noted.symbols] == [(None, None)] * 2
     judged = {"same", "one_sided", "crossed", "unsorted", "repeated", "no_shares", "without_times", "clock_back"}
     judged |= {"trades", "trades_answered", "suspected_holes", "impossible"}
-    assert {getattr(one, name) for one in whole.symbols for name in judged} == {None}  # nobody looked: not 0
+    assert {getattr(symbol, name) for symbol in whole.symbols for name in judged} == {None}  # nobody looked: not 0
     part = part_of_books(whole, lambda symbol: symbol == OTHER, BROKER_KIND)
     assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading", None)
     nothing = part_of_books(whole, lambda _: False, BROKER_KIND)
@@ -207,9 +210,9 @@ def test_a_blind_stretch_of_queues_is_told_with_its_reason_and_changes_no_book(t
     books = certificate(tmp_path, healthy())
     ended = WatchEnded(SYMBOL, NOW_MS * 1000 - 6_000_000, "connection lost")
     told = queue_certificate(tmp_path, [*watched_queues(), ended])
-    other, one = told.symbols
-    assert (told.state, other.state, one.state) == ("blind", "watched", "blind")
-    assert one.reason == "watched 90.00 % of trading, 1 blind stretch (connection lost)"
+    other, blind = told.symbols
+    assert (told.state, other.state, blind.state) == ("blind", "watched", "blind")
+    assert blind.reason == "watched 90.00 % of trading, 1 blind stretch (connection lost)"
     assert (
         books_of(Day(DAY, None, tmp_path / "_archive", HK, tmp_path), DayKind.WHOLE, NOW_MS, read_pushes=True) == books
     )

@@ -75,8 +75,8 @@ def day_of(root: Path, day: str = DAY) -> Day:
 
 
 def certify(root: Path, day: str = DAY, *, now_ms: int = AFTER, rows: bool = False) -> Certificate:
-    found = day_of(root, day)
-    return make_certificate(found, CALENDAR, now_ms, recount(found, CALENDAR.day_kind(day)) if rows else None)
+    day_read = day_of(root, day)
+    return make_certificate(day_read, CALENDAR, now_ms, recount(day_read, CALENDAR.day_kind(day)) if rows else None)
 
 
 def write(root: Path, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> None:
@@ -133,46 +133,46 @@ def gap(**meta: object) -> GapRow:
 def test_numbers_and_state_of_a_symbol(
     coverage: CoverageRow, gaps: list[GapRow], state: str, expected: int | None, missing: int, at_most: int | None
 ) -> None:
-    found = verdict_of(coverage, gaps)
-    assert (found.state, found.expected_ticks, found.missing_at_most, found.missing_ticks) == (
+    verdict = verdict_of(coverage, gaps)
+    assert (verdict.state, verdict.expected_ticks, verdict.missing_at_most, verdict.missing_ticks) == (
         state,
         expected,
         at_most,
         missing,
     )
-    assert (found.reason is None) == (state == "proven")
+    assert (verdict.reason is None) == (state == "proven")
 
 
 def test_a_complete_day(tmp_path: Path) -> None:
     record_day(tmp_path, count=50)
-    found = certify(tmp_path)
-    assert (found.grade, found.fine, found.so_far, found.recounted) == ("A", True, False, False)
-    assert (found.stored_ticks, found.expected_ticks, found.missing_ticks) == (150, 150, 0)
-    assert (found.proven_symbols, found.missing_symbols, found.unproven_symbols) == (3, 0, 0)
-    assert found.end_confirmed_symbols == 3
-    assert found.rows is None
-    assert all(one.rows is None for one in found.symbols)
-    assert any("--recount" in note for note in found.notes), "what was not read is said"
-    assert found.sentence == (
+    certificate = certify(tmp_path)
+    assert (certificate.grade, certificate.fine, certificate.so_far, certificate.recounted) == ("A", True, False, False)
+    assert (certificate.stored_ticks, certificate.expected_ticks, certificate.missing_ticks) == (150, 150, 0)
+    assert (certificate.proven_symbols, certificate.missing_symbols, certificate.unproven_symbols) == (3, 0, 0)
+    assert certificate.end_confirmed_symbols == 3
+    assert certificate.rows is None
+    assert all(verdict.rows is None for verdict in certificate.symbols)
+    assert any("--recount" in note for note in certificate.notes), "what was not read is said"
+    assert certificate.sentence == (
         "20261120 is complete: 150 ticks of 3 symbols, every symbol proven, and OpenD had nothing more after the close."
         " Its 150 rows were read again at 17:00:00 HKT."
     )
     with pytest.raises(AttributeError):
-        found.grade = "F"  # type: ignore[misc]
+        certificate.grade = "F"  # type: ignore[misc]
 
 
 def test_what_is_missing_is_first_and_counted(tmp_path: Path) -> None:
     record_day(tmp_path, count=50, lost=(20, 21, 30))
-    found = certify(tmp_path)
-    assert not found.fine
-    assert (found.missing_ticks, found.expected_ticks, found.missing_symbols) == (3, 150, 1)
-    assert (found.symbols[0].symbol, found.symbols[0].state, found.symbols[0].missing_ticks) == (
+    certificate = certify(tmp_path)
+    assert not certificate.fine
+    assert (certificate.missing_ticks, certificate.expected_ticks, certificate.missing_symbols) == (3, 150, 1)
+    assert (certificate.symbols[0].symbol, certificate.symbols[0].state, certificate.symbols[0].missing_ticks) == (
         "HK.00005",
         "missing",
         3,
     )
-    assert len(found.open_gaps) == found.symbols[0].open_gaps == 2
-    assert found.sentence.startswith("20261120 misses 3 of 150 ticks, in 1 of 3 symbols; 2 are proven complete")
+    assert len(certificate.open_gaps) == certificate.symbols[0].open_gaps == 2
+    assert certificate.sentence.startswith("20261120 misses 3 of 150 ticks, in 1 of 3 symbols; 2 are proven complete")
 
 
 def only(state: str, ticks: int, missing: int = 0, at_most: int | None = None) -> tuple[str, int, int, int | None]:
@@ -210,21 +210,21 @@ def test_grades(
     )
     whole = {
         "symbols": made,
-        "stored_ticks": sum(one.stored_ticks for one in made),
-        "missing_ticks": sum(one.missing_ticks for one in made),
-        "proven_symbols": sum(one.state == "proven" for one in made),
-        "unproven_symbols": sum(one.state == "unproven" for one in made),
-        "missing_symbols": sum(one.state == "missing" for one in made),
+        "stored_ticks": sum(verdict.stored_ticks for verdict in made),
+        "missing_ticks": sum(verdict.missing_ticks for verdict in made),
+        "proven_symbols": sum(verdict.state == "proven" for verdict in made),
+        "unproven_symbols": sum(verdict.state == "unproven" for verdict in made),
+        "missing_symbols": sum(verdict.state == "missing" for verdict in made),
         "end_confirmed_symbols": len(made),
         **fields,
     }
-    found = graded(replace(blank, **whole))
-    assert found.grade == grade, GRADES
-    assert found.sentence.startswith(DAY)
+    grading = graded(replace(blank, **whole))
+    assert grading.grade == grade, GRADES
+    assert grading.sentence.startswith(DAY)
 
 
 @pytest.mark.parametrize(
-    ("missing", "said", "why"),
+    ("missing", "sentence", "why"),
     [
         (
             0,
@@ -239,7 +239,7 @@ def test_grades(
     ],
 )
 def test_of_a_symbol_that_began_late_the_most_that_is_missing_is_said(
-    tmp_path: Path, missing: int, said: str, why: str
+    tmp_path: Path, missing: int, sentence: str, why: str
 ) -> None:
     from hk_tick_collector.quality.grade import explained, graded  # noqa: PLC0415
 
@@ -247,14 +247,14 @@ def test_of_a_symbol_that_began_late_the_most_that_is_missing_is_said(
     blank = certify(tmp_path)
     late = replace(blank.symbols[0], state="missing", stored_ticks=400, missing_ticks=missing, missing_at_most=5)
     other = replace(blank.symbols[0], state="proven", stored_ticks=9_600)
-    found = graded(
+    grading = graded(
         replace(
             blank, symbols=(late, other), stored_ticks=10_000, missing_ticks=missing, missing_symbols=1,
             proven_symbols=1, unproven_symbols=0,
         )
     )  # fmt: skip
-    assert said in found.sentence
-    assert explained(found) == why
+    assert sentence in grading.sentence
+    assert explained(grading) == why
 
 
 @pytest.mark.parametrize(
@@ -270,27 +270,29 @@ def test_of_a_symbol_that_began_late_the_most_that_is_missing_is_said(
 )
 def test_a_day_in_session_is_judged_so_far(tmp_path: Path, day: str, now: str, so_far: bool) -> None:
     record_day(tmp_path, day, count=5)
-    found = certify(tmp_path, day, now_ms=at(now))
-    assert found.so_far is so_far
-    assert (found.rows_read_at_ms is None) is so_far, "the recorder writes to a live file: it is read when it is over"
-    assert ("so far" in found.sentence) is so_far
-    assert found.day_kind == {DAY: "whole", HALF_DAY: "half", SUNDAY: "closed"}[day]
-    assert [one.name for one in found.sessions] == {
+    certificate = certify(tmp_path, day, now_ms=at(now))
+    assert certificate.so_far is so_far
+    assert (certificate.rows_read_at_ms is None) is so_far, (
+        "the recorder writes to a live file: it is read when it is over"
+    )
+    assert ("so far" in certificate.sentence) is so_far
+    assert certificate.day_kind == {DAY: "whole", HALF_DAY: "half", SUNDAY: "closed"}[day]
+    assert [session.name for session in certificate.sessions] == {
         DAY: ["opening_auction", "morning", "afternoon", "closing_auction"],
         HALF_DAY: ["opening_auction", "morning", "closing_auction"],
         SUNDAY: [],
     }[day]
-    assert any("closed" in note for note in found.notes) is (day == SUNDAY)
+    assert any("closed" in note for note in certificate.notes) is (day == SUNDAY)
 
 
 def test_sessions_are_confirmed_up_to_where_opend_was_asked(tmp_path: Path) -> None:
     asked = at("2026-11-20T13:30:00")
     write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, asked)])
-    found = certify(tmp_path)
-    assert [one.confirmed_symbols for one in found.sessions] == [1, 1, 0, 0]
-    assert found.confirmed_until_ms == asked
-    assert (found.grade, found.end_confirmed_symbols) == ("B", 0)
-    assert "1 of them not to the end of the day" in found.sentence
+    certificate = certify(tmp_path)
+    assert [session.confirmed_symbols for session in certificate.sessions] == [1, 1, 0, 0]
+    assert certificate.confirmed_until_ms == asked
+    assert (certificate.grade, certificate.end_confirmed_symbols) == ("B", 0)
+    assert "1 of them not to the end of the day" in certificate.sentence
 
 
 @pytest.mark.parametrize(
@@ -307,9 +309,9 @@ def test_the_closing_auction_is_confirmed_by_its_end_not_by_its_start(
     asked: str, confirmed: list[int], tmp_path: Path
 ) -> None:
     write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, at(f"2026-11-20T{asked}"))])
-    found = certify(tmp_path)
-    assert [one.confirmed_symbols for one in found.sessions] == confirmed
-    assert (found.grade, found.end_confirmed_symbols) == (("A", 1) if confirmed[-1] else ("B", 0))
+    certificate = certify(tmp_path)
+    assert [session.confirmed_symbols for session in certificate.sessions] == confirmed
+    assert (certificate.grade, certificate.end_confirmed_symbols) == (("A", 1) if confirmed[-1] else ("B", 0))
 
 
 def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_moments(
@@ -328,30 +330,36 @@ def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_mom
         return read(conn, kind, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reader, "_rows", meanwhile)
-    found = certify(tmp_path)
-    assert (found.problems, found.symbols[0].state, found.symbols[0].missing_ticks) == ((), "missing", 1)
+    certificate = certify(tmp_path)
+    assert (certificate.problems, certificate.symbols[0].state, certificate.symbols[0].missing_ticks) == (
+        (),
+        "missing",
+        1,
+    )
     assert certify(tmp_path).symbols[0].state == "proven"
     recorder.close()
 
 
 def states_everywhere(root: Path) -> dict[str, dict[str, tuple[str, int]]]:
     """State and missing ticks of each symbol, by who says it."""
-    found = day_of(root)
-    said = {
-        "coverage": {row.symbol: (row.state, row.missing_ticks) for row in found.coverage()},
-        "day": {one.symbol: (one.state, one.missing_ticks) for one in certify(root).symbols},
-        "recount": {one.symbol: (one.state, one.missing_ticks) for one in certify(root, rows=True).symbols},
+    day_read = day_of(root)
+    states = {
+        "coverage": {row.symbol: (row.state, row.missing_ticks) for row in day_read.coverage()},
+        "day": {verdict.symbol: (verdict.state, verdict.missing_ticks) for verdict in certify(root).symbols},
+        "recount": {
+            verdict.symbol: (verdict.state, verdict.missing_ticks) for verdict in certify(root, rows=True).symbols
+        },
     }
-    lines = [line for line in gap_lines(found) if line.state == "open"]
+    lines = [line for line in gap_lines(day_read) if line.state == "open"]
     lost = {line.symbol for line in lines if not line.reason.startswith("not subscribed")}
-    said["gaps"] = {
+    states["gaps"] = {
         symbol: (
             "missing" if symbol in lost else "not missing",
             sum(line.missing_ticks or 0 for line in lines if line.symbol == symbol),
         )
-        for symbol in said["day"]
+        for symbol in states["day"]
     }
-    return said
+    return states
 
 
 _COUNTERS = st.integers(1, 12)
@@ -387,15 +395,15 @@ def test_all_who_speak_of_a_symbol_say_the_same(batches: list[tuple[list[Tick], 
         write(root, make_ticks(1, 2, symbol="HK.00005"))
         for ticks, facts in batches:
             write(root, ticks, facts)
-        said = states_everywhere(root)
-        assert said["coverage"] == said["day"] == said["recount"]
-        for symbol, (state, missing) in said["day"].items():
-            assert said["gaps"][symbol] == ("missing" if state == "missing" else "not missing", missing)
-        found = certify(root)
-        assert found.problems == ()
-        assert found.missing_ticks == sum(missing for _, missing in said["day"].values())
+        states = states_everywhere(root)
+        assert states["coverage"] == states["day"] == states["recount"]
+        for symbol, (state, missing) in states["day"].items():
+            assert states["gaps"][symbol] == ("missing" if state == "missing" else "not missing", missing)
+        certificate = certify(root)
+        assert certificate.problems == ()
+        assert certificate.missing_ticks == sum(missing for _, missing in states["day"].values())
         still_open = any(line.state == "open" for line in gap_lines(day_of(root)))
-        assert found.fine is not still_open, "`day` and `gaps` end with the same code"
+        assert certificate.fine is not still_open, "`day` and `gaps` end with the same code"
 
 
 def special_day(day: str, closing: str) -> list[Tick]:
@@ -427,18 +435,18 @@ def special_day(day: str, closing: str) -> list[Tick]:
 )
 def test_what_only_the_rows_tell(tmp_path: Path, day: str, closing: str, sessions: list[int]) -> None:
     write(tmp_path, special_day(day, closing))
-    found = certify(tmp_path, day, rows=True)
-    assert found.recounted
-    assert found.problems == ()
-    (symbol,) = found.symbols
-    rows = found.rows
+    certificate = certify(tmp_path, day, rows=True)
+    assert certificate.recounted
+    assert certificate.problems == ()
+    (symbol,) = certificate.symbols
+    rows = certificate.rows
     assert rows is not None
     assert symbol.rows == rows, "one symbol is the whole day"
     assert (rows.ticks, rows.out_of_order_ticks, rows.late_ticks) == (8, 1, 1)
     assert (rows.sequence_time_disagreements, rows.received_before_event_ticks, rows.other_day_ticks) == (1, 1, 0)
     auctions = (None, None) if day == SUNDAY else (1, 1)
     assert (rows.opening_auction_ticks, rows.closing_auction_ticks) == auctions
-    assert [one.ticks for one in rows.sessions] == sessions
+    assert [session.ticks for session in rows.sessions] == sessions
     assert rows.outside_session_ticks == 8 - sum(sessions)
     assert rows.by_type == {"AUTO_MATCH": 5, "AUCTION": 2, "ODD_LOT": 1}
     assert rows.by_direction == {"BUY": 6, "NEUTRAL": 1, "none": 1}
@@ -450,8 +458,8 @@ def test_what_only_the_rows_tell(tmp_path: Path, day: str, closing: str, session
 
 def test_session_windows_join_the_calendar() -> None:
     whole, half = HK.sessions(DAY, DayKind.WHOLE), HK.sessions(HALF_DAY, DayKind.HALF)
-    assert [(one.end_ms - one.start_ms) // 60_000 for one in whole] == [30, 150, 180, 15]
-    assert [(one.end_ms - one.start_ms) // 60_000 for one in half] == [30, 150, 15]
+    assert [(session.end_ms - session.start_ms) // 60_000 for session in whole] == [30, 150, 180, 15]
+    assert [(session.end_ms - session.start_ms) // 60_000 for session in half] == [30, 150, 15]
     assert HK.sessions(SUNDAY, DayKind.CLOSED) == ()
 
 
@@ -471,14 +479,14 @@ def test_a_day_is_judged_by_the_hours_of_its_date(tmp_path: Path) -> None:
 
 def archive(root: Path, day: str = DAY) -> None:
     """Put a day away as an archive has it, and remove its file."""
-    found = day_of(root, day)
+    day_read = day_of(root, day)
     path = hive_path(root / "_archive" / "ticks", day)
     path.parent.mkdir(parents=True)
-    rows = parquet.write_sorted(path, found.sorted_tables())
-    content = content_of(found.batches())
+    rows = parquet.write_sorted(path, day_read.sorted_tables())
+    content = content_of(day_read.batches())
     claim = manifests.Manifest(
         manifests.FORMAT_VERSION, day, "HK", 1, "0", 1, 1, rows, ALGORITHM, content.content_hash,
-        manifests.claims_of(content), (), tuple(found.coverage()), tuple(found.gaps()),
+        manifests.claims_of(content), (), tuple(day_read.coverage()), tuple(day_read.gaps()),
     )  # fmt: skip
     target = manifests.manifest_path(root / "_archive", day)
     target.parent.mkdir(parents=True)
@@ -486,8 +494,8 @@ def archive(root: Path, day: str = DAY) -> None:
     (root / f"{day}.db").unlink()
 
 
-def comparable(found: Certificate) -> dict[str, object]:
-    return {**asdict(found), "source": "", "source_changed_ns": 0}
+def comparable(certificate: Certificate) -> dict[str, object]:
+    return {**asdict(certificate), "source": "", "source_changed_ns": 0}
 
 
 def test_an_archived_day_gets_the_same_certificate(tmp_path: Path) -> None:
@@ -549,19 +557,19 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
 def test_a_file_that_contradicts_itself(tmp_path: Path, sql: str, words: str) -> None:
     record_day(tmp_path, count=50)
     change(tmp_path, sql.format(it=f"symbol = '{SYMBOL}'"))
-    found = certify(tmp_path, rows=True)
-    assert any(re.match(f"{SYMBOL}: .*{words}", problem) for problem in found.problems), found.problems
-    assert all(problem.startswith(f"{SYMBOL}: ") for problem in found.problems), "nothing is said of the others"
-    assert (found.grade, found.fine) == ("F", False)
-    assert "contradicts itself" in found.sentence
+    certificate = certify(tmp_path, rows=True)
+    assert any(re.match(f"{SYMBOL}: .*{words}", problem) for problem in certificate.problems), certificate.problems
+    assert all(problem.startswith(f"{SYMBOL}: ") for problem in certificate.problems), "nothing is said of the others"
+    assert (certificate.grade, certificate.fine) == ("F", False)
+    assert "contradicts itself" in certificate.sentence
 
 
 def test_a_state_that_the_numbers_do_not_bear_is_seen_without_the_rows(tmp_path: Path) -> None:
     record_day(tmp_path, count=50, lost=(7,))
     change(tmp_path, "UPDATE coverage SET state = 'proven', reason = NULL WHERE symbol = 'HK.00005'")
-    found = certify(tmp_path)
-    assert [problem.split(":")[0] for problem in found.problems] == ["HK.00005"]
-    assert found.symbols[0].state == "missing"
+    certificate = certify(tmp_path)
+    assert [problem.split(":")[0] for problem in certificate.problems] == ["HK.00005"]
+    assert certificate.symbols[0].state == "missing"
 
 
 @pytest.mark.parametrize("more", [make_ticks(31, 45), make_ticks(40, 45), make_ticks(10, 12, symbol="HK.00001")])
@@ -571,8 +579,8 @@ def test_a_recorder_at_work_contradicts_nothing(tmp_path: Path, more: list[Tick]
     day = day_of(tmp_path)
     rows = recount(day, DayKind.WHOLE)
     write(tmp_path, more)
-    found = make_certificate(day, CALENDAR, AFTER, rows)
-    assert found.problems == ()
+    certificate = make_certificate(day, CALENDAR, AFTER, rows)
+    assert certificate.problems == ()
     change(tmp_path, "UPDATE coverage SET holes = '3-4' WHERE symbol = 'HK.00700'")
     assert make_certificate(day, CALENDAR, AFTER, rows).problems, "what cannot have come meanwhile is found"
 
@@ -585,7 +593,7 @@ def test_a_file_of_an_earlier_recorder(tmp_path: Path) -> None:
     assert (noted.stored_ticks, noted.symbols, noted.grade) == (48, (), "C")
     assert any("earlier recorder" in note for note in noted.notes)
     counted = certify(tmp_path, rows=True)
-    assert {one.symbol: (one.state, one.missing_ticks) for one in counted.symbols} == {
+    assert {verdict.symbol: (verdict.state, verdict.missing_ticks) for verdict in counted.symbols} == {
         "HK.00001": ("missing", 2),
         "HK.00700": ("unproven", 0),
     }
@@ -595,17 +603,17 @@ def test_a_file_of_an_earlier_recorder(tmp_path: Path) -> None:
 def test_a_symbol_of_which_only_a_gap_is_known(tmp_path: Path) -> None:
     write(tmp_path, make_ticks(1, 3, symbol="HK.00001"), [GapFound(SYMBOL, DAY, 5, 9, CONFIRMED, "not shown")])
     change(tmp_path, "DELETE FROM coverage WHERE symbol = ?", SYMBOL)
-    found = certify(tmp_path).symbol(SYMBOL)
-    assert found is not None
-    assert (found.state, found.missing_ticks, found.stored_ticks) == ("missing", 5, 0)
+    verdict = certify(tmp_path).symbol(SYMBOL)
+    assert verdict is not None
+    assert (verdict.state, verdict.missing_ticks, verdict.stored_ticks) == ("missing", 5, 0)
 
 
 def test_a_file_that_cannot_be_read_makes_a_certificate_that_says_so(tmp_path: Path) -> None:
     (tmp_path / f"{DAY}.db").write_bytes(b"no database" * 1000)
-    found = certify(tmp_path)
-    assert (found.grade, found.fine) == ("F", False)
-    assert found.error is not None
-    assert "cannot be read" in found.sentence
+    certificate = certify(tmp_path)
+    assert (certificate.grade, certificate.fine) == ("F", False)
+    assert certificate.error is not None
+    assert "cannot be read" in certificate.sentence
 
 
 def test_the_one_known_limit(tmp_path: Path) -> None:
@@ -632,7 +640,7 @@ def test_what_is_kept_beside_a_day_is_mentioned(
 ) -> None:
     record_day(tmp_path, count=5)
     monkeypatch.setattr(certificate, "kept_files", lambda root, day: ["an entry"] * files)
-    assert [one.partition(" beside")[0] for one in certify(tmp_path).notes if "depth" in one] == (
+    assert [note.partition(" beside")[0] for note in certify(tmp_path).notes if "depth" in note] == (
         [note] if note else []
     )
 
@@ -673,10 +681,10 @@ def test_a_day_that_was_read_when_it_closed_is_not_read_again(tmp_path: Path, mo
         return conn
 
     monkeypatch.setattr(reader, "open_read_only", traced)
-    found = certify(tmp_path, now_ms=now_ms + 5000)
-    assert (found.unproven_symbols, found.rows_read_at_ms, found.rows_read) == (900, now_ms + 1, 1800)
-    assert any("FROM coverage" in one for one in statements)
-    assert not [one for one in statements if "FROM ticks" in one or "quick_check" in one]
+    certificate = certify(tmp_path, now_ms=now_ms + 5000)
+    assert (certificate.unproven_symbols, certificate.rows_read_at_ms, certificate.rows_read) == (900, now_ms + 1, 1800)
+    assert any("FROM coverage" in statement for statement in statements)
+    assert not [statement for statement in statements if "FROM ticks" in statement or "quick_check" in statement]
 
 
 @pytest.mark.parametrize("after", ["a row", "a count", "a touch"])
@@ -701,29 +709,36 @@ def test_a_closed_day_whose_pages_are_damaged_is_no_complete_one(tmp_path: Path)
     with db.open("r+b") as file:
         file.seek(db.stat().st_size // 2)
         file.write(bytes(8 * 4096))
-    found = certify(tmp_path)
-    assert found.grade == "F"
-    assert "is damaged" in found.sentence
+    certificate = certify(tmp_path)
+    assert certificate.grade == "F"
+    assert "is damaged" in certificate.sentence
 
 
 @pytest.mark.parametrize("now", ["2026-11-20T11:00:00", "2026-11-20T17:00:00"])
 def test_rows_that_another_program_removed_are_no_complete_day(tmp_path: Path, now: str) -> None:
     record_day(tmp_path, count=20)
     change(tmp_path, "DELETE FROM ticks WHERE symbol = ? AND (seq & 0xFFFFFFFF) IN (7, 8)", SYMBOL)
-    found = certify(tmp_path, now_ms=at(now))
-    assert (found.grade, found.problems) == ("F", ("coverage counts 60 ticks, there are 58 rows",))
-    assert not found.fine
+    certificate = certify(tmp_path, now_ms=at(now))
+    assert (certificate.grade, certificate.problems) == ("F", ("coverage counts 60 ticks, there are 58 rows",))
+    assert not certificate.fine
 
 
 def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tmp_path: Path) -> None:
     record_day(tmp_path, count=50)
     refused = NotSubscribed("HK.09988", DAY, at("2026-11-20T09:00:00"), at("2026-11-20T16:15:00"), True, "No right")
     write(tmp_path, [], [refused])
-    found = certify(tmp_path)
-    assert (found.grade, found.fine, found.not_subscribed_symbols, found.unproven_symbols) == ("C", False, 1, 1)
-    assert "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 HKT (No right)." in found.sentence
-    assert "150 ticks of 3 symbols" in found.sentence
-    assert explained(found) == "nothing is known to be missing; a wanted symbol was not subscribed all day"
+    certificate = certify(tmp_path)
+    assert (certificate.grade, certificate.fine, certificate.not_subscribed_symbols, certificate.unproven_symbols) == (
+        "C",
+        False,
+        1,
+        1,
+    )
+    assert (
+        "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 HKT (No right)." in certificate.sentence
+    )
+    assert "150 ticks of 3 symbols" in certificate.sentence
+    assert explained(certificate) == "nothing is known to be missing; a wanted symbol was not subscribed all day"
     write(
         tmp_path,
         [],
@@ -731,15 +746,15 @@ def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tm
     )
     assert "HK.00011 since 10:00:00 HKT (No)" in certify(tmp_path, now_ms=at("2026-11-20T10:07:00")).sentence
     assert "HK.00011 from 10:00:00 to 10:05:00 HKT (No)" in certify(tmp_path).sentence
-    (line,) = [one for one in gap_lines(day_of(tmp_path)) if one.symbol == "HK.09988"]
+    (line,) = [line for line in gap_lines(day_of(tmp_path)) if line.symbol == "HK.09988"]
     assert (line.state, line.missing_ticks, line.reason) == ("open", None, "not subscribed: No right")
 
 
 def test_a_grade_is_explained_by_the_part_of_its_rule_that_holds(tmp_path: Path) -> None:
     asked = at("2026-11-20T13:30:00")
     write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, asked)])
-    found = certify(tmp_path)
-    assert explained(found) == (
+    certificate = certify(tmp_path)
+    assert explained(certificate) == (
         "nothing is known to be missing; OpenD was not asked for each symbol after the closing auction"
     )
     write(tmp_path, make_ticks(1001, 1009, symbol="HK.00005"), [GapFound("HK.00005", DAY, None, 1000, asked, "began")])
@@ -766,9 +781,9 @@ def test_gaps_and_holes_that_nobody_gave_up_yet(tmp_path: Path) -> None:
         (SYMBOL, "41-43", 3, NOT_GIVEN_UP, None),
     ]
     assert [line.start_ts_ms for line in lines[1:]] == [make_tick(n).ts_ms for n in (4, 19, 40)]
-    found = certify(tmp_path).symbol(SYMBOL)
-    assert found is not None
-    assert found.missing_ticks == 6 == sum(line.missing_ticks or 0 for line in lines)
+    verdict = certify(tmp_path).symbol(SYMBOL)
+    assert verdict is not None
+    assert verdict.missing_ticks == 6 == sum(line.missing_ticks or 0 for line in lines)
     assert gap_lines(day_of(tmp_path), ["HK.00001"]) == lines[:1]
     write(tmp_path, make_ticks(5, 6))
     (closed,) = [line for line in gap_lines(day_of(tmp_path)) if line.state == "closed"]
@@ -797,7 +812,7 @@ def test_the_json_is_whole_private_and_told_by_its_head(tmp_path: Path) -> None:
     loaded = json.loads(path.read_text())
     assert (loaded["format_version"], loaded["trading_day"], loaded["grade"]) == (1, DAY, "A")
     assert loaded["rows"] is None
-    assert [one["symbol"] for one in loaded["symbols"]] == ["HK.00005", "HK.00700", "HK.09988"]
+    assert [verdict["symbol"] for verdict in loaded["symbols"]] == ["HK.00005", "HK.00700", "HK.09988"]
     head = report_file.read_head(path)
     assert head is not None
     assert (head.so_far, head.recounted) == (False, False)
@@ -809,24 +824,24 @@ def test_the_json_is_whole_private_and_told_by_its_head(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record_day(tmp_path, count=20)
-    found = certify(tmp_path)
-    path = report_file.write_certificate(tmp_path, found)
+    certificate = certify(tmp_path)
+    path = report_file.write_certificate(tmp_path, certificate)
 
     def full(_: Path, **__: bool) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic, "sync_file", full)
     with pytest.raises(OSError, match="No space"):
-        report_file.write_certificate(tmp_path, replace(found, grade="F"))
+        report_file.write_certificate(tmp_path, replace(certificate, grade="F"))
     assert json.loads(path.read_text())["grade"] == "A"
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_day_without_a_tick_has_a_page_too(tmp_path: Path) -> None:
     write(tmp_path, [], [GapFound(SYMBOL, DAY, 1, 3, CONFIRMED, "not shown")])
-    found, rows = recounted_day(tmp_path)
-    assert found.missing_ticks == 3
-    assert "<svg" in page.page(found, rows.plots, gap_lines(day_of(tmp_path)))
+    certificate, rows = recounted_day(tmp_path)
+    assert certificate.missing_ticks == 3
+    assert "<svg" in page.page(certificate, rows.plots, gap_lines(day_of(tmp_path)))
 
 
 def test_the_span_of_the_plots_holds_every_row() -> None:
@@ -859,6 +874,6 @@ def test_what_a_day_is_judged_by_is_told(tmp_path: Path) -> None:
         writer = DayFileWriter(tmp_path / root, evidence=level)
         writer.write([make_tick(n) for n in (1, 2, 5)])
         writer.close()
-        found = certify(tmp_path / root)
-        assert [asdict(one)["evidence"] for one in found.symbols] == [told]
-    assert found.symbols[0].reason == NO_COUNTER
+        certificate = certify(tmp_path / root)
+        assert [asdict(verdict)["evidence"] for verdict in certificate.symbols] == [told]
+    assert certificate.symbols[0].reason == NO_COUNTER

@@ -74,8 +74,8 @@ def checked(text: str) -> Checker:
 
 
 def data_of(text: str) -> Any:
-    (found,) = re.findall(r'<script type="application/json" id="bars">(.*?)</script>', text, re.DOTALL)
-    return json.loads(found)
+    (bars,) = re.findall(r'<script type="application/json" id="bars">(.*?)</script>', text, re.DOTALL)
+    return json.loads(bars)
 
 
 def unpacked(data: Any, symbol: str) -> list[tuple[int, float, float, float, float, int]]:
@@ -94,33 +94,33 @@ def unpacked(data: Any, symbol: str) -> list[tuple[int, float, float, float, flo
 
 def expected(ticks: pa.Table, minutes: int) -> dict[str, list[tuple[Any, ...]]]:
     """The same by ``make_bars``."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
+    rows_of: dict[str, list[tuple[Any, ...]]] = {}
     for bar in make_bars(ticks, minutes * 60_000, HK).to_pylist():
         minute = (int(bar["start_ms"].timestamp() * 1000) - day_start_ms(DAY)) // 60_000
         row = (minute, bar["open"], bar["high"], bar["low"], bar["close"], bar["volume"])
-        found.setdefault(bar["symbol"], []).append(row)
-    return found
+        rows_of.setdefault(bar["symbol"], []).append(row)
+    return rows_of
 
 
 def test_the_page_needs_nothing_and_leads_to_its_neighbour_alone(tmp_path: Path) -> None:
     record_day(tmp_path, count=400, lost=(7, 20))
-    found, rows = recounted_day(tmp_path)
-    path = page.write_page(tmp_path, found, rows.plots, gap_lines(day_of(tmp_path)))
+    certificate, rows = recounted_day(tmp_path)
+    path = page.write_page(tmp_path, certificate, rows.plots, gap_lines(day_of(tmp_path)))
     assert path == tmp_path / "_reports" / f"{DAY}.html"
     text = path.read_text()
     checker = checked(text)
     assert checker.links == {"index.html", *(f"#{symbol}" for symbol in SYMBOLS)}
     assert checker.tags.count("script") == 2, "the data, and what draws it"
     assert page.policy() in text.replace("&#x27;", "'")
-    drawings = [ElementTree.fromstring(one) for one in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-    labels = [one.get("aria-label") for one in drawings]
+    drawings = [ElementTree.fromstring(drawing) for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+    labels = [drawing.get("aria-label") for drawing in drawings]
     assert labels == [
         "ticks a minute, logarithmic scale", "lag of pushed ticks, logarithmic scale", "gaps",
         "ticks in five minutes by symbol",
     ]  # fmt: skip
     assert text.count("logarithmic scale</h2>") == 2
-    assert sum(one.get("class") == "gap open" for one in drawings[2]) == 2
-    assert found.sentence in text
+    assert sum(mark.get("class") == "gap open" for mark in drawings[2]) == 2
+    assert certificate.sentence in text
     assert "prefers-color-scheme: dark" in text
 
 
@@ -130,9 +130,9 @@ def test_the_page_escapes_whatever_the_file_holds(tmp_path: Path) -> None:
     facts = [GapFound(bad, DAY, 20, 30, CONFIRMED, "<u>why</u>")]
     write(tmp_path, [*ticks, *make_ticks(31, 33, symbol=bad)], facts)
     change(tmp_path, "UPDATE coverage SET state = '<s>'")
-    found, rows = recounted_day(tmp_path)
-    assert found.problems
-    text = page.page(found, rows.plots, gap_lines(day_of(tmp_path)))
+    certificate, rows = recounted_day(tmp_path)
+    assert certificate.problems
+    text = page.page(certificate, rows.plots, gap_lines(day_of(tmp_path)))
     checker = checked(text)
     assert checker.tags.count("script") == 2
     assert not {*checker.tags} & {"i", "u", "s"}
@@ -149,7 +149,7 @@ def test_prices_are_those_that_bars_shows(
     late = [tick._replace(price=0.0) for tick in make_ticks(2000, 2003)]
     write(
         tmp_path,
-        [*special_day(DAY, "16:08:12"), *late, *(tick for one in SYMBOLS[::2] for tick in day_ticks(one, 300))],
+        [*special_day(DAY, "16:08:12"), *late, *(tick for symbol in SYMBOLS[::2] for tick in day_ticks(symbol, 300))],
     )
     day = day_of(tmp_path)
     columns = tuple(dict.fromkeys((*recounting.COLUMNS, *INPUT_COLUMNS)))
@@ -162,8 +162,8 @@ def test_prices_are_those_that_bars_shows(
         for batch in part.to_batches():
             counter.add(batch)
     drawn = counter.result([], None).plots
-    found, _ = recounted_day(tmp_path)
-    data = data_of(page.page(found, drawn, []))
+    certificate, _ = recounted_day(tmp_path)
+    data = data_of(page.page(certificate, drawn, []))
     assert data["slot_minutes"] == (1 if few else 5)
     wanted = expected(whole, data["slot_minutes"])
     assert {symbol: unpacked(data, symbol) for symbol in data["bars"]} == wanted
@@ -173,12 +173,12 @@ def test_prices_are_those_that_bars_shows(
 
 def test_two_thousand_symbols_make_a_page_of_a_bounded_size(tmp_path: Path) -> None:
     write(tmp_path, make_ticks(1, 3))
-    found, rows = recounted_day(tmp_path)
+    certificate, rows = recounted_day(tmp_path)
     names = [f"HK.{n:05d}" for n in range(2_000)]
-    (symbol,) = found.symbols
+    (symbol,) = certificate.symbols
     slots = list(range(114, 114 + 66))
     bars = Bars(slots, *([388.2 + n / 10 for n in range(66)] for _ in range(4)), [123_400] * 66)
-    many = replace(found, symbols=tuple(replace(symbol, symbol=name) for name in names))
+    many = replace(certificate, symbols=tuple(replace(symbol, symbol=name) for name in names))
     heat = {name: [9] * recounting.HEAT_SLOTS for name in names}
     drawn = replace(rows.plots, heat=heat, charts=Charts(5, dict.fromkeys(names, bars), left_out=17))
     text = page.page(many, drawn, [])
@@ -193,8 +193,8 @@ def test_the_tables_of_prices_are_bounded_before_a_row_is_read() -> None:
     many = prices.PriceBars({f"HK.{n:05d}": n for n in range(3_000)})
     names = [f"HK.{n:05d}" for n in range(3_000)]
     codes = pa.array(range(3_000)).to_numpy()
-    ones = codes * 0 + 1
-    many.add(names, codes, ones, ones, ones, ones * 1.0, ones)
+    units = codes * 0 + 1
+    many.add(names, codes, units, units, units, units * 1.0, units)
     charts = many.result()
     assert charts.slot_minutes == 5
     assert (len(charts.bars), charts.left_out) == (prices.MAX_SYMBOLS, 1_000)
@@ -203,16 +203,16 @@ def test_the_tables_of_prices_are_bounded_before_a_row_is_read() -> None:
     assert many._traded.nbytes + many._volume.nbytes < 6_000_000
 
 
-def certificate_of(found: Certificate, day: str, grade: str, sentence: str) -> Certificate:
-    return replace(found, trading_day=day, grade=grade, sentence=sentence)
+def certificate_of(certificate: Certificate, day: str, grade: str, sentence: str) -> Certificate:
+    return replace(certificate, trading_day=day, grade=grade, sentence=sentence)
 
 
 def test_all_days_are_a_calendar_of_grades_with_links(tmp_path: Path) -> None:
     record_day(tmp_path, count=50)
-    found, rows = recounted_day(tmp_path)
+    day_certificate, rows = recounted_day(tmp_path)
     told = 'misses 3 of 600 <b>ticks</b> "é"'
     for day, grade in ((DAY, "A"), ("20261102", "D"), ("20251231", "C")):
-        certificate = certificate_of(found, day, grade, told)
+        certificate = certificate_of(day_certificate, day, grade, told)
         write_certificate(tmp_path, certificate)
         if day != "20251231":
             page.write_page(tmp_path, certificate, rows.plots, [])
@@ -243,8 +243,8 @@ def test_ten_years_of_days_is_a_small_page() -> None:
 
 def test_a_report_whose_verdict_is_not_among_its_first_bytes_still_says_what_it_is_of(tmp_path: Path) -> None:
     record_day(tmp_path, count=20)
-    found, _ = recounted_day(tmp_path)
-    write_certificate(tmp_path, replace(found, sentence="x" * 5_000))
+    certificate, _ = recounted_day(tmp_path)
+    write_certificate(tmp_path, replace(certificate, sentence="x" * 5_000))
     head = read_head(report_file(tmp_path, DAY))
     assert head is not None
     assert (head.grade, head.recounted) == ("", True)
@@ -252,8 +252,8 @@ def test_a_report_whose_verdict_is_not_among_its_first_bytes_still_says_what_it_
 
 def test_nothing_traded_nothing_drawn(tmp_path: Path) -> None:
     write(tmp_path, make_ticks(1, 3, tick_type="ODD_LOT"))
-    found, rows = recounted_day(tmp_path)
-    text = page.page(found, rows.plots, [])
+    certificate, rows = recounted_day(tmp_path)
+    text = page.page(certificate, rows.plots, [])
     assert rows.plots.charts.bars == {}
     assert checked(text).tags.count("script") == 1, "its language alone"
     assert 'id="prices"' not in text

@@ -82,8 +82,8 @@ def stored(root: Path, day: str = DAY) -> list[Tick]:
 
 
 def hash_of(db: Path) -> tuple[int, str]:
-    found = content.content_of(Day("20261120", db, db.parent).batches())
-    return found.rows, found.content_hash
+    content_there = content.content_of(Day("20261120", db, db.parent).batches())
+    return content_there.rows, content_there.content_hash
 
 
 def tree_of(root: Path, tmp_path: Path, **selection: object) -> Path:
@@ -102,11 +102,11 @@ def archive(root: Path, day: str = DAY, *, rows_claimed: int | None = None) -> N
     source = the_day(root, day)
     path = manifest.parquet_path(root / "_archive", day)
     path.parent.mkdir(parents=True)
-    found = content.content_of(source.batches())
+    content_there = content.content_of(source.batches())
     parquet.write_sorted(path, source.sorted_tables())
     claim = manifest.Manifest(
-        manifest.FORMAT_VERSION, day, "HK", 1, __version__, SCHEMA_VERSION, 1, rows_claimed or found.rows,
-        content.ALGORITHM, found.content_hash, manifest.claims_of(found), (), tuple(source.coverage()),
+        manifest.FORMAT_VERSION, day, "HK", 1, __version__, SCHEMA_VERSION, 1, rows_claimed or content_there.rows,
+        content.ALGORITHM, content_there.content_hash, manifest.claims_of(content_there), (), tuple(source.coverage()),
         tuple(source.gaps()),
     )  # fmt: skip
     where = manifest.manifest_path(root / "_archive", day)
@@ -155,19 +155,19 @@ def test_duckdb_reads_the_tree(data_root: Path, tmp_path: Path) -> None:
         types = dict(conn.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
         assert types["ts_ms"] == "TIMESTAMP WITH TIME ZONE"
         assert types["seq"] == "BIGINT"
-        found = conn.execute(
+        rows = conn.execute(
             f"SELECT symbol, epoch_ms(ts_ms), seq, price, market, CAST(day AS VARCHAR) FROM {source} "
             "ORDER BY day, symbol, ts_ms, seq NULLS LAST"
         ).fetchall()
     truth = [*stored(data_root), *stored(data_root, NEXT_DAY)]
-    assert found == [(t.symbol, t.ts_ms, t.seq, t.price, "HK", t.trading_day) for t in truth]
+    assert rows == [(t.symbol, t.ts_ms, t.seq, t.price, "HK", t.trading_day) for t in truth]
 
 
 def test_every_bit_comes_back(data_root: Path, tmp_path: Path) -> None:
     tree = tree_of(data_root, tmp_path)
     file = hive_path(tree, DAY)
-    found = content.content_of(parquet.read_batches(file))
-    assert (found.rows, found.content_hash) == hash_of(data_root / f"{DAY}.db")
+    content_there = content.content_of(parquet.read_batches(file))
+    assert (content_there.rows, content_there.content_hash) == hash_of(data_root / f"{DAY}.db")
     schema = pq.read_schema(file)
     assert schema.metadata[VERSION_KEY] == str(SCHEMA_VERSION).encode()
     assert schema.field("ts_ms").type == UTC_MS
@@ -210,9 +210,9 @@ def test_decimals_are_exact(tmp_path: Path) -> None:
     table = pq.read_table(path, partitioning=None)
     assert table.schema.field("price").type == table.schema.field("turnover").type == DECIMAL
     truth = stored(tmp_path / "HK")
-    found = table.column("price").to_pylist()
-    assert [None if value is None else float(value) for value in found] == [tick.price for tick in truth]
-    assert {str(value) for value in found if value is not None} >= {"0.0001", "99999.9999", "-0.5000"}
+    rows = table.column("price").to_pylist()
+    assert [None if value is None else float(value) for value in rows] == [tick.price for tick in truth]
+    assert {str(value) for value in rows if value is not None} >= {"0.0001", "99999.9999", "-0.5000"}
     assert table.column("seq").to_pylist() == [tick.seq for tick in truth]
 
 
@@ -327,18 +327,18 @@ def test_several_days_in_one_sqlite_file(data_root: Path, tmp_path: Path) -> Non
             one_day_a_file=False,
         )
     )  # fmt: skip
-    assert [(one.rows, one.trading_days) for one in done] == [(700, (DAY, NEXT_DAY))]
+    assert [(exported.rows, exported.trading_days) for exported in done] == [(700, (DAY, NEXT_DAY))]
     with closing(sqlite3.connect(tmp_path / "all.db")) as conn:
-        found = conn.execute("SELECT trading_day, COUNT(*), MIN(symbol), MAX(symbol) FROM ticks GROUP BY 1").fetchall()
-    assert found == [(DAY, 400, "HK.00005", "HK.00005"), (NEXT_DAY, 300, "HK.00005", "HK.00005")]
+        rows = conn.execute("SELECT trading_day, COUNT(*), MIN(symbol), MAX(symbol) FROM ticks GROUP BY 1").fetchall()
+    assert rows == [(DAY, 400, "HK.00005", "HK.00005"), (NEXT_DAY, 300, "HK.00005", "HK.00005")]
 
 
 # -- which ticks -------------------------------------------------------------------------------------------------------
 
 
 def rows_of(part: DayPart) -> list[tuple[str, int | None, str | None]]:
-    found = [row for table in part.tables() for row in table.select(["symbol", "seq", "tick_type"]).to_pylist()]
-    return [(row["symbol"], row["seq"], row["tick_type"]) for row in found]
+    rows = [row for table in part.tables() for row in table.select(["symbol", "seq", "tick_type"]).to_pylist()]
+    return [(row["symbol"], row["seq"], row["tick_type"]) for row in rows]
 
 
 @pytest.mark.parametrize("place", ["live", "archived"])
@@ -388,9 +388,9 @@ def test_a_day_being_recorded_is_exported_as_it_was_at_the_start(tmp_path: Path,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(days_rows, "batches", batches_while_recording)
-        found = rows_of(part_of(tmp_path / "HK", so_far=True, symbols=symbols))
+        exported = rows_of(part_of(tmp_path / "HK", so_far=True, symbols=symbols))
     writer.close()
-    assert found == [(t.symbol, t.seq, t.tick_type) for t in truth]
+    assert exported == [(t.symbol, t.seq, t.tick_type) for t in truth]
     assert len(stored(tmp_path / "HK")) == 900
 
 
@@ -410,8 +410,8 @@ def test_nothing_to_export(data_root: Path, tmp_path: Path) -> None:
 def test_symbols_over_the_edges_of_tables() -> None:
     texts = ["a", "a", "b", "b", "b", "c"]
     tables = [pa.table({"symbol": pa.array(texts[i:j]).dictionary_encode()}) for i, j in ((0, 1), (1, 3), (3, 6))]
-    found = [(symbol, sum(part.num_rows for part in parts)) for symbol, parts in by_symbol(tables)]
-    assert found == [("a", 2), ("b", 3), ("c", 1)]
+    counts = [(symbol, sum(part.num_rows for part in parts)) for symbol, parts in by_symbol(tables)]
+    assert counts == [("a", 2), ("b", 3), ("c", 1)]
 
 
 # -- names and whole files ---------------------------------------------------------------------------------------------
@@ -523,8 +523,8 @@ def test_random_ticks_survive_all_formats(tmp_path: Path) -> None:
     writer.close()
     truth = hash_of(tmp_path / "HK" / f"{DAY}.db")
     write_parquet(tmp_path / "x.parquet", part_of(tmp_path / "HK").tables())
-    found = content.content_of(parquet.read_batches(tmp_path / "x.parquet"))
-    assert (found.rows, found.content_hash) == truth
+    content_there = content.content_of(parquet.read_batches(tmp_path / "x.parquet"))
+    assert (content_there.rows, content_there.content_hash) == truth
     write_sqlite(tmp_path / "x.db", part_of(tmp_path / "HK").tables())
     assert hash_of(tmp_path / "x.db") == truth
     write_csv(tmp_path / "x.csv", part_of(tmp_path / "HK").tables(), like=tmp_path / "x.csv")

@@ -67,12 +67,12 @@ def sequences(rows: list[tuple[object, ...]]) -> list[object]:
 
 def rest(follower: Follower, position: Position, limit_rows: int = 3) -> tuple[list[object], Position]:
     """The sequences of everything behind ``position``, and the position behind it."""
-    found: list[object] = []
+    seqs_read: list[object] = []
     while (batch := follower.read_behind(position, limit_rows)) is not None:
         assert 0 < len(batch.rows) <= limit_rows
-        found += sequences(batch.rows)
+        seqs_read += sequences(batch.rows)
         position = batch.position
-    return found, position
+    return seqs_read, position
 
 
 def seqs(rows: list[Tick]) -> list[int | None]:
@@ -86,10 +86,10 @@ def companions(root: Path) -> list[str]:
 def test_rows_come_once_in_the_order_of_storing(writer: DayFileWriter, follower: Follower) -> None:
     assert follower.read_behind(Position()) is None
     writer.write(ticks(4, first=11))
-    found, position = rest(follower, Position())
+    seqs_read, position = rest(follower, Position())
     writer.write(ticks(5))  # older ones, stored later
     more, position = rest(follower, position)
-    assert found == seqs(ticks(4, first=11))
+    assert seqs_read == seqs(ticks(4, first=11))
     assert more == seqs(ticks(5))
     assert rest(follower, position) == ([], position)
 
@@ -142,12 +142,12 @@ def test_days_follow_each_other_and_late_rows_of_the_day_before_are_seen(
     writer: DayFileWriter, follower: Follower
 ) -> None:
     writer.write(ticks(2))
-    found, position = rest(follower, Position())
+    seqs_read, position = rest(follower, Position())
     writer.write(ticks(2, day=AFTER))
     more, position = rest(follower, position)
     writer.write([tick(3), tick(3, day=AFTER)])
     late, position = rest(follower, position)
-    assert (found, more) == (seqs(ticks(2)), seqs(ticks(2, day=AFTER)))
+    assert (seqs_read, more) == (seqs(ticks(2)), seqs(ticks(2, day=AFTER)))
     assert late == seqs([tick(3), tick(3, day=AFTER)])
     assert [place.day for place in position.places] == [DAY, AFTER]
 
@@ -156,8 +156,8 @@ def test_a_day_is_left_when_its_file_was_closed_and_a_newer_one_has_rows(writer:
     writer.write([*ticks(2), *ticks(1, day=AFTER)])
     writer.close_day(DAY)
     with Follower(root) as follower:
-        found, position = rest(follower, Position())
-        assert found == seqs([*ticks(2), *ticks(1, day=AFTER)])
+        seqs_read, position = rest(follower, Position())
+        assert seqs_read == seqs([*ticks(2), *ticks(1, day=AFTER)])
         assert [place.day for place in position.places] == [AFTER]
         assert position.left == DAY
         writer.write([tick(3)])  # into a day that is over: not followed
@@ -176,8 +176,8 @@ def test_a_third_day_ends_the_first(writer: DayFileWriter, follower: Follower) -
 
 def test_a_stray_day_of_the_future_is_passed_over(writer: DayFileWriter, follower: Follower) -> None:
     writer.write([*ticks(2), *ticks(1, day="29991231")])
-    found, position = rest(follower, Position())
-    assert found == seqs(ticks(2))
+    seqs_read, position = rest(follower, Position())
+    assert seqs_read == seqs(ticks(2))
     assert position.newest_day == DAY
 
 
@@ -201,8 +201,8 @@ def test_a_sequence_that_comes_later_brings_no_second_copy(
 ) -> None:
     """The row is the same one: its place still fits, and its final state is at its rowid."""
     writer.write([tick(1, seq=None)])
-    found, position = rest(follower, Position())
-    assert found == [None]
+    seqs_read, position = rest(follower, Position())
+    assert seqs_read == [None]
     assert writer.write([tick(1)]).inserted_rows == 0
     assert rest(follower, position)[0] == []
     with Follower(root) as again:
@@ -233,8 +233,8 @@ def test_a_file_set_aside_is_said_and_its_day_begins_again(
     with pytest.raises(DayChanged, match=f"day file of {DAY} was exchanged.*from its start") as raised:
         follower.read_behind(position)
     assert raised.value.day == DAY
-    found, position = rest(follower, raised.value.onward)
-    assert found == seqs(ticks(6))
+    seqs_read, position = rest(follower, raised.value.onward)
+    assert seqs_read == seqs(ticks(6))
     assert aside is not None
     salvage(aside, root / f"{DAY}.db")
     assert rest(follower, position) == ([], position)  # it had all of them
@@ -488,8 +488,8 @@ def test_an_older_file_that_the_recorder_migrates_goes_on(
     make_legacy(db)
     with closing(sqlite3.connect(db)) as conn, conn:
         conn.execute(f"INSERT INTO ticks VALUES ({', '.join('?' * 14)})", LEGACY_ROW)
-    found, position = rest(follower, Position())
-    assert len(found) == 1
+    seqs_read, position = rest(follower, Position())
+    assert len(seqs_read) == 1
     writer.write([tick(5)])
     more, position = rest(follower, position)
     assert more == seqs([tick(5)])
@@ -517,8 +517,8 @@ def test_closed_days_are_left_as_they_are(writer: DayFileWriter, root: Path, fol
     writer.write([*ticks(3, day=BEFORE), *ticks(3)])
     writer.close()
     before = {path.name: path.stat().st_mtime_ns for path in root.iterdir()}
-    found, position = rest(follower, Position())
-    assert len(found) == 6
+    seqs_read, position = rest(follower, Position())
+    assert len(seqs_read) == 6
     assert rest(follower, position) == ([], position)
     assert {path.name: path.stat().st_mtime_ns for path in root.iterdir()} == before
 
@@ -528,8 +528,8 @@ def test_rows_that_come_into_a_closed_file_are_seen(writer: DayFileWriter, root:
     for n in range(1, 30):  # faster than the clock of the file system
         writer.write([tick(n)])
         writer.close()
-        found, position = rest(follower, position)
-        assert found == seqs([tick(n)])
+        seqs_read, position = rest(follower, position)
+        assert seqs_read == seqs([tick(n)])
 
 
 def test_two_commits_within_one_tick_of_the_file_systems_clock_are_two(
@@ -559,8 +559,8 @@ def test_a_live_file_without_commits_is_let_go_and_its_writer_closes_it_cleanly(
             os.utime(path, (1, 1))
         assert rest(follower, position) == ([], position)
         writer.write(ticks(1, first=3))
-        found, position = rest(follower, position)
-        assert found == seqs(ticks(1, first=3))
+        seqs_read, position = rest(follower, position)
+        assert seqs_read == seqs(ticks(1, first=3))
         monotonic.now_sec += LET_GO_SEC + 1
         for path in root.iterdir():
             os.utime(path, (1, 1))
@@ -588,8 +588,8 @@ def test_rollback_journals_are_followed_too(root: Path, journal_mode: str, follo
         position = Position()
         for n in range(1, 4):
             writer.write([tick(n)])
-            found, position = rest(follower, position)
-            assert found == seqs([tick(n)])
+            seqs_read, position = rest(follower, position)
+            assert seqs_read == seqs([tick(n)])
 
 
 def test_a_file_that_is_only_begun_is_waited_for(root: Path, follower: Follower) -> None:
@@ -662,15 +662,15 @@ def test_a_data_root_that_may_not_be_listed_is_said(root: Path, follower: Follow
 
 def test_the_loop_yields_positions_to_keep_and_ends_when_told(writer: DayFileWriter, root: Path) -> None:
     writer.write(ticks(5))
-    stop, found = threading.Event(), []
+    stop, seqs_read = threading.Event(), []
     for batch, position in follow(root, Position(), limit_rows=2, stop=stop):
         assert position == batch.position
-        found += sequences(batch.rows)
-        if len(found) == 5:
+        seqs_read += sequences(batch.rows)
+        if len(seqs_read) == 5:
             writer.write([tick(6)])
-        if len(found) == 6:
+        if len(seqs_read) == 6:
             stop.set()
-    assert found == seqs(ticks(6))
+    assert seqs_read == seqs(ticks(6))
 
 
 def test_the_loop_waits_for_a_disk_and_then_says_what_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

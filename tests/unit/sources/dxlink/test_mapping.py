@@ -38,7 +38,7 @@ def mapped(*events: dict[str, Any], market: str = "US", symbols: dict[str, str] 
     mapper = TradeMapper(
         of_market, PlausibleDays(of_market), symbols or {"AAPL": "US.AAPL", "/ESZ26:XCME": "CME.ESZ26"}
     )
-    return mapper.map([tuple(one[name] for name in FIELDS) for one in events], NOW_MS)
+    return mapper.map([tuple(event_given[name] for name in FIELDS) for event_given in events], NOW_MS)
 
 
 def test_a_trade_has_all_that_was_told() -> None:
@@ -111,11 +111,11 @@ def test_what_is_not_a_number_beside_the_trade_is_left_out() -> None:
     ],
 )
 def test_what_cannot_be_stored_is_kept_whole_and_the_next_goes_on(changed: dict[str, Any], code: str) -> None:
-    found = mapped(event(**changed), event())
-    assert [one.code for one in found.rejected] == [code]
-    assert len(found.ticks["US.AAPL"]) == 1
-    json.dumps(found.rejected[0].raw, allow_nan=False)
-    assert found.rejected[0].raw.get("sequence") == changed.get("sequence", SEQUENCE)
+    mapped_rows = mapped(event(**changed), event())
+    assert [tick.code for tick in mapped_rows.rejected] == [code]
+    assert len(mapped_rows.ticks["US.AAPL"]) == 1
+    json.dumps(mapped_rows.rejected[0].raw, allow_nan=False)
+    assert mapped_rows.rejected[0].raw.get("sequence") == changed.get("sequence", SEQUENCE)
 
 
 def test_a_future_may_trade_below_zero() -> None:
@@ -131,17 +131,17 @@ def test_an_index_that_a_double_rounded_is_made_anew() -> None:
 
 
 def test_an_index_of_another_time_is_counted_and_moves_nothing() -> None:
-    found = mapped(event(index=INDEX + (3 << 32)), event())
-    assert (found.disagree_rows, [tick.ts_ms for tick in found.ticks["US.AAPL"]]) == (1, [TIME_MS, TIME_MS])
+    mapped_rows = mapped(event(index=INDEX + (3 << 32)), event())
+    assert (mapped_rows.disagree_rows, [tick.ts_ms for tick in mapped_rows.ticks["US.AAPL"]]) == (1, [TIME_MS, TIME_MS])
 
 
 def test_corrections_and_cancels_leave_the_tick_alone() -> None:
-    found = mapped(event(type="CORRECTION", price=187.5), event(type="CANCEL"), event(eventFlags=2))
-    assert found.ticks == {}
-    assert [(one.kind, one.tick_seq, one.price, one.volume) for one in found.amended] == [
+    mapped_rows = mapped(event(type="CORRECTION", price=187.5), event(type="CANCEL"), event(eventFlags=2))
+    assert mapped_rows.ticks == {}
+    assert [(amended.kind, amended.tick_seq, amended.price, amended.volume) for amended in mapped_rows.amended] == [
         (CORRECTION, INDEX, 187.5, 100), (CANCEL, INDEX, None, None), (CANCEL, INDEX, None, None),
     ]  # fmt: skip
-    assert {one.trading_day for one in found.amended} == {"20261120"}
+    assert {amended.trading_day for amended in mapped_rows.amended} == {"20261120"}
 
 
 # --- rows of a message ---
@@ -169,9 +169,9 @@ def test_fields_come_in_the_servers_order_and_may_change() -> None:
 def test_the_end_of_a_row_that_is_cut_is_told() -> None:
     whole = ["AAPL", INDEX, TIME_MS, 1.5, 3]
     names = ["eventSymbol", "index", "time", "price", "size"]
-    found = rows_of(names, [EVENT, [*whole, *whole[:2]], "Quote", [1, 2, 3]])
-    assert len(found) == 2
-    assert found[1] == Broken(["AAPL", INDEX])
+    rows_given = rows_of(names, [EVENT, [*whole, *whole[:2]], "Quote", [1, 2, 3]])
+    assert len(rows_given) == 2
+    assert rows_given[1] == Broken(["AAPL", INDEX])
 
 
 def test_a_server_without_a_needed_field_is_refused() -> None:
@@ -195,8 +195,8 @@ def test_whatever_comes_ends_as_a_tick_or_in_the_quarantine(values: list[Any]) -
     of_market = market_of("US")
     mapper = TradeMapper(of_market, PlausibleDays(of_market), {"AAPL": "US.AAPL"})
     for data in ([EVENT, values], values, [dict(zip(FIELDS, values, strict=False))]):
-        found = mapper.map(rows.rows(data), NOW_MS)
-        for rejected in found.rejected:
+        mapped_rows = mapper.map(rows.rows(data), NOW_MS)
+        for rejected in mapped_rows.rejected:
             json.dumps(rejected.raw, allow_nan=False).encode()
 
 
@@ -209,15 +209,15 @@ def test_a_part_of_a_share_is_told_by_its_turnover(size: float, turnover: float)
 
 def test_a_part_that_no_turnover_tells_is_rejected() -> None:
     """A price of 0 makes 0 of any size."""
-    found = mapped(event(size=0.5, price=0.0), event(size=3.0, price=0.0))
-    assert [tick.volume for tick in found.ticks["US.AAPL"]] == [3]
-    assert [one.code for one in found.rejected] == [RejectCode.VOLUME]
+    mapped_rows = mapped(event(size=0.5, price=0.0), event(size=3.0, price=0.0))
+    assert [tick.volume for tick in mapped_rows.ticks["US.AAPL"]] == [3]
+    assert [tick.code for tick in mapped_rows.rejected] == [RejectCode.VOLUME]
 
 
 def test_a_correction_to_a_part_of_a_share_is_kept() -> None:
-    found = mapped(event(type="CORRECTION", price=187.5, size=0.5), event(type="CANCEL", size=0.5))
-    assert not found.rejected
-    assert [(one.kind, one.price, one.volume, one.source_text) for one in found.amended] == [
+    mapped_rows = mapped(event(type="CORRECTION", price=187.5, size=0.5), event(type="CANCEL", size=0.5))
+    assert not mapped_rows.rejected
+    assert [(amended.kind, amended.price, amended.volume, amended.source_text) for amended in mapped_rows.amended] == [
         (CORRECTION, 187.5, None, "size 0.5; @   "), (CANCEL, None, None, "@   "),
     ]  # fmt: skip
 
