@@ -17,6 +17,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.registry import book_reader
+from hk_tick_collector.sources.source import BookOffer
 from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.book_writer import BookWriter
 
@@ -106,7 +107,10 @@ class BookLanes:
 
         def make_writer() -> BookWriter:
             now_ms = self._clock.now_ms
-            return BookWriter(settings.data_root, settings.sqlite, day_of, now_ms, self._is_closed, kind)
+            conflated = settings.spec.books is BookOffer.CONFLATED
+            return BookWriter(
+                settings.data_root, settings.sqlite, day_of, now_ms, self._is_closed, kind, conflated=conflated
+            )
 
         return BookLane(make_writer, book_reader(settings.spec, kind.word), day_of, progress, word=kind.word)
 

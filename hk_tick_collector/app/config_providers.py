@@ -68,11 +68,12 @@ def _schwab_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     ):
         if right.get(key.lower(), "") is None:
             yield Problem(key, f"SOURCE=schwab needs {key}: {content}")
-    for symbol in right.get("futu_symbols", ()):
-        try:
-            at_schwab(symbol)
-        except FeedError as exc:
-            yield Problem("FUTU_SYMBOLS", str(exc))
+    for key in ("FUTU_SYMBOLS", "BOOK_SYMBOLS"):
+        for symbol in right.get(key.lower(), ()):
+            try:
+                at_schwab(symbol)
+            except FeedError as exc:
+                yield Problem(key, str(exc))
 
 
 def _shioaji_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
@@ -109,7 +110,6 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Problem]]] = {
     SCHWAB: _schwab_problems,
     SHIOAJI: _shioaji_problems,
 }
-_WITHOUT_BOOKS = frozenset({SIERRA, DXLINK, GEXBOT, SCHWAB, SHIOAJI})
 
 
 def source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
@@ -122,7 +122,7 @@ def source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
         return
     provider = choice.spec.provider
-    if provider in _WITHOUT_BOOKS and right.get("book_symbols"):
+    if choice.spec.books is None and right.get("book_symbols"):
         yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
     if right.get("book_brokers"):
         yield from _broker_problems(provider, right)

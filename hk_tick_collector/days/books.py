@@ -14,7 +14,8 @@
             a row of kind B.
     QUOTES  WIDE with one level, without the rows in which no column of it changed.
 
-``recv_ts``: timestamp[us, UTC], our clock. ``bid_ts``, ``ask_ts``, ``side_ts``: timestamp[ms, UTC], Futu's server.
+``recv_ts``: timestamp[us, UTC], our clock. ``bid_ts``, ``ask_ts``, ``side_ts``: timestamp[ms, UTC], the source's
+server.
 ``update_no``: the row's number in its file. price: float64, volume (shares), orders: int64.
 
     for batch in read(book_file(data_root, "20261120"), Form.WIDE, symbols=["HK.00700"], depth=5): ...

@@ -59,7 +59,8 @@ def _of_one_root(
     try:
         with books.opened() as path:
             sessions, found = _read(path, day, kind, now_ms, states, read_pushes=read_pushes)
-            return _told(_source(books), sessions, found, states, is_read=read_pushes)
+            conflated = book_reader.is_conflated(path)
+            return _told(_source(books), sessions, found, states, is_read=read_pushes, conflated=conflated)
     except StoreError as exc:
         return _unread(_source(books), f"they cannot be read: {exc}", error=str(exc))
 
@@ -84,7 +85,7 @@ def part_of_books(
     return replace(
         books,
         state=_state(kept),
-        sentence=_sentence(kept, states),
+        sentence=_sentence(kept, states, conflated=books.conflated),
         symbols=kept, received=None, stored=None, merged=None, unread=None,
     )  # fmt: skip
 
@@ -107,13 +108,19 @@ def _read(
 
 
 def _told(
-    source: str, sessions: Sequence[SessionCounts], found: Sequence[SymbolBooks], states: StateKind, *, is_read: bool
+    source: str,
+    sessions: Sequence[SessionCounts],
+    found: Sequence[SymbolBooks],
+    states: StateKind,
+    *,
+    is_read: bool,
+    conflated: bool,
 ) -> BookCertificate:
     seen = frozenset[str]() if not is_read else _OF_PUSHES if states is BOOK_KIND else _OF_QUEUES
     symbols = tuple(_symbol(one, seen) for one in found)
     return BookCertificate(
         _state(symbols),
-        _sentence(symbols, states),
+        _sentence(symbols, states, conflated=conflated),
         is_read,
         source,
         received=sum(session.received for session in sessions),
@@ -122,10 +129,11 @@ def _told(
         unread=sum(session.unread for session in sessions),
         adds_up=all(session.adds_up for session in sessions),
         symbols=symbols,
+        conflated=conflated,
     )
 
 
-def _sentence(symbols: Sequence[SymbolBookCertificate], states: StateKind) -> str:
+def _sentence(symbols: Sequence[SymbolBookCertificate], states: StateKind, *, conflated: bool) -> str:
     def summed(name: str) -> int:
         return sum(getattr(one, name) or 0 for one in symbols)
 
@@ -135,7 +143,7 @@ def _sentence(symbols: Sequence[SymbolBookCertificate], states: StateKind) -> st
     noted = Totals(
         len(symbols), summed("watched_ms"), summed("wanted_ms"), summed("blind_stretches"), summed("pulls"),
         summed("pulls_agreed"), if_seen("merged"), if_seen("impossible"), if_seen("trades"), if_seen("trades_answered"),
-        if_seen("suspected_holes"),
+        if_seen("suspected_holes"), conflated,
     )  # fmt: skip
     return (
         f"{counted(len(symbols), 'symbol')}, {sentence_of(noted)}" if symbols else sentence_of(noted, states.file.noun)

@@ -10,9 +10,10 @@ A push of a book has no number, so that a missing one leaves no trace. The repor
 - what no book of continuous trading should show, in the ``DEPTH`` best levels: crossed or locked, out of order, a price
   twice, no shares (counted; in an auction a crossed book is normal, and not judged),
 - stretches in which trades went on and the book stood still (suspected holes),
+- whether the source says that it conflates: of several changes in between only the last one was told,
 - pushes without times, with an earlier time than the one before (a replayed cache), the same as the one before.
 
-Nothing here can be repaired: OpenD keeps no history of books.
+Nothing here can be repaired: no source keeps a history of books.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class BookReport:
     trading_day: str
     sessions: list[SessionCounts]
     symbols: list[SymbolBooks]
+    conflated: bool = False  # of several changes the source tells only the last one, as the file says
 
     @property
     def accounted(self) -> bool:
@@ -81,7 +83,7 @@ class BookReport:
     @property
     def sentence(self) -> str:
         """Without a word that claims more than is known."""
-        return sentence_of(totals_of(self.symbols))
+        return sentence_of(totals_of(self.symbols, conflated=self.conflated))
 
 
 def report_of(
@@ -101,7 +103,8 @@ def report_of(
         note_watches(one, by_symbol[symbol], windows)
         if trades is not None:
             _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed[symbol])
-    return BookReport(day, book_reader.sessions(path), [found[symbol] for symbol in sorted(found)])
+    in_order = [found[symbol] for symbol in sorted(found)]
+    return BookReport(day, book_reader.sessions(path), in_order, book_reader.is_conflated(path))
 
 
 def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:

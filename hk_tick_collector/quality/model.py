@@ -130,6 +130,7 @@ class BookCertificate:
     unread: int | None = None
     adds_up: bool = True
     symbols: tuple[SymbolBookCertificate, ...] = ()
+    conflated: bool = False  # the source says that of several changes it tells only the last one
 
 
 @dataclass(frozen=True, slots=True)

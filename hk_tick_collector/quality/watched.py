@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.facts import CONFLATED
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import book_reader
@@ -78,9 +79,10 @@ class Totals(NamedTuple):
     trades: int | None = None
     trades_answered: int | None = None
     holes: int | None = None
+    conflated: bool = False  # by the source, as the file says
 
 
-def totals_of(symbols: Sequence[SymbolBooks]) -> Totals:
+def totals_of(symbols: Sequence[SymbolBooks], *, conflated: bool = False) -> Totals:
     """Of symbols whose pushes were read."""
 
     def summed(name: str) -> int:
@@ -88,7 +90,8 @@ def totals_of(symbols: Sequence[SymbolBooks]) -> Totals:
 
     blind, holes = sum(len(one.blind) for one in symbols), sum(len(one.holes) for one in symbols)
     names = ("watched_ms", "wanted_ms", "pulls", "pulls_agreed", "merged", "impossible", "trades", "trades_answered")
-    return Totals(len(symbols), blind=blind, holes=holes, **{name: summed(name) for name in names})
+    sums = {name: summed(name) for name in names}
+    return Totals(len(symbols), blind=blind, holes=holes, conflated=conflated, **sums)
 
 
 def sentence_of(totals: Totals, noun: str = "order books") -> str:
@@ -97,6 +100,8 @@ def sentence_of(totals: Totals, noun: str = "order books") -> str:
         return f"no {noun}"
     watched = f"watched {share(totals.watched_ms, totals.wanted_ms)} of trading"
     parts = [watched if totals.wanted_ms else "no continuous trading to watch"]
+    if totals.conflated:
+        parts.append(CONFLATED)
     if totals.blind:
         parts.append(f"{totals.blind:,} blind {'stretch' if totals.blind == 1 else 'stretches'}")
     if totals.merged:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.schwab_sim.check_books import check_books
+from hk_tick_collector.schwab_sim.depth import Depth, book_truth
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, FAULTS, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape, read_truth
 from hk_tick_collector.sims.command import (
@@ -38,12 +40,14 @@ def _add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--conflate-ms", type=int, default=500, help="how often the last trades are told; 0: each one is")
     run.add_argument("--total", type=int, default=0, help="volume of the day so far, of each symbol")
     run.add_argument("--access-sec", type=int, default=ACCESS_SEC, help="how long an access token lasts")
+    run.add_argument("--nyse", default="", help="those of them that are listed in New York; the others at Nasdaq")
     run.add_argument("--seed", type=int, default=1)
 
 
 def _run(args: argparse.Namespace) -> None:
     tape = Tape(names(args.symbols), args.seed, args.truth, args.total)
-    exchange = Exchange(tape, args.rate, args.conflate_ms, args.access_sec)
+    depth = Depth(tape.symbols, names(args.nyse), args.seed, book_truth(args.truth))
+    exchange = Exchange(tape, args.rate, args.conflate_ms, args.access_sec, depth)
     rest = start_rest(exchange, args.rest_port)
 
     def ready(port: int) -> None:
@@ -53,7 +57,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def check(truth: Path, data_root: Path) -> Checked:
-    """Every last trade that was shown, once and as it was, and nothing else; and how much of the volume that is."""
+    """Every last trade that was shown, once and as it was, and nothing else; and how much of the volume that is. Where
+    books were recorded, each was shown as it is."""
     made = read_truth(truth)
     trades = {_key(trade): trade for trade in made if not trade["odd"]}
     shown = {key for key, trade in trades.items() if trade["shown"]}
@@ -75,7 +80,8 @@ def check(truth: Path, data_root: Path) -> Checked:
             total is not None and key in totals and total not in totals[key] for key, total in stored.items()
         ),
     }
-    return Checked(counts, frozenset({"missing", "doubled", "invented", "wrong_totals"}))
+    counts |= check_books(truth, data_root)
+    return Checked(counts, frozenset({"missing", "doubled", "invented", "wrong_totals", "books_invented"}))
 
 
 def _key(trade: dict[str, Any]) -> tuple[str, int, float, float]:

@@ -1,8 +1,9 @@
 """The streamer over WebSockets, and beside it Schwab's REST routes (token, login page, preferences) and our own.
 
 Level one is conflated as Schwab's: every ``conflate_ms`` a client is told, for each symbol that traded, the fields that
-have changed since it was told last. One client streams at a time: a second login ends the first. Faults are asked for
-by ``POST /sim/NAME`` on the REST port (``FAULTS``). Listens on 127.0.0.1 alone.
+have changed since it was told last; of the books that it asked for, the whole of each that has changed. One client
+streams at a time: a second login ends the first. Faults are asked for by ``POST /sim/NAME`` on the REST port
+(``FAULTS``). Listens on 127.0.0.1 alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, urlsplit
 
+from hk_tick_collector.schwab_sim.depth import BOOK_ODDITIES, BOOKS, Depth
 from hk_tick_collector.schwab_sim.tape import ODDITIES, Tape, Trade
 from hk_tick_collector.sims.hub import Hub
 from hk_tick_collector.sims.pace import STEP_SEC, Pace
@@ -50,13 +52,25 @@ FAULTS = {
     "repeat": "tell everybody all fields of all symbols again",
     "pause": "make no trades",
     "resume": "make trades again",
+    "book_freeze": "tell no books; trades go on, and books change unseen",
+    "book_thaw": "tell books again, as they are now",
+    "book_delayed": "books are marked as delayed from now on",
+    "book_in_time": "books are no longer marked as delayed",
+    "book_refuse": "a subscription of books answers 11 from now on",
+    "book_accept": "it succeeds again",
+    "listings_busy": "a question for listings answers 429 from now on",
+    "listings_back": "it is answered again",
     **{name: f"the next trade is one: {name}" for name in ODDITIES},
+    **{f"book_{name}": f"the next book is one: {name}" for name in BOOK_ODDITIES},
 }
 _SETS: dict[str, dict[str, int | bool]] = {
     "deny": {"login_code": 3}, "taken": {"login_code": 12}, "busy": {"rest_status": 429}, "limit": {"sub_code": 19},
     "maintenance": {"rest_status": 503}, "unavailable": {"sub_code": 11}, "reorder": {"is_reordered": True},
     "delayed": {"is_delayed": True}, "skew": {"skew_ms": 3_600_000}, "pause": {"is_paused": True},
-    "resume": {"is_paused": False}, "accept": {"login_code": 0, "rest_status": 200, "sub_code": 0},
+    "resume": {"is_paused": False}, "book_freeze": {"is_frozen": True}, "book_thaw": {"is_frozen": False},
+    "book_delayed": {"is_book_delayed": True}, "book_in_time": {"is_book_delayed": False},
+    "book_refuse": {"book_code": 11}, "book_accept": {"book_code": 0}, "listings_busy": {"listings_status": 429},
+    "listings_back": {"listings_status": 200}, "accept": {"login_code": 0, "rest_status": 200, "sub_code": 0},
 }  # fmt: skip
 
 
@@ -65,6 +79,8 @@ class _Client:
     socket: Any
     is_in: bool = False
     symbols: dict[str, list[str]] = field(default_factory=dict)  # and the fields that are wanted of them
+    books: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in BOOKS})  # symbols by service
+    told_books: dict[str, int] = field(default_factory=dict)  # which state it was told last, by symbol
     told: dict[str, dict[str, Any]] = field(default_factory=dict)  # what it was told last, by symbol and field
     is_silent: bool = False
     faults: list[str] = field(default_factory=list)
@@ -85,8 +101,19 @@ class _Client:
 class Exchange(Hub[_Client]):
     """All clients, and what they are told. ``run`` on a loop; the other methods on any thread."""
 
-    def __init__(self, tape: Tape, trades_per_sec: float, conflate_ms: int = 500, access_sec: int = ACCESS_SEC) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        trades_per_sec: float,
+        conflate_ms: int = 500,
+        access_sec: int = ACCESS_SEC,
+        depth: Depth | None = None,
+    ) -> None:
+        """``depth``: the books; None: of the tape's symbols, in no truth file."""
         super().__init__()
+        self.depth = depth or Depth(tape.symbols)
+        self.is_frozen = self.is_book_delayed = False
+        self.book_code, self.listings_status = 0, 200
         self.access_sec = access_sec
         self._tape = tape
         self._pace = Pace(trades_per_sec, MAX_TRADES)
@@ -98,11 +125,14 @@ class Exchange(Hub[_Client]):
         self.access_tokens: set[str] = set()
         self.refresh_tokens: set[str] = {"a-refresh-token"}
         self.codes: set[str] = set()
-        self.logins = self.refreshes = 0
+        self.logins = self.refreshes = self.listings = 0
 
     def state(self) -> dict[str, int]:
         """How many came."""
-        return {"connections": self.connections, "logins": self.logins, "refreshes": self.refreshes}
+        return {
+            "connections": self.connections, "logins": self.logins, "refreshes": self.refreshes,
+            "listings": self.listings,
+        }  # fmt: skip
 
     def new_token(self, kind: set[str], word: str) -> str:
         """One that is good until a fault says otherwise."""
@@ -121,6 +151,10 @@ class Exchange(Hub[_Client]):
             for _ in range(self._pace.due(is_paused=self.is_paused)):
                 trade = self._tape.next(time.time_ns() // 1_000_000)
                 self._last[trade.symbol] = trade
+                is_asked = any(trade.symbol in symbols for client in self._clients for symbols in client.books.values())
+                if self.depth.move(trade.symbol, trade.price, trade.time, is_asked=is_asked):
+                    for client in list(self._clients):
+                        await self._tell_books(client)
                 self._untold.append(trade)
                 if trade.odd or trade.size % 1:  # it was asked for, so it is not to be lost among others
                     for client in list(self._clients):
@@ -135,7 +169,9 @@ class Exchange(Hub[_Client]):
         number = len(self._untold)  # more may be made meanwhile
         for client in list(self._clients):
             await self._tell(client)
+            await self._tell_books(client)
         self._tape.note(self._untold[:number])
+        self.depth.note()
         del self._untold[:number]
 
     async def _tell(self, client: _Client) -> None:
@@ -152,6 +188,20 @@ class Exchange(Hub[_Client]):
         if content:
             await client.say({"data": [self._data(content)]})
 
+    async def _tell_books(self, client: _Client) -> None:
+        """The whole of each that is another one than before."""
+        if not client.is_in or client.is_silent or self.is_frozen:
+            return
+        for service, symbols in client.books.items():
+            states = [self.depth.states[symbol] for symbol in sorted(symbols) if symbol in self.depth.states]
+            new = [state for state in states if client.told_books.get(state.symbol) != state.number]
+            client.told_books.update((state.symbol, state.number) for state in new)
+            if new:
+                self.depth.show(new)
+                late = {"delayed": True} if self.is_book_delayed else {}
+                content = [{"key": state.symbol, **late, **state.fields()} for state in new]
+                await client.say({"data": [self._data(content, service)]})
+
     def _changes(self, client: _Client, trade: Trade) -> dict[str, Any]:
         """Only what has changed, as Schwab sends it."""
         told = client.told.setdefault(trade.symbol, {})
@@ -164,8 +214,8 @@ class Exchange(Hub[_Client]):
         told.update(wanted)
         return dict(reversed(changes.items())) if self.is_reordered else changes
 
-    def _data(self, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {"service": EQUITIES, "timestamp": self._now_ms(), "command": "SUBS", "content": content}
+    def _data(self, content: Sequence[Mapping[str, Any]], service: str = EQUITIES) -> dict[str, Any]:
+        return {"service": service, "timestamp": self._now_ms(), "command": "SUBS", "content": content}
 
     def _now_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.skew_ms
@@ -192,6 +242,9 @@ class Exchange(Hub[_Client]):
         if not client.is_in:
             await self._answer(client, request, 20, "Stream connection not found")
             return
+        if service in BOOKS:
+            await self._book_request(client, request, command, parameters)
+            return
         if service != EQUITIES:
             await self._answer(client, request, 11, "Service not available")
             return
@@ -210,6 +263,25 @@ class Exchange(Hub[_Client]):
                 client.told.pop(key, None)
         await self._answer(client, request, 0, f"{command} command succeeded")
         await self._tell(client)
+
+    async def _book_request(
+        self, client: _Client, request: Mapping[str, Any], command: str, parameters: Mapping[str, Any]
+    ) -> None:
+        """Of a stock of another exchange it says yes to, and sends nothing."""
+        mine, keys = client.books[request["service"]], set(filter(None, parameters.get("keys", "").split(",")))
+        if command != "UNSUBS" and self.book_code:
+            await self._answer(client, request, self.book_code, "no")
+            return
+        if command == "SUBS":
+            mine.clear()
+        if command == "UNSUBS":
+            mine -= keys
+        else:
+            mine |= {key for key in keys if self.depth.service_of(key) == request["service"]}
+        for key in keys:
+            client.told_books.pop(key, None)
+        await self._answer(client, request, 0, f"{command} command succeeded")
+        await self._tell_books(client)
 
     async def _admin(
         self, client: _Client, request: Mapping[str, Any], command: str, parameters: Mapping[str, Any]
@@ -247,7 +319,10 @@ class Exchange(Hub[_Client]):
     async def _fault(self, name: str) -> None:
         for attribute, value in _SETS.get(name, {}).items():
             setattr(self, attribute, value)
-        if name in ODDITIES:
+        book_oddity = name.removeprefix("book_")
+        if book_oddity in BOOK_ODDITIES:
+            self.depth.oddities.append(book_oddity)
+        elif name in ODDITIES:
             self._tape.oddities.append(name)
         elif name == "reset":
             self._tape.begin_day()
@@ -267,6 +342,7 @@ class Exchange(Hub[_Client]):
             client.is_silent = True
         elif name == "repeat":
             client.told.clear()
+            client.told_books.clear()
         elif name in CODES:
             await self._end(client, *CODES[name])
         elif name == "maintenance":
@@ -292,6 +368,8 @@ class _Rest(Rest):
             self._login_page({key: values[0] for key, values in parse_qs(parts.query).items()})
         elif parts.path == "/trader/v1/userPreference":
             self._preferences()
+        elif parts.path == "/marketdata/v1/quotes":
+            self._listings(parse_qs(parts.query).get("symbols", [""])[0].split(","))
         else:
             super().asked()
 
@@ -321,10 +399,32 @@ class _Rest(Rest):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def _is_let_in(self) -> bool:
+        """Else it was answered."""
+        token, status = self.headers.get("Authorization", "").removeprefix("Bearer "), self.simulated.rest_status
+        status = 401 if status == 200 and token not in self.simulated.access_tokens else status
+        if status != 200:
+            self.answer(status, {"error": "no"})
+        return status == 200
+
+    def _listings(self, symbols: Sequence[str]) -> None:
+        if not self._is_let_in():
+            return
+        self.simulated.listings += 1
+        if self.simulated.listings_status != 200:
+            self.answer(self.simulated.listings_status, {"error": "no"})
+            return
+        known = {symbol: self.simulated.depth.listing(symbol) for symbol in symbols}
+        answer: dict[str, Any] = {
+            symbol: {"assetMainType": "EQUITY", "symbol": symbol, "reference": listing}
+            for symbol, listing in known.items()
+            if listing is not None
+        }
+        invalid = [symbol for symbol, listing in known.items() if listing is None]
+        self.answer(200, answer | ({"errors": {"invalidSymbols": invalid}} if invalid else {}))
+
     def _preferences(self) -> None:
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.simulated.rest_status != 200 or token not in self.simulated.access_tokens:
-            self.answer(self.simulated.rest_status if self.simulated.rest_status != 200 else 401, {"error": "no"})
+        if not self._is_let_in():
             return
         info = {
             "streamerSocketUrl": f"ws://{HOST}:{self.simulated.ws_port}/ws", "schwabClientCustomerId": "customer",

@@ -47,7 +47,7 @@ class Tape:
 
     def __init__(self, symbols: Sequence[str], seed: int, path: Path | None, total: int = 0) -> None:
         self._random = random.Random(seed)
-        self._symbols = list(symbols)
+        self.symbols = tuple(symbols)
         self._prices = {symbol: 20.0 + 480.0 * self._random.random() for symbol in symbols}
         self._totals = dict.fromkeys(symbols, total)
         self.oddities: list[str] = []  # to be made next, in order
@@ -55,7 +55,7 @@ class Tape:
 
     def next(self, time_ms: int) -> Trade:
         """The next trade, an odd one if that was asked for."""
-        symbol = self._random.choice(self._symbols)
+        symbol = self._random.choice(self.symbols)
         oddity = self.oddities.pop(0) if self.oddities else ""
         self._prices[symbol] = max(1.0, self._prices[symbol] + self._random.choice((-0.01, 0.0, 0.01)))
         price = float("nan") if oddity == "nan" else round(self._prices[symbol], 2)
@@ -66,7 +66,7 @@ class Tape:
 
     def begin_day(self) -> None:
         """The totals begin anew."""
-        self._totals = dict.fromkeys(self._symbols, 0)
+        self._totals = dict.fromkeys(self.symbols, 0)
 
     def note(self, trades: Sequence[Trade]) -> None:
         """Into the truth file."""

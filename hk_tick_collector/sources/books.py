@@ -1,5 +1,5 @@
 """Order books beside the ticks, and broker queues: who is subscribed for them, when they were watched, and whether push
-and pull agree.
+and pull agree, where the far side can be asked.
 
 A source that has books gives links that are a ``BookLink``, too; a ``BookKeeper`` asks it for one kind, as a job of its
 own beside the session's, and never in the way of ticks:
@@ -80,6 +80,17 @@ class StateFeed(Protocol):
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """As the far side has it."""
 
+    def no_right(self) -> str | None:
+        """Why the account may not see them now, in a few words; None when nothing was said against it."""
+
+    def last_us(self) -> int:
+        """When the last push came, UTC epoch microseconds; 0: none did."""
+
+
+@runtime_checkable
+class PulledFeed(StateFeed, Protocol):
+    """One of a far side that can also be asked for a state, so that pull and push are held together."""
+
     async def pull(self, symbol: str, timeout_sec: float) -> Book | BrokerQueue:
         """The newest state of a subscribed symbol."""
 
@@ -88,12 +99,6 @@ class StateFeed(Protocol):
 
     def followed(self) -> Iterator[Book | BrokerQueue]:
         """As they were pushed since; a bounded number of the newest ones."""
-
-    def no_right(self) -> str | None:
-        """Why the account may not see them now, in a few words; None when nothing was said against it."""
-
-    def last_us(self) -> int:
-        """When the last push came, UTC epoch microseconds; 0: none did."""
 
 
 @runtime_checkable
@@ -250,7 +255,7 @@ class BookKeeper:
         if not set(self._symbols).issubset(self._active) and now >= self._subscribe_at:
             await self._subscribe(feed, ticks)
             self._subscribe_at = now + (self._retry.next_sec() if self._progress.refused_symbols else 0.0)
-        if self._active:
+        if self._active and isinstance(feed, PulledFeed):
             await self._hold_together(feed)
 
     async def _give_back(self, feed: StateFeed) -> None:
@@ -320,7 +325,7 @@ class BookKeeper:
                     parts[:0] = [part[:middle], part[middle:]]
         return refused
 
-    async def _hold_together(self, feed: StateFeed) -> None:
+    async def _hold_together(self, feed: PulledFeed) -> None:
         """Ask for the book of the next symbol in turn: was it pushed, just before or since?"""
         symbol = self._active[self._turn % len(self._active)]
         self._turn += 1
@@ -389,7 +394,7 @@ def _short_of_quota(ticks: Ticks) -> bool:
     return any(why.startswith("quota is short") for why in ticks.refused.values())
 
 
-async def _was_pushed(asked: Book | BrokerQueue, feed: StateFeed) -> bool:
+async def _was_pushed(asked: Book | BrokerQueue, feed: PulledFeed) -> bool:
     """Is it one of the followed books? The loop gets its turn in between."""
     for number, pushed in enumerate(feed.followed()):
         if _same(asked.bids, pushed.bids) and _same(asked.asks, pushed.asks):

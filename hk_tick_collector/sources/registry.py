@@ -149,7 +149,12 @@ def _schwab(settings: SourceSettings, around: Surroundings) -> Source:
     assert settings.schwab_secrets_file is not None  # the settings ask for both
     assert settings.schwab_token_file is not None
     return SchwabSource(
-        settings.spec, settings.schwab_api, settings.schwab_secrets_file, settings.schwab_token_file, around.clock
+        settings.spec,
+        settings.schwab_api,
+        settings.schwab_secrets_file,
+        settings.schwab_token_file,
+        around.clock,
+        around.books,
     )
 
 
@@ -184,6 +189,10 @@ def open_source(settings: SourceSettings, around: Surroundings) -> Source:
 def book_reader(spec: SourceSpec, word: str = "books") -> Callable[[RawPush], BookPush | BrokerPush]:
     """How pushes of a source are read, of order ``books`` or of ``brokers``; the settings let only a source that has
     them be asked for."""
+    if spec.provider == schwab.PROVIDER:
+        from hk_tick_collector.sources.schwab import books  # noqa: PLC0415 - as above
+
+        return books.read_book
     assert spec.provider == futu.PROVIDER
     from hk_tick_collector.sources.futu.books import read_book, read_brokers  # noqa: PLC0415 - as above
 

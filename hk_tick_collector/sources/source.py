@@ -102,6 +102,13 @@ class PullLimits:
     subscribe_batch: int = 100  # symbols a request
 
 
+class BookOffer(StrEnum):
+    """What a source's order books are, as far as its own documents say."""
+
+    PUSHED = "pushed"  # whole states; whether changes between two were merged, it does not say
+    CONFLATED = "conflated"  # whole states, and of several changes in between only the last one
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """One source on one market: what is true whether or not anybody is connected."""
@@ -115,6 +122,7 @@ class SourceSpec:
     title: str = ""  # what people call it, as in "OpenD is down"; empty: the provider
     keeps_history: bool = False  # what was missed while nobody was connected is read later: being away is no loss
     kind: RecordKind[Any] = TICKS  # what it brings; of another kind there are no day files of ticks
+    books: BookOffer | None = None  # None: no order books can be recorded of it
 
     def __post_init__(self) -> None:
         """People call it by its provider's name where it has no other."""

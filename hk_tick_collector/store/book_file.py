@@ -82,6 +82,22 @@ BROKER_KIND = StateKind(
 STATE_KINDS = (BOOK_KIND, BROKER_KIND)
 
 
+CONFLATED = "conflated"  # of several changes in between the source tells only the last one
+
+
+def note_conflated(conn: sqlite3.Connection) -> None:
+    """Let a file say that its source conflates, for as long as there is the file. Files of other sources have no such
+    table: they do not say how states came."""
+    conn.execute("CREATE TABLE IF NOT EXISTS delivery (how TEXT PRIMARY KEY)")
+    conn.execute("INSERT OR IGNORE INTO delivery VALUES (?)", (CONFLATED,))
+
+
+def is_conflated(conn: sqlite3.Connection) -> bool:
+    """Does its file say so?"""
+    has = conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'delivery'").fetchone()
+    return has is not None and conn.execute("SELECT 1 FROM delivery WHERE how = ?", (CONFLATED,)).fetchone() is not None
+
+
 def kind_of(path: Path) -> StateKind:
     """What a file should hold, by its name."""
     return BOOK_KIND if layout.parse_broker_day(path) is None else BROKER_KIND

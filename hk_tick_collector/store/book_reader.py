@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import Book, RowKind, StoredRow
 from hk_tick_collector.records.book_codec import BookDecoder
+from hk_tick_collector.store import book_file
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import translate
 
@@ -55,7 +56,7 @@ class NamedRow(NamedTuple):
 
 
 class BookState(NamedTuple):
-    """A book as the recorder knew it at a row, and when it came. Times UTC; None where OpenD does not say."""
+    """A book as the recorder knew it at a row, and when it came. Times UTC; None where the source does not say."""
 
     symbol: str
     recv_ts_us: int
@@ -75,6 +76,12 @@ def symbols(path: Path) -> dict[str, int]:
     """The symbols of a file with their numbers in it, by name. Raises as ``open_for_reading`` does."""
     with reading(path) as conn:
         return {str(name): int(key) for name, key in conn.execute("SELECT symbol, symbol_id FROM symbols ORDER BY 1")}
+
+
+def is_conflated(path: Path) -> bool:
+    """Does the file say that its source tells of several changes only the last one? False: it does not say."""
+    with reading(path) as conn:
+        return book_file.is_conflated(conn)
 
 
 def states(path: Path, wanted: Sequence[str] | None = None) -> Iterator[BookState]:

@@ -33,7 +33,7 @@ from hk_tick_collector.records.book import (
     WatchEnded,
     WatchRefused,
 )
-from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, open_for_writing
+from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, note_conflated, open_for_writing
 from hk_tick_collector.store.connect import SqliteOptions, as_store_error, unavailable
 from hk_tick_collector.store.layout import move_companions, set_aside_path, sync_dir
 
@@ -87,7 +87,11 @@ class BookWriter:
         now_ms: Callable[[], int],
         is_closed: Callable[[int], bool] = lambda _ms: False,
         kind: StateKind = BOOK_KIND,
+        *,
+        conflated: bool = False,
     ) -> None:
+        """``conflated``: the source says so of itself, and each file does."""
+        self._is_conflated = conflated
         self._kind = kind
         self._data_root = data_root
         self._options = options
@@ -155,7 +159,10 @@ class BookWriter:
         if conn is not None:
             with contextlib.suppress(sqlite3.Error):
                 conn.interrupt()
-        heir = BookWriter(self._data_root, self._options, self._day_of, self._now_ms, self._is_closed, self._kind)
+        now_ms, is_closed, conflated = self._now_ms, self._is_closed, self._is_conflated
+        heir = BookWriter(
+            self._data_root, self._options, self._day_of, now_ms, is_closed, self._kind, conflated=conflated
+        )
         watching, refused = self._before or (self._watching, self._refused)
         heir._watching, heir._refused = dict(watching), dict(refused)
         heir._session_days, heir._attempted = dict(self._session_days), self._attempted
@@ -249,6 +256,8 @@ class BookWriter:
             self._symbol_ids = {str(name): int(key) for key, name in conn.execute("SELECT * FROM symbols")}
             self._end_sessions_of_others(conn)
             self._begin_session(conn)
+            if self._is_conflated:
+                note_conflated(conn)
             self._check_turn()
             conn.execute("COMMIT")
         except BaseException:

@@ -10,8 +10,8 @@ CREATE TABLE symbols (
 CREATE TABLE pushes (
   symbol_id INTEGER NOT NULL,
   recv_ts_us INTEGER NOT NULL,  -- when the recorder read it, epoch microseconds
-  bid_lag_ms INTEGER,           -- the receive time in milliseconds less the bid side's time at Futu's server
-  ask_lag_ms INTEGER,           -- likewise; NULL when OpenD does not say
+  bid_lag_ms INTEGER,           -- the receive time in milliseconds less the bid side's time at the source's server
+  ask_lag_ms INTEGER,           -- likewise; NULL when the source does not say
   kind TEXT NOT NULL,           -- F full, D changes, S the same again, B break: not known from here on
   merged INTEGER NOT NULL,      -- pushes before this one that were passed over because the disk was behind
   payload BLOB

@@ -1,4 +1,4 @@
-"""What a link to OpenD does of order books, and of broker queues: the two ``StateFeed``s that there are."""
+"""What a link to OpenD does of order books, and of broker queues: a ``PulledFeed`` each."""
 
 from __future__ import annotations
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hk_tick_collector.core.evidence import EvidenceLevel
-from hk_tick_collector.sources.source import Identity, PullLimits, SourceSpec
+from hk_tick_collector.sources.source import BookOffer, Identity, PullLimits, SourceSpec
 
 PROVIDER = "futu"
 TITLE = "OpenD"
+BOOKS = BookOffer.PUSHED
 
 # Qot_GetTicker shows the newest 1000 ticks of a symbol and no other; beyond them the day's beginning cannot be seen.
 # An answer near the limit may be cut a little short of it.
@@ -49,10 +50,10 @@ TICK_TYPES = {
 }
 
 # Hong Kong stocks: the low 32 bits of a sequence count the symbol's ticks of the day (observed, not documented).
-HK = SourceSpec(PROVIDER, "HK", Identity.SEQUENCE, EvidenceLevel.COUNTER, LIMITS, TICK_TYPES, title=TITLE)
+HK = SourceSpec(PROVIDER, "HK", Identity.SEQUENCE, EvidenceLevel.COUNTER, LIMITS, TICK_TYPES, TITLE, books=BOOKS)
 # US stocks: the low 32 bits are an index within the second (three documented rows). Shanghai and Shenzhen: sequences
 # rise and leave numbers out. Either names a tick and counts nothing.
-US = SourceSpec(PROVIDER, "US", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, TICK_TYPES, title=TITLE)
-CN = SourceSpec(PROVIDER, "CN", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, TICK_TYPES, title=TITLE)
+US = SourceSpec(PROVIDER, "US", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, TICK_TYPES, TITLE, books=BOOKS)
+CN = SourceSpec(PROVIDER, "CN", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, TICK_TYPES, TITLE, books=BOOKS)
 
 SPECS = (HK, US, CN)

@@ -51,7 +51,8 @@ class Rest:
         self, path: str, headers: Mapping[str, str], body: bytes | None = None, *, credential: str = "the access token"
     ) -> dict[str, Any]:
         """The answer's object. FeedError, and Refused for what asking again would not change: ``credential`` was
-        refused."""
+        refused. ``path`` may have a query, which no error repeats."""
+        shown = path.partition("?")[0]
         request = urllib.request.Request(  # noqa: S310 - the settings let only https in, and http to this machine
             self._address + path, data=body, headers={**headers, "User-Agent": AGENT, "Accept": "application/json"}
         )
@@ -60,15 +61,15 @@ class Rest:
                 raw = response.read(MAX_ANSWER_BYTES + 1)
         except urllib.error.HTTPError as exc:
             with exc:
-                raise self._of_status(exc.code, exc.headers, path, credential) from None
+                raise self._of_status(exc.code, exc.headers, shown, credential) from None
         except (OSError, ValueError, HTTPException) as exc:
-            raise FeedError(f"{path} was not answered: {printable(cut(str(exc), 120))}") from None
+            raise FeedError(f"{shown} was not answered: {printable(cut(str(exc), 120))}") from None
         try:
             answer = json.loads(raw) if len(raw) <= MAX_ANSWER_BYTES else None
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise FeedError(f"{path}: the answer is no JSON object; is {self._setting} right?")
+            raise FeedError(f"{shown}: the answer is no JSON object; is {self._setting} right?")
         return answer
 
     def _of_status(self, status: int, headers: Message, path: str, credential: str) -> Exception:

@@ -19,6 +19,7 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.sources.remote import conversation as remote
 from hk_tick_collector.sources.remote.conversation import CHECK_SEC, SHOWN_CHARS, read_object, words_of
 from hk_tick_collector.sources.schwab import messages
+from hk_tick_collector.sources.schwab.books import BookTaker
 from hk_tick_collector.sources.schwab.mapping import LastTradeMapper
 from hk_tick_collector.sources.schwab.tokens import Access, Tokens
 from hk_tick_collector.sources.source import Sink
@@ -39,14 +40,24 @@ class Conversation(remote.Conversation):
     max_message_bytes = messages.MAX_MESSAGE_BYTES
 
     def __init__(
-        self, tokens: Tokens, mapper: LastTradeMapper, sink: Sink, clock: Clock, on_lost: Callable[[str], None]
+        self,
+        tokens: Tokens,
+        mapper: LastTradeMapper,
+        sink: Sink,
+        clock: Clock,
+        on_lost: Callable[[str], None],
+        books: BookTaker | None = None,
     ) -> None:
         super().__init__(sink, clock, on_lost)
-        self.subscribed: frozenset[str] = frozenset()  # in Schwab's spelling; replaced on the thread alone
+        # By service, in Schwab's spelling; the sets are replaced on the thread alone.
+        self.subscribed: dict[str, frozenset[str]] = dict.fromkeys(
+            (messages.EQUITIES, messages.NYSE_BOOK, messages.NASDAQ_BOOK), frozenset()
+        )
         self.server_ms = 0  # what its clock said last, in a heartbeat
         self.server_heard_ms = 0  # and ours then
         self._tokens = tokens
         self._mapper = mapper
+        self._books = books
         self._access: Access | None = None
         self._commands = asyncio.Lock()
         self._requests = 0
@@ -54,10 +65,12 @@ class Conversation(remote.Conversation):
         self._waiting = ""  # for the answer to this request
         self._delayed = ""
 
-    def ask(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Future[None]:
+    def ask(
+        self, *, add: Sequence[str] = (), remove: Sequence[str] = (), service: str = messages.EQUITIES
+    ) -> Future[None]:
         """Subscribe and unsubscribe, on any thread; done when the streamer has said yes. FeedError with its words;
         FeedLost, also in the future, when the connection is gone."""
-        return self.run_there(lambda: self._ask(add, remove))
+        return self.run_there(lambda: self._ask(service, add, remove))
 
     # --- on the thread ---
 
@@ -105,18 +118,20 @@ class Conversation(remote.Conversation):
                 )
                 await asyncio.sleep(RENEW_AGAIN_SEC)
 
-    async def _ask(self, add: Sequence[str], remove: Sequence[str]) -> None:
+    async def _ask(self, service: str, add: Sequence[str], remove: Sequence[str]) -> None:
         if remove:
-            await self._subscription("UNSUBS", remove)
-            self.subscribed = self.subscribed.difference(remove)
-        if add:
-            await self._subscription("ADD" if self.subscribed else "SUBS", add)  # SUBS replaces what there was
-            self.subscribed = self.subscribed.union(add)
+            await self._subscription(service, "UNSUBS", remove)
+            self.subscribed[service] = self.subscribed[service].difference(remove)
+        if add:  # SUBS replaces what there was of the service
+            await self._subscription(service, "ADD" if self.subscribed[service] else "SUBS", add)
+            self.subscribed[service] = self.subscribed[service].union(add)
 
-    async def _subscription(self, command: str, keys: Sequence[str]) -> None:
+    async def _subscription(self, service: str, command: str, keys: Sequence[str]) -> None:
         assert self._access is not None
         streamer = self._access.streamer
-        code, words = await self._command(lambda number: messages.subscription(number, streamer, command, keys))
+        code, words = await self._command(
+            lambda number: messages.subscription(number, streamer, service, command, keys)
+        )
         if code not in messages.OK:
             raise FeedError(_told(code, words))
 
@@ -139,6 +154,8 @@ class Conversation(remote.Conversation):
                         take(self, part)
 
     def _data(self, part: dict[str, Any]) -> None:
+        if self._books is not None and self._books.take(part):
+            return
         mapped = self._mapper.map(part, self.clock.now_ms())
         if mapped.rejected:
             self.sink.reject(mapped.rejected)

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.books import BookSink, StateFeed
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.remote.conversation import Loss, within
+from hk_tick_collector.sources.schwab.books import BookFeed, BookTaker, Listings
 from hk_tick_collector.sources.schwab.conversation import Conversation
 from hk_tick_collector.sources.schwab.mapping import LastTradeMapper
+from hk_tick_collector.sources.schwab.messages import EQUITIES
 from hk_tick_collector.sources.schwab.symbols import at_schwab
 from hk_tick_collector.sources.schwab.tokenfile import HOW
 from hk_tick_collector.sources.schwab.tokens import Tokens
@@ -29,7 +32,10 @@ class SchwabLink:
         self.lost: asyncio.Future[str] = self._loss.future
         self._source = source
         mapper = LastTradeMapper(source.market, source.days, source.ours)
-        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._loss.report)
+        taker = BookTaker(source.books) if source.books is not None else None
+        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._loss.report, taker)
+        self.books: StateFeed | None = None if taker is None else BookFeed(self._talk, taker, source.listings)
+        self.brokers: StateFeed | None = None
         self._spelt: dict[str, str] = {}  # of what is subscribed: ours and Schwab's spelling
 
     async def open(self, timeout_sec: float) -> None:
@@ -63,7 +69,7 @@ class SchwabLink:
 
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """What was said yes to on this connection."""
-        there = self._talk.subscribed
+        there = self._talk.subscribed[EQUITIES]
         return Subscribed(frozenset(symbol for symbol, theirs in self._spelt.items() if theirs in there))
 
     async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
@@ -91,13 +97,24 @@ class SchwabLink:
 class SchwabSource:
     """One login, on US stocks."""
 
-    def __init__(self, spec: SourceSpec, api: str, secrets_file: Path, token_file: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        api: str,
+        secrets_file: Path,
+        token_file: Path,
+        clock: Clock,
+        books: BookSink | None = None,
+    ) -> None:
+        """``books``: who takes order books; None: nobody does, and none is asked for."""
         self.spec = spec
         self.clock = clock
         self.market = market_of(spec.market)
         self.days = PlausibleDays(self.market)
         self.ours: dict[str, str] = {}  # of all that was ever subscribed, by Schwab's spelling; only ever added to
         self.tokens = Tokens(api, secrets_file, token_file, clock)
+        self.books = books
+        self.listings = Listings(self.tokens.listings, clock)
         self.place: Mapping[str, Any] = {"host": urlsplit(api).hostname or ""}
 
     def open(self, sink: Sink) -> SchwabLink:

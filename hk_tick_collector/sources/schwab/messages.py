@@ -1,7 +1,8 @@
 """The streamer's messages: what is sent, and the parts of what comes. Source: Schwab's Streamer Guide.
 
 Requests and answers are JSON objects with lists under ``requests``, ``response``, ``notify`` and ``data``. A command is
-answered with a code; LEVELONE_EQUITIES then sends for each symbol those of the fields that have changed, by number.
+answered with a code; LEVELONE_EQUITIES then sends for each symbol those of the fields that have changed, by number, and
+a service of books the whole book.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ SILENCE_SEC = 60  # without any message: lost. A heartbeat comes every ten to tw
 ADMIN, EQUITIES = "ADMIN", "LEVELONE_EQUITIES"
 FIELDS = "0,3,8,9,35,41"  # of LEVELONE_EQUITIES; quotes are not asked for, they come far more often than trades
 PRICE, TOTAL_VOLUME, SIZE, TRADE_TIME, VENUE = "3", "8", "9", "35", "41"
+
+NYSE_BOOK, NASDAQ_BOOK = "NYSE_BOOK", "NASDAQ_BOOK"  # OPTIONS_BOOK: options have no symbol here
+BOOK_FIELDS = "0,1,2,3"
+BOOK_TIME, BIDS, ASKS = "1", "2", "3"
+LEVEL_PRICE, LEVEL_SIZE = "0", "1"  # 2 and 3 of a level: how many market makers, and which
+_FIELDS_OF = {EQUITIES: FIELDS, NYSE_BOOK: BOOK_FIELDS, NASDAQ_BOOK: BOOK_FIELDS}
 
 MAX_CODE = 999  # a log line has one, and is kept apart by it
 OK = frozenset({0, 26, 27, 28, 29})
@@ -55,10 +62,10 @@ def login(request_id: int, streamer: Streamer, token: str) -> str:
     return _request(request_id, streamer, ADMIN, "LOGIN", parameters)
 
 
-def subscription(request_id: int, streamer: Streamer, command: str, keys: Sequence[str]) -> str:
-    """SUBS (these and no others), ADD or UNSUBS; symbols in Schwab's spelling."""
-    parameters = {"keys": ",".join(keys)} | ({} if command == "UNSUBS" else {"fields": FIELDS})
-    return _request(request_id, streamer, EQUITIES, command, parameters)
+def subscription(request_id: int, streamer: Streamer, service: str, command: str, keys: Sequence[str]) -> str:
+    """SUBS (these of the service and no others), ADD or UNSUBS; symbols in Schwab's spelling."""
+    parameters = {"keys": ",".join(keys)} | ({} if command == "UNSUBS" else {"fields": _FIELDS_OF[service]})
+    return _request(request_id, streamer, service, command, parameters)
 
 
 def _request(request_id: int, streamer: Streamer, service: str, command: str, parameters: dict[str, str]) -> str:

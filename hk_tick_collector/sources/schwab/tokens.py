@@ -12,7 +12,7 @@ import base64
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -33,7 +33,7 @@ SECRETS = (("client_id", "client_secret"),)
 ACCESS_SEC = 1800  # where the answer does not say
 MAX_ACCESS_SEC = 86_400
 EARLY_SEC = 300  # a token is renewed so long before it ends
-OAUTH, PREFERENCES = "/v1/oauth", "/trader/v1/userPreference"
+OAUTH, PREFERENCES, QUOTES = "/v1/oauth", "/trader/v1/userPreference", "/marketdata/v1/quotes"
 REFUSED_LOGIN = f"the login, which ends after seven days: {HOW}"
 
 
@@ -116,6 +116,7 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()  # of two threads of two connections, one asks
         self._patience = Patience(clock)
+        self._listing_patience = Patience(clock)  # its own: no refusal there holds up a connection
         self._login: Login | None = None
         self._seen: tuple[int, int] | None = None  # the file that was read
         self._unsaved = ""  # why the newest token is not in the file
@@ -141,6 +142,23 @@ class Tokens:
                 return self._access(self._renew())  # it was taken back before its time
             except Refused as exc:
                 self._patience.refuse(self._file, exc)
+
+    def listings(self, symbols: Sequence[str]) -> Mapping[str, Any]:
+        """What Schwab says of these, in its spelling: its answer to a question for their reference data. FeedError."""
+        path = f"{QUOTES}?{urlencode({'symbols': ','.join(symbols), 'fields': 'reference'})}"
+        with self._lock:
+            self._listing_patience.wait(self._file)
+            self._patience.wait(self._file)
+            try:
+                login = self._good(early_sec=0)
+            except Refused as exc:
+                self._patience.refuse(self._file, exc)
+            try:
+                return self._oauth.rest.ask(
+                    path, {"Authorization": f"Bearer {login.access_token}"}, credential="the listings of symbols"
+                )
+            except Refused as exc:
+                self._listing_patience.refuse(self._file, exc)
 
     def renew(self) -> bool:
         """Buy the next token when the present one ends soon, so that none is missing when a connection is made. True:
