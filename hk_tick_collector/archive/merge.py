@@ -170,7 +170,7 @@ def merge_day(
     finally:
         for path in sqlite_files(part):
             path.unlink(missing_ok=True)
-    rows = reader.coverage(db)
+    rows = reader.judged(reader.notes(db))
     return Merged(
         trading_day,
         action,

@@ -58,8 +58,8 @@ A day still in session is judged so far. The certificate is written to DATA_ROOT
 also as a page, YYYYMMDD.html, with prices, volumes and plots; index.html beside it is a calendar of all days.
 
 Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
-symbol was not subscribed for a part of the day, when the file contradicts itself or the disk refuses the report, 3
-when there is no such day.
+symbol was not subscribed for a part of the day or what came before its first tick was never shown, when the file
+contradicts itself or the disk refuses the report, 3 when there is no such day.
 """
 
 
@@ -195,7 +195,7 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
     if not symbols or certificate.error is not None:
         return certificate.fine
     contradicted = any(problem.startswith(f"{symbol}:") for problem in certificate.problems for symbol in symbols)
-    return not contradicted and not any(verdict.is_missing for verdict in certificate.symbols)
+    return not contradicted and not any(verdict.may_miss for verdict in certificate.symbols)
 
 
 def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
@@ -334,7 +334,7 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
 
 
 def _missing(verdict: SymbolCertificate) -> str:
-    """``3``, or ``3-1,853`` where of the day's beginning only the most is known."""
+    """``3``, or ``3-1,853`` where of a part, as of the day's beginning, only the most is known."""
     known = f"{verdict.missing_ticks:,}"
     return known if verdict.missing_at_most is None else f"{known}-{verdict.missing_ticks + verdict.missing_at_most:,}"
 

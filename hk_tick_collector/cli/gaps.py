@@ -30,7 +30,8 @@ _HELP = """What is missing, and where: gaps that OpenD could not fill any more, 
 Times are the market's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its
 ticks of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
 
-A time in which OpenD did not send a wanted symbol is a gap too, with OpenD's reason and of unknown size.
+A time in which OpenD did not send a wanted symbol is a gap too, with OpenD's reason and of unknown size. So is the
+beginning of a day that OpenD never showed: at most so many ticks came before the first one seen, perhaps none.
 
 --output writes the open ones as missing_ranges.json, with Shijim's fields; --against FILE says what is
 stored here of the ranges of such a list, by their times.

@@ -30,7 +30,7 @@ class SymbolCoverage:
     reason: str | None  # why it is not proven; of books when they were not watched
     stored_ticks: int  # of books: pushes
     missing_ticks: int  # known to be missing; of books: pushes passed over because the disk was behind
-    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
+    missing_at_most: int | None  # not None: besides, up to so many that nothing counts, as before the first one seen
     expected_ticks: int | None  # None: not known
     first_ts_ms: int | None
     last_ts_ms: int | None

@@ -42,6 +42,7 @@ from hk_tick_collector.client.question import (
 from hk_tick_collector.client.told import UNTRANSLATED, as_ours, translated
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.store.reader import judged
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day
 
@@ -309,7 +310,7 @@ def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[
     """A day over its data roots. One that cannot be read says so."""
     try:
         day = day_of(name)
-        noted = day.coverage()
+        noted = judged(day.notes())
         rows = {row.symbol: row for row in noted if keep(row.symbol)}
         counts = {symbol: row.stored_ticks for symbol, row in rows.items()}
         if not noted:

@@ -99,7 +99,7 @@ class SymbolPlan(Generic[_R]):
 
 def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
     """``ticks``: of every recording that has the symbol, each with ``twins.COLUMNS``."""
-    best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
+    best, *others = sorted(ticks, key=lambda source: _trust(source, symbol), reverse=True)
     plan = SymbolPlan(best, [best])
     for source in others:
         # What the first lacks two may tell.
@@ -151,12 +151,14 @@ def _went_on(row: CoverageRow, seqs: npt.NDArray[np.int64], seq: int, interrupte
     return is_unbroken and bool(np.isin(edges, seqs).all())
 
 
-def _trust(row: CoverageRow) -> tuple[object, ...]:
+def _trust(source: Recording, symbol: str) -> tuple[object, ...]:
+    row = source.coverage[symbol]
+    has_gap = any(gap.state == OPEN and not gap.is_window for gap in source.gaps.get(symbol, []))
     return (
         row.state == PROVEN,
         row.distrust is None,
         row.interrupted_seq is None,
-        row.state != MISSING,
+        row.state != MISSING and not has_gap,
         row.verified_until_ms or 0,
         row.stored_ticks,
     )

@@ -6,8 +6,8 @@ const CHINESE = {
   // The certificate's sentence, part by part
   "{} so far ({})": "{}（截至 {}）", "{#} of {#}": "{}／{}",
   "{} misses {} of {} tick(s), in {} of {} symbol(s)": "{} 在 {} 筆成交中缺 {} 筆，涉及 {} 隻股票（共 {} 隻）|1 3 2 4 5",
-  "{} misses at least {} tick(s) in {} of {} symbol(s), of {} also the beginning of the day ({} in all at most)": "{} 至少缺 {} 筆，涉及 {} 隻股票（共 {} 隻），其中 {} 隻欠開首部分（合共最多 {} 筆）",
-  "{} misses the beginning of the day in {} of {} symbol(s), {} tick(s) at most": "{} 有 {} 隻股票（共 {} 隻）欠開首部分，最多 {} 筆",
+  "{} misses at least {} tick(s) in {} of {} symbol(s)": "{} 至少缺 {} 筆，涉及 {} 隻股票（共 {} 隻）", "of {} it is not known what came before the first tick seen ({} in all at most)": "{} 隻股票首筆所見之前有甚麼成交並不知道（合共最多 {} 筆）",
+  "{} is not proven to be complete: of {} of {} symbol(s) it is not known what came before the first tick seen, {} tick(s) at most": "{} 未能證明完整：{} 隻股票（共 {} 隻）首筆所見之前有甚麼成交並不知道，最多 {} 筆",
   "{} are proven complete ({} as equal to an imported file alone), {} unproven": "{} 隻已證明完整（其中 {} 隻只證明與匯入檔案相同），{} 隻未證明",
   "{} are proven complete, {} unproven": "{} 隻已證明完整，{} 隻未證明",
   "{} is complete: {} tick(s) of {} symbol(s), every symbol proven, and OpenD had nothing more after the close": "{} 完整：{} 筆成交，{} 隻股票全部已證明，收市後 OpenD 亦再無其他成交",
@@ -23,6 +23,7 @@ const CHINESE = {
   "Its {} row was read again at {}": "其 {} 列資料於 {} 再讀一次", "Its rows were not read again": "資料未曾再讀",
   // Why it has its grade
   "Grade {}: {}.": "評級 {}：{}。", "at most {} of {} ticks are missing ({})": "{} 筆成交中最多缺 {} 筆（{}）|2 1 3", "{} of {} ticks are missing ({})": "{} 筆成交中缺 {} 筆（{}）|2 1 3",
+  "at most {} of {} ticks may be missing ({})": "{} 筆成交中最多可能缺 {} 筆（{}）|2 1 3",
   "{} of {} ticks is missing ({})": "{} 筆成交中缺 {} 筆（{}）|2 1 3", "at most {} of {} ticks is missing ({})": "{} 筆成交中最多缺 {} 筆（{}）|2 1 3",
   "nothing is known to be missing": "沒有已知的缺失", "symbols that are not proven hold at most 1 % of the ticks": "未證明的股票所佔成交不多於 1%",
   "symbols that are not proven hold more than 1 % of the ticks": "未證明的股票所佔成交多於 1%", "a wanted symbol was not subscribed all day": "有所需股票並非全日訂閱",
@@ -30,6 +31,7 @@ const CHINESE = {
   "every symbol is proven and, once the day is over, OpenD was asked for each after the closing auction and all rows were read again": "每隻股票均已證明，收市競價後逐一向 OpenD 查詢過，全部資料亦再讀一次",
   "the file cannot be read, contradicts itself, or holds no tick": "檔案無法讀取、自相矛盾，或沒有成交",
   // Why a symbol is not proven
+  "up to {} tick(s) may have come before the first one seen: see table gaps": "首筆所見之前可能還有成交，最多 {} 筆，見缺口表",
   "ticks that OpenD no longer shows: see table gaps": "OpenD 已不再提供這些成交，見缺口表", "OpenD no longer shows them": "OpenD 已不再提供", "not shown by OpenD": "OpenD 沒有提供", "beyond the newest {}": "早於 OpenD 所提供的最近 {} 筆", "could not be read": "無法讀取",
   "OpenD had {} tick(s) or more that are not stored": "OpenD 至少有 {} 筆沒有存下", "{} tick(s) between the stored ones": "已存的成交之間缺 {} 筆", "OpenD had ticks up to counter {}, stored are those up to {}": "OpenD 有至計數 {} 的成交，只存至 {}",
   "the day began with counter {}, stored are those from {}": "當日由計數 {} 開始，所存由 {} 起", "not yet confirmed by a pull": "尚未向 OpenD 核實", "the day's first ticks are not proven": "當日最初的成交未能證明",
@@ -53,7 +55,7 @@ const CHINESE = {
   "opening auction": "開市前競價", "pre open auction": "開市前競價", "morning": "早市", "lunch": "午休", "afternoon": "午市", "closing auction": "收市競價", "Ticks by kind": "成交分類", "type": "類別", "direction": "方向", "came by": "來源", "share": "比例", "what": "項目",
   "push": "推送", "poll": "查詢", "backfill": "回補", "repair": "修補", "received after a later tick of the symbol (out of order)": "遲於同一股票較後的成交收到（次序顛倒）", "received more than 5 s after the event (late)": "成交後超過 5 秒才收到（遲到）",
   "time differs from the sequence's second": "時間與序號的秒數不符", "OpenD had it before its event time": "OpenD 早於成交時間收到", "outside the sessions": "在交易時段以外", "without a price (0)": "沒有價格（0）", "without a volume (0)": "沒有成交量（0）", "with the date of another day": "日期屬另一日",
-  "{}: {#} ticks": "{}：{} 筆", "{} counters {}: {#} tick(s) missing ({})": "{} 計數 {}：缺 {} 筆（{}）", "{} counters {}: an unknown number of ticks missing ({})": "{} 計數 {}：缺失筆數不明（{}）", "{} counters {}: filled ({})": "{} 計數 {}：已補回（{}）",
+  "{}: {#} ticks": "{}：{} 筆", "{} counters {}: {#} tick(s) missing ({})": "{} 計數 {}：缺 {} 筆（{}）", "{} counters {}: an unknown number of ticks missing ({})": "{} 計數 {}：缺失筆數不明（{}）", "{} counters {}: an unknown number of ticks may be missing ({})": "{} 計數 {}：可能有缺失，筆數不明（{}）", "{} counters {}: filled ({})": "{} 計數 {}：已補回（{}）",
   "ticks a minute, logarithmic scale": "每分鐘筆數（對數刻度）", "lag of pushed ticks, logarithmic scale": "推送延遲（對數刻度）", "gaps": "缺口", "ticks in five minutes by symbol": "各股票每五分鐘筆數", "table of {}, {}, {}": "表格：{}、{}、{}", "table of {}, {}": "表格：{}、{}",
   "What is missing": "缺失的部分", "The first {} of {}.": "首 {} 項，共 {} 項。", "state": "狀態", "from": "由", "to": "至", "counters": "計數", "why": "原因", "Symbols": "股票", "The worst first.": "情況最差的排先。", "{} proven symbols": "{} 隻已證明的股票", "symbol": "代號", "name": "名稱",
   "stored": "已存", "expected": "應有", "missing": "缺失", "confirmed": "核實至", "auctions": "競價", "out of order": "次序顛倒", "late": "遲到", "proven": "已證明", "unproven": "未證明",

@@ -44,6 +44,12 @@ class GapLine:
     evidence: str = EvidenceLevel.COUNTER.value  # what the symbol's day is judged by, see core/evidence.py
 
     @property
+    def is_loss(self) -> bool:
+        """Does it hold ticks that the source had? Nobody knows of a time without subscription, and of a beginning that
+        was never shown."""
+        return self.missing_ticks is not None or self.evidence == EvidenceLevel.RUNNING_TOTAL
+
+    @property
     def seconds(self) -> float | None:
         """From the tick before it to the tick behind it."""
         return None if self.end_ts_ms is None else (self.end_ts_ms - self.start_ts_ms) / 1000

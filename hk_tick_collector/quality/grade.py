@@ -20,8 +20,8 @@ GRADES = {
     "imported file alone",
     "C": "nothing is known to be missing; symbols that are not proven hold more than 1 % of the ticks, or a wanted "
     "symbol was not subscribed all day",
-    "D": "ticks are missing, at most 1 in 1,000",
-    "E": "more than 1 tick in 1,000 is missing, or may be: of a beginning that is missing only the most is known",
+    "D": "ticks are missing, or may be before the first one seen: at most 1 in 1,000",
+    "E": "more than 1 tick in 1,000 is missing, or may be: of those before the first one seen only the most is known",
     "F": "the file cannot be read, contradicts itself, or holds no tick",
 }
 NAMED_SYMBOLS = 5  # in the sentence
@@ -44,6 +44,7 @@ def explained(certificate: Certificate) -> str:
         whole = certificate.stored_ticks + most
         bound = "at most " if any(one.missing_at_most is not None for one in symbols) else ""
         verb = "is" if most == 1 else "are"
+        verb = verb if certificate.missing_symbols else "may be"
         parts.append(f"{bound}{most:,} of {whole:,} ticks {verb} missing ({_percent(most / whole)})")
     if grade in ("B", "C"):
         parts.append("nothing is known to be missing")
@@ -66,7 +67,7 @@ def explained(certificate: Certificate) -> str:
 
 
 def _missing_at_most(certificate: Certificate) -> int:
-    """What is missing, were all of the lost beginnings as long as they can be."""
+    """What is missing, were all that nothing counts as much as it can be."""
     return certificate.missing_ticks + sum(one.missing_at_most or 0 for one in certificate.symbols)
 
 
@@ -82,11 +83,10 @@ def _end_asked(certificate: Certificate) -> bool:
 
 
 def _grade(certificate: Certificate) -> str:
-    stored_ticks, missing_ticks = certificate.stored_ticks, certificate.missing_ticks
+    stored_ticks, missing_ticks = certificate.stored_ticks, _missing_at_most(certificate)
     if certificate.error is not None or certificate.problems or not stored_ticks:
         return "F"
-    if certificate.missing_symbols:
-        missing_ticks = _missing_at_most(certificate)
+    if certificate.missing_symbols or missing_ticks:
         return "D" if missing_ticks <= MISSING_SHARE_OF_D * (stored_ticks + missing_ticks) else "E"
     proven_ticks = sum(one.stored_ticks for one in certificate.symbols if one.state == PROVEN)
     if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks or certificate.not_subscribed_symbols:
@@ -105,7 +105,8 @@ def _sentence(certificate: Certificate) -> str:
     if certificate.problems:
         what = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
         return f"{day} contradicts itself ({what}): what it says of its completeness cannot be relied on."
-    found = f"{_missing(certificate)}; {_others(certificate)}" if certificate.missing_symbols else ""
+    may_miss = any(one.may_miss for one in certificate.symbols)
+    found = f"{_missing(certificate)}; {_others(certificate)}" if may_miss else ""
     return f"{day} {found or _nothing_missing(certificate)}.{_not_subscribed(certificate)}{_read_again(certificate)}"
 
 
@@ -191,10 +192,12 @@ def _missing(certificate: Certificate) -> str:
             f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {most:,} at most: by volume, which "
             "does not tell in how many trades it was"
         )
-    if missing_ticks:
-        beginning = f"of {unknown:,} also the beginning of the day ({most:,} in all at most)"
-        return f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {beginning}"
-    return f"misses the beginning of the day {where}, {most:,} tick{_s(most)} at most"
+    before = "it is not known what came before the first tick seen"
+    if certificate.missing_symbols:
+        misses = f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}"
+        return f"{misses}; of {unknown:,} {before} ({most:,} in all at most)"
+    of = f"of {unknown:,} of {symbols:,} symbol{_s(symbols)}"
+    return f"is not proven to be complete: {of} {before}, {most:,} tick{_s(most)} at most"
 
 
 def _is_by_total(certificate: Certificate) -> bool:

@@ -199,6 +199,7 @@ def now(one: MissingRange, lines: Sequence[GapLine], states: Mapping[str, str]) 
     """What the range's day says of it. ``lines``: its gaps; ``states``: proven, missing or unproven by symbol."""
     if one.symbol not in states:
         return Now.NOT_RECORDED
-    if any(line.state == OPEN and one.meets(line) for line in lines):
+    inside = [line for line in lines if line.state == OPEN and one.meets(line)]
+    if any(line.is_loss for line in inside):
         return Now.MISSING
-    return Now.UNPROVEN if states[one.symbol] == "unproven" else Now.STORED
+    return Now.UNPROVEN if inside or states[one.symbol] == "unproven" else Now.STORED

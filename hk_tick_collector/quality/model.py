@@ -60,7 +60,7 @@ class SymbolCertificate:
     stored_ticks: int
     expected_ticks: int | None  # None: the counters do not count, or the day's beginning is lost
     missing_ticks: int  # known to be missing
-    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
+    missing_at_most: int | None  # not None: besides, up to so many that nothing counts, as before the first one seen
     first_ts_ms: int | None
     last_ts_ms: int | None
     verified_until_ms: int | None  # when OpenD (by replay: the imported file) last had nothing that is not stored
@@ -77,6 +77,11 @@ class SymbolCertificate:
     def is_missing(self) -> bool:
         """Is a tick of the symbol known to be missing?"""
         return self.state == MISSING
+
+    @property
+    def may_miss(self) -> bool:
+        """Are ticks missing, or is of those before the first one seen only known how many there were at most?"""
+        return self.is_missing or self.missing_at_most is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +220,10 @@ class Certificate:
 
     @property
     def fine(self) -> bool:
-        """Nothing is known to be missing, every wanted symbol was subscribed, nothing contradicts itself and the file
-        could be read."""
-        return self.error is None and not (self.missing_symbols or self.not_subscribed_symbols or self.problems)
+        """Nothing is known to be missing, no beginning was never shown, every wanted symbol was subscribed, nothing
+        contradicts itself and the file could be read."""
+        told = self.missing_symbols or self.not_subscribed_symbols or self.problems
+        return self.error is None and not told and not any(one.may_miss for one in self.symbols)
 
     @property
     def rows_unread(self) -> bool:

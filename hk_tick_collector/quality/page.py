@@ -187,13 +187,13 @@ def _head(certificate: Certificate, title: str) -> str:
 
 def _tiles(certificate: Certificate) -> str:
     missing = f"{certificate.missing_ticks:,}"
-    if any(one.missing_at_most is not None for one in certificate.symbols):
-        missing += " +"
+    may_miss = any(one.missing_at_most is not None for one in certificate.symbols)
+    missing += " +" if may_miss else ""
     of = f" ({certificate.counted_symbols:,} symbols)" if certificate.uncounted_symbols else ""
     tiles = [
         ("ticks stored", f"{certificate.stored_ticks:,}", ""),
         (f"ticks expected{of}", f"{certificate.expected_ticks:,}" if certificate.counted_symbols else "-", ""),
-        ("ticks missing", missing, "bad" if certificate.missing_symbols else "good"),
+        ("ticks missing", missing, "bad" if certificate.missing_symbols else "warn" if may_miss else "good"),
         ("symbols proven", f"{certificate.proven_symbols:,}", "good" if certificate.proven_symbols else ""),
         ("symbols missing ticks", f"{certificate.missing_symbols:,}", "bad" if certificate.missing_symbols else ""),
         ("symbols unproven", f"{certificate.unproven_symbols:,}", "warn" if certificate.unproven_symbols else ""),

@@ -115,7 +115,7 @@ def gaps_plot(span: Span, lines: Sequence[GapLine], on_clock_ms: Callable[[int],
             start = span.x(on_clock_ms(line.start_ts_ms) / 60_000)
             end = WIDTH if line.end_ts_ms is None else span.x(on_clock_ms(line.end_ts_ms) / 60_000)
             ticks = "an unknown number of" if line.missing_ticks is None else f"{line.missing_ticks:,}"
-            missing = f"{ticks} ticks missing" if line.state == "open" else "filled"
+            missing = f"{ticks} ticks {'' if line.is_loss else 'may be '}missing" if line.state == "open" else "filled"
             told = f"{symbol} counters {line.counters}: {missing} ({line.reason})"
             width = max(2.0, round(end - start, 1))
             parts.append(

@@ -32,7 +32,7 @@ from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import LAST_SEQ_SQL
-from hk_tick_collector.store.extents import count, parse_extents
+from hk_tick_collector.store.extents import Extent, count, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, later_seqs_of, ranges_of
@@ -40,9 +40,9 @@ from hk_tick_collector.store.verdict import (
     MISSING,
     PROVEN,
     UNPROVEN,
-    Evidence,
     Replay,
     Verdict,
+    gap_evidence,
     judge,
     read_replays,
     sequences_count,
@@ -130,6 +130,17 @@ class GapRow:
     def is_window(self) -> bool:
         """A time in which OpenD did not send the symbol's ticks, and not ticks that are known to be missing."""
         return bool(read_meta(self.meta_json).get("not_subscribed"))
+
+    @property
+    def extents(self) -> list[Extent]:
+        """Counters still missing. ValueError for what the recorder never writes."""
+        return parse_extents(read_meta(self.meta_json).get("extents"))
+
+    @property
+    def at_most(self) -> int | None:
+        """Not None: up to this counter the day may have had ticks before the first one seen. As ``extents``."""
+        told = read_meta(self.meta_json).get("at_most")
+        return None if told is None else int(told)
 
     @property
     def is_over(self) -> bool:
@@ -469,15 +480,7 @@ def replays(db: Path) -> dict[str, Replay]:
 def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
     """The verdict on a symbol, from its row (None: it has none) and its open gaps. ValueError, TypeError when a column
     holds what the recorder never writes."""
-    lost = [gap for gap in open_gaps if not gap.is_window]
-    windows = [gap.reason for gap in open_gaps if gap.is_window]
-    metas = [read_meta(gap.meta_json) for gap in lost]
-    evidence = Evidence(
-        open_gaps=len(lost),
-        in_gaps=[extent for meta in metas for extent in parse_extents(meta.get("extents"))],
-        at_most=max((int(meta["at_most"]) for meta in metas if meta.get("at_most") is not None), default=None),
-        not_subscribed=windows[-1] if windows else None,
-    )
+    evidence = gap_evidence(open_gaps)
     if row is None:
         return judge(evidence)
     ranges = row.ranges.ranges
@@ -495,6 +498,26 @@ def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
     )
 
 
+def as_judged(row: CoverageRow, open_gaps: Sequence[GapRow]) -> CoverageRow:
+    """The row with today's word. An earlier version called a symbol ``missing`` of which only the most is known that
+    came before its first tick seen; the files say so for ever. Any other word stands as it was written."""
+    if row.state != MISSING:
+        return row
+    try:
+        verdict = verdict_of(row, open_gaps)
+    except (ValueError, TypeError):  # the certificate names it
+        return row
+    if verdict.state != UNPROVEN:
+        return row
+    return replace(row, state=UNPROVEN, reason=verdict.reason, missing_ticks=0)
+
+
+def judged(notes: Notes) -> list[CoverageRow]:
+    """Each row with today's word (``as_judged``)."""
+    open_gaps = notes.open_gaps()
+    return [as_judged(row, open_gaps.get(row.symbol, [])) for row in notes.coverage]
+
+
 def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
     """The notes of a few symbols, through a connection of ``open_read_only``: costs what their rows do."""
     which = f"WHERE symbol IN ({', '.join('?' * len(symbols))})"
@@ -506,6 +529,8 @@ def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
 def day_state(db: Path) -> DayState:
     """The file's completeness in one line; reads one row a symbol."""
     rows = coverage(db)
+    if any(row.state == MISSING for row in rows):
+        rows = judged(notes(db))
     symbols = {state: sum(row.state == state for row in rows) for state in (PROVEN, MISSING, UNPROVEN)}
     missing_ticks = sum(row.missing_ticks for row in rows if row.state == MISSING)
     return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols)

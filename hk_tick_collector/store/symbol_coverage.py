@@ -20,7 +20,16 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
-from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Evidence, Replay, is_by_total, judge, sequences_count
+from hk_tick_collector.store.verdict import (
+    PROVEN,
+    UNPROVEN,
+    Evidence,
+    Replay,
+    gap_evidence,
+    is_by_total,
+    judge,
+    sequences_count,
+)
 
 MAX_HOLES = 500
 MAX_LATER = 64  # interruptions that are open besides the first one; of more only that one is known
@@ -260,20 +269,15 @@ class SymbolCoverage:
 
     def evidence(self) -> Evidence:
         """What the verdict follows from."""
-        lost = [gap for gap in self.gaps if not gap.is_window]
-        return Evidence(
-            self.ranges.ranges,
-            self.surplus_ticks,
-            self.unsequenced_ticks,
-            len(lost),
-            [extent for gap in lost for extent in gap.extents],
-            max((gap.at_most for gap in lost if gap.at_most is not None), default=None),
-            next((gap.reason for gap in reversed(self.gaps) if gap.is_window), None),
-            self.head_counter,
-            self.verified_counter,
-            self.distrust,
-            self.interrupted_seq is not None,
-            self.replay,
+        return gap_evidence(self.gaps)._replace(
+            ranges=self.ranges.ranges,
+            surplus_ticks=self.surplus_ticks,
+            unsequenced_ticks=self.unsequenced_ticks,
+            head_counter=self.head_counter,
+            verified_counter=self.verified_counter,
+            distrust=self.distrust,
+            interrupted=self.interrupted_seq is not None,
+            replay=self.replay,
         )
 
     def row(self, now_ms: int) -> Row:

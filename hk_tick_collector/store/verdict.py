@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import NO_TICK, NOT_COMPARED, NOT_YET_JOINED, counters_count, reasons_of
@@ -28,6 +28,7 @@ READ_ONCE = (
     "equal to its file, which was not read again since: import it once more, best after its program was restarted or "
     "has connected again"
 )
+FIRST_NOT_PROVEN = "the day's first ticks are not proven"
 NOT_SHOWN = "the source has not yet shown the whole day after its close"
 REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
 _REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants
@@ -70,15 +71,34 @@ def read_replays(conn: sqlite3.Connection) -> dict[str, Replay]:
     }
 
 
+class OpenGap(Protocol):
+    """What a verdict needs to know of an open row of ``gaps``."""
+
+    @property
+    def is_window(self) -> bool:
+        """A time without subscription, and no ticks that are known to be missing."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def extents(self) -> Sequence[Extent]:
+        """Counters still missing."""
+
+    @property
+    def at_most(self) -> int | None:
+        """Not None: up to this counter the day may have had ticks before the first one seen."""
+
+
 class Evidence(NamedTuple):
     """All that a symbol's verdict follows from."""
 
     ranges: Sequence[Sequence[int]] = ()  # counters stored, ascending and disjoint
     surplus_ticks: int = 0  # rows with a sequence less counters stored; 0 when the counters count
     unsequenced_ticks: int = 0
-    open_gaps: int = 0
+    lost_gaps: int = 0  # open gaps of ticks that the source had
     in_gaps: Sequence[Extent] = ()  # counters that are missing by these gaps
-    at_most: int | None = None  # by these gaps up to so many ticks more at the beginning of the day
+    at_most: int | None = None  # by an open gap ticks up to this counter may have come before the first one seen
     not_subscribed: str | None = None  # why OpenD did not send the symbol's ticks all day, as far as nothing made up
     head_counter: int | None = None  # the day's first counter as OpenD showed it
     verified_counter: int | None = None  # OpenD's newest one when it was last asked; NO_TICK: it had none
@@ -92,13 +112,35 @@ class Evidence(NamedTuple):
         return count(self.ranges) + self.surplus_ticks + self.unsequenced_ticks
 
 
+NO_GAPS = Evidence()
+
+
+def gap_evidence(open_gaps: Sequence[OpenGap]) -> Evidence:
+    """What the open gaps of a symbol say, and nothing else of it.
+
+    A gap says that ticks are lost, but for two kinds. Of a window nobody knows whether there were any. Neither of a
+    beginning that was never shown, of which only a bound is known: the counters of a day begin with 1 as a rule, not
+    always, so its first tick seen may be its first one.
+    """
+    if not open_gaps:
+        return NO_GAPS
+    of_ticks = [gap for gap in open_gaps if not gap.is_window]
+    bounds = [gap.at_most for gap in of_ticks if gap.at_most is not None]
+    return Evidence(
+        lost_gaps=sum(bool(gap.extents) or gap.at_most is None for gap in of_ticks),
+        in_gaps=[extent for gap in of_ticks for extent in gap.extents],
+        at_most=max(bounds, default=None),
+        not_subscribed=next((gap.reason for gap in reversed(open_gaps) if gap.is_window), None),
+    )
+
+
 class Verdict(NamedTuple):
     """What is said of a symbol's day, by ``coverage`` and by everything that speaks of it."""
 
     state: str  # proven | missing | unproven
     reason: str | None  # why it is not proven
     missing_ticks: int  # known to be missing; 0 unless the state is "missing"
-    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
+    missing_at_most: int | None  # not None: besides, up to so many that nothing counts, as before the first one seen
     expected_ticks: int | None  # None: nothing counts them, or part of the day is not known
     unlisted: list[Extent]  # counters that are not stored and stand in no open gap
     unlisted_ticks: int  # of missing_ticks: those that stand in no open gap
@@ -120,7 +162,8 @@ def judge(evidence: Evidence) -> Verdict:
 
     What OpenD could not show again is missing whatever else holds. Counters that prove nothing make no holes either.
     Otherwise a counter is missing that lies between two that are known, whether they are stored or OpenD showed them;
-    but a row without a counter of its own may be any of them.
+    but a row without a counter of its own may be any of them. What came before all of these is not known to be missing
+    where OpenD never showed how the day began: the most that it can be is told, and the symbol is unproven.
 
     Where there are no counters, the rows are proven by a copy of the day that is equal to them (``_unlike_copy``): then
     as many are expected as are stored.
@@ -134,16 +177,18 @@ def judge(evidence: Evidence) -> Verdict:
     uncounted_ticks = evidence.unsequenced_ticks + max(0, evidence.surplus_ticks)
     in_gaps_ticks = count(in_gaps)
     missing_ticks = max(in_gaps_ticks, count(absent) - (uncounted_ticks if follows else 0))
-    if evidence.open_gaps or missing_ticks:
+    bound = _before_first(evidence, in_gaps, uncounted_ticks) if follows else evidence.at_most
+    if evidence.lost_gaps or missing_ticks:
         state = MISSING
         reason: str | None = _loss(evidence, absent, missing_ticks)
     else:
         missing_ticks = 0
-        reason = evidence.not_subscribed or against or (NOT_YET_JOINED if evidence.interrupted else None)
+        reason = evidence.not_subscribed or _beginning(evidence, bound) or against
+        reason = reason or (NOT_YET_JOINED if evidence.interrupted else None)
         if level is not EvidenceLevel.REPLAY:
             reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
-    unknown = not follows or evidence.not_subscribed or evidence.at_most is not None
+    unknown = not follows or evidence.not_subscribed or bound is not None
     counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
     no_trade = state == PROVEN and not evidence.ranges
     expected_ticks = count(evidence.ranges) + missing_ticks if counts and (evidence.ranges or no_trade) else None
@@ -151,7 +196,7 @@ def judge(evidence: Evidence) -> Verdict:
         state,
         reason,
         missing_ticks,
-        evidence.at_most,
+        bound,
         evidence.stored_ticks if state == PROVEN and level is EvidenceLevel.REPLAY else expected_ticks,
         subtract(absent, in_gaps) if missing_ticks > in_gaps_ticks else [],
         max(0, missing_ticks - in_gaps_ticks),
@@ -176,7 +221,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
     end = evidence.verified_counter
     absent = missing_units(evidence.ranges, None if end == NO_TICK else end)
     units = count(absent)
-    if evidence.open_gaps or absent:
+    if evidence.lost_gaps or absent:
         where = f"in {counted(len(absent), 'place')} between its running totals"
         reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
     else:
@@ -185,7 +230,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
             reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
         if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
             reason = NOT_SHOWN
-    lost = evidence.open_gaps or units
+    lost = evidence.lost_gaps or units
     state = MISSING if lost else UNPROVEN if reason else PROVEN
     return Verdict(
         state,
@@ -236,8 +281,29 @@ def _joined(extents: Iterable[Extent]) -> list[Extent]:
     return joined
 
 
+def _before_first(evidence: Evidence, in_gaps: Sequence[Extent], uncounted_ticks: int) -> int | None:
+    """How many ticks at most, that nothing counts, the day had before the first one seen; None: no gap says that it had
+    any, or OpenD showed the day's first counter, so that all of them are counted."""
+    known = _known(evidence, in_gaps)
+    if evidence.at_most is None or not known:
+        return evidence.at_most
+    lowest = known[0][0]
+    # Where the beginning is known, a row without a counter of its own was taken for one of the ticks before.
+    bound = min(evidence.at_most, uncounted_ticks if evidence.head_counter == lowest else lowest - 1)
+    return bound if bound > 0 else None
+
+
+def _beginning(evidence: Evidence, bound: int | None) -> str | None:
+    """Why a day is not proven whose beginning is an open gap."""
+    if evidence.at_most is None:
+        return None
+    if bound is None:
+        return FIRST_NOT_PROVEN
+    return f"up to {counted(bound, 'tick')} may have come before the first one seen: see table gaps"
+
+
 def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> str:
-    if evidence.open_gaps:
+    if evidence.lost_gaps:
         return "ticks that OpenD no longer shows: see table gaps"
     first, last = _ends(evidence)
     if first is None or last is None:
@@ -264,7 +330,7 @@ def _doubt(evidence: Evidence, absent_ticks: int, uncounted_ticks: int) -> str |
         return None if verified == NO_TICK else "no tick stored, and OpenD did not say that it has none"
     if verified is None or verified == NO_TICK:
         return "not yet confirmed by a pull"
-    return None if head == first else "the day's first ticks are not proven"
+    return None if head == first else FIRST_NOT_PROVEN
 
 
 def _ends(evidence: Evidence) -> tuple[int | None, int | None]:

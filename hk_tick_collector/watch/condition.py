@@ -387,7 +387,7 @@ def _judge_days(condition: Condition) -> None:
     if day is not None and day.error is not None:
         condition.complain(Code.DAY_FILE_UNREADABLE, Level.ALERT, f"the newest day file cannot be read: {day.error}")
     if day is not None and day.state.symbols[MISSING]:
-        known = counted(day.state.missing_ticks, "tick") if day.state.missing_ticks else "ticks at the day's beginning"
+        known = counted(day.state.missing_ticks, "tick") if day.state.missing_ticks else "ticks"
         symbols = day.state.symbols[MISSING]
         subject = "1 symbol misses" if symbols == 1 else f"{symbols:,} symbols miss"
         condition.complain(

@@ -139,11 +139,12 @@ def read_states(db: Path) -> DayStates:
     """What the file says by symbol; nothing when there is no file. StoreError when it cannot be read."""
     if not db.exists():
         return DayStates({}, {})
-    rows = {row.symbol: row for row in reader.coverage(db)}
+    notes = reader.notes(db)
+    rows = {row.symbol: row for row in reader.judged(notes)}
     if not rows:  # a file of an earlier recorder
         counts = reader.count_by_symbol(db, -1)
         return DayStates({count.symbol: State(UNPROVEN, NO_COVERAGE, count.rows) for count in counts}, {})
-    open_gaps = Counter(gap.symbol for gap in reader.gaps(db, state=OPEN))
+    open_gaps = Counter(gap.symbol for gap in notes.gaps if gap.state == OPEN)
     states = {
         symbol: State(row.state, row.reason, row.stored_ticks, row.missing_ticks, open_gaps[symbol])
         for symbol, row in rows.items()

@@ -114,5 +114,6 @@ def test_start_in_mid_session_says_that_the_morning_is_unknown(lab: Lab) -> None
         assert gap["missing_ticks"] is None, gap
         assert gap["state"] == "open"
         assert "mid-session" in gap["reason"]
-        assert claim.coverage["state"] == "missing", claim.coverage
+        assert claim.coverage["state"] == "unproven", claim.coverage
+        assert "may have come before the first one seen" in claim.coverage["reason"], claim.coverage
         assert not claim.coverage["head_proven"]

@@ -316,7 +316,8 @@ def test_a_symbol_that_was_never_recorded_gets_what_there_is_and_its_lost_beginn
     repaired = day.json("repair", data=copy, code=1)
     (row,) = repaired["symbols"]
     assert (row["why"], row["new_ticks"]) == ("no tick is stored", 1000)
-    assert (row["after"]["state"], row["after"]["open_gaps"]) == ("missing", 1)
+    assert (row["after"]["state"], row["after"]["open_gaps"]) == ("unproven", 1)
+    assert "may have come before the first one seen" in row["after"]["reason"]
 
 
 def test_ticks_that_opend_shows_otherwise_are_not_called_proven(day: Recorded, copy: Path) -> None:

@@ -157,11 +157,13 @@ def test_head_gap_is_open_until_the_beginning_is_proven(writer, db):
     row = only(db)
     assert (row.gap_start_ts_ms, row.gap_end_ts_ms) == (START_MS, OPEN_MS + 500)
     assert (row.missing_ticks, row.state, meta(row)) == (None, "open", {"at_most": 499})
-    assert (result.missing_ticks, coverage(db).state) == (0, "missing")
+    assert (result.missing_ticks, coverage(db).state) == (0, "unproven")
+    assert coverage(db).reason == "up to 499 ticks may have come before the first one seen: see table gaps"
     writer.write(ticks(5, first=495), [gap(None, 494)])  # told again after a restart, say
     assert meta(only(db)) == {"at_most": 494}
     writer.write([], [HeadProven(SYMBOL, DAY, 400)])  # the day began earlier than what we have
     assert only(db).state == "open"
+    assert (coverage(db).state, coverage(db).missing_ticks) == ("missing", 95), "OpenD had them"
     writer.write(ticks(95, first=400), [HeadProven(SYMBOL, DAY, 400)])
     row = only(db)
     assert (row.state, row.missing_ticks, meta(row)) == ("closed", 0, {"closed_at_ms": NOW_MS})
@@ -183,7 +185,7 @@ def test_beginning_that_leaves_no_room_is_no_gap(writer, db):
 def test_a_head_gap_ends_with_the_first_counter_there_is(writer, db):
     """What came before our first tick was stored after all: nothing is known to be missing, and no beginning proven."""
     writer.write(ticks(3, first=4), [gap(None, 3, "recording began in mid-session")])
-    assert coverage(db).state == "missing"
+    assert (coverage(db).state, coverage(db).missing_ticks) == ("unproven", 0)
     writer.write(ticks(3, first=1))
     assert only(db).state == "closed"
     assert (coverage(db).state, coverage(db).head_proven) == ("unproven", 0)

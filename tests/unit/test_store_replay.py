@@ -91,7 +91,7 @@ def test_a_reading_under_a_clock_that_ran_ahead_is_no_earlier_one(tmp_path: Path
 
 
 def test_a_gap_is_a_gap_whatever_the_copy_says() -> None:
-    assert judge(EQUAL._replace(open_gaps=1)).state == "missing"
+    assert judge(EQUAL._replace(lost_gaps=1)).state == "missing"
 
 
 def test_a_copy_proves_nothing_where_counters_count() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store.extents import count, parse_extents, subtract
 from hk_tick_collector.store.gaps import CLOSED, OPEN, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, judged
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN
 
 DISAGREE = "two recorders tell it differently"
@@ -29,7 +29,7 @@ def facts_of(day: str, noted: Sequence[Notes], contradicting: Container[str] = (
     coverage: dict[str, list[CoverageRow]] = {}
     gaps: dict[str, list[GapRow]] = {}
     for notes in noted:
-        for row in notes.coverage:
+        for row in judged(notes):
             coverage.setdefault(row.symbol, []).append(row)
         for gap in notes.gaps:
             gaps.setdefault(gap.symbol, []).append(gap)

@@ -334,6 +334,22 @@ def test_sixty_unreadable_rows_of_a_full_answer_hide_no_beginning(desk: Desk) ->
 # --- ticks of other dates, and short answers ---
 
 
+def before_first(ticks: int) -> str:
+    """Why a day is unproven of which OpenD never showed the beginning."""
+    return f"up to {ticks} ticks may have come before the first one seen: see table gaps"
+
+
+def test_a_count_that_does_not_begin_with_one_proves_no_loss(desk: Desk) -> None:
+    """OpenD was first asked when it had as many as it shows: all of the day is stored, and nothing says so."""
+    day = run(37, 1036)
+    desk.push(day[-1:])
+    desk.pull(day)
+    desk.give_up()
+    coverage = desk.coverage()
+    assert (coverage.state, coverage.missing_ticks, coverage.stored_ticks) == ("unproven", 0, 1000)
+    assert coverage.reason == before_first(36)
+
+
 @pytest.mark.parametrize("at", [0, 1, 500, 999])
 def test_a_late_report_of_yesterday_in_a_full_answer_shows_no_beginning(desk: Desk, at: int) -> None:
     day = run(1, 1500)
@@ -343,7 +359,7 @@ def test_a_late_report_of_yesterday_in_a_full_answer_shows_no_beginning(desk: De
     desk.push([tick(1501, 200)])
     desk.pull([*shown[1:], tick(1501, 200)])
     desk.give_up()
-    assert desk.state() == "missing"
+    assert (desk.state(), desk.reason()) == ("unproven", before_first(501 if at == 0 else 500))
     assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db")][:1] == ["recording began in mid-session"]
 
 
@@ -356,7 +372,7 @@ def test_several_late_reports_in_front_of_a_full_answer_show_no_beginning(desk: 
     desk.push(shown[-5:])
     desk.pull(shown)
     desk.give_up()
-    assert desk.state() == "missing"
+    assert (desk.state(), desk.reason()) == ("unproven", before_first(503))
     assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db")] == ["recording began in mid-session"]
 
 

@@ -1,0 +1,94 @@
+"""A beginning that OpenD never showed is not called missing: by nobody who speaks of the day, and neither of a file in
+which an earlier version wrote that word."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import hk_tick_collector
+from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
+from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
+from hk_tick_collector.serve.live.facts import facts_of
+from hk_tick_collector.store import reader
+from hk_tick_collector.watch.repair import plan
+from tests.ticks import DAY, make_ticks
+from tests.unit.test_certificate import AFTER, CALENDAR, CONFIRMED, SYMBOL, certify, day_of, write
+
+OLD_WORD = ("missing", "ticks that OpenD no longer shows: see table gaps")
+WHY = "up to 36 ticks may have come before the first one seen: see table gaps"
+BEGAN_LATE = GapFound(SYMBOL, DAY, None, 36, CONFIRMED, "recording began in mid-session")
+
+
+@pytest.fixture(params=["new", "old"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A day whose counters begin with 37 as far as anybody saw; as this version and as an earlier one wrote it."""
+    write(tmp_path, make_ticks(37, 136), [BEGAN_LATE, Verified(SYMBOL, DAY, 136, CONFIRMED)])
+    if request.param == "old":
+        with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
+            conn.execute("UPDATE coverage SET state = ?, reason = ?", OLD_WORD)
+    return tmp_path
+
+
+def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
+    found = certify(root)
+    assert found.problems == (), "the word of an earlier version is no contradiction"
+    (symbol,) = found.symbols
+    assert (symbol.state, symbol.reason, symbol.missing_ticks, symbol.missing_at_most) == ("unproven", WHY, 0, 36)
+    assert (found.grade, found.missing_symbols, found.unproven_symbols) == ("E", 0, 1)
+    assert "what came before the first tick seen, 36 ticks at most" in found.sentence
+    assert "misses" not in found.sentence
+    assert not found.fine, "the day is not known to be whole: `day` ends with 1, as `gaps` does"
+    assert certify(root, rows=True).problems == ()
+
+    told = reader.day_state(root / f"{DAY}.db")
+    assert (told.symbols["missing"], told.symbols["unproven"], told.missing_ticks) == (0, 1, 0)
+    live = facts_of(DAY, [reader.notes(root / f"{DAY}.db")])
+    assert live[DAY, SYMBOL] == {"symbol": SYMBOL, "state": "unproven", "missing_ticks": 0, "reason": WHY}
+    with hk_tick_collector.local(root) as hk:
+        (day,) = hk.days()
+        (row,) = hk.coverage(DAY)
+    assert (day.state, day.missing_ticks) == ("unproven", 0)
+    assert (row.state, row.missing_at_most, row.reason) == ("unproven", 36, WHY)
+
+
+def test_repair_asks_for_it(root: Path) -> None:
+    recorded = SimpleNamespace(data_root=root, now_ms=AFTER)
+    asked = plan(recorded, CALENDAR, DAY, [])
+    assert [(one.symbol, one.why, one.before.state, one.before.open_gaps) for one in asked.repairs] == [
+        (SYMBOL, WHY, "unproven", 1)
+    ]
+
+
+def test_the_next_who_writes_says_today_s_word(root: Path) -> None:
+    write(root, make_ticks(137, 137))
+    (row,) = reader.coverage(root / f"{DAY}.db")
+    assert (row.state, row.reason) == ("unproven", WHY)
+
+
+def test_what_came_before_is_missing_once_opend_shows_where_the_day_began(root: Path) -> None:
+    write(root, [], [HeadProven(SYMBOL, DAY, 2)])
+    (symbol,) = certify(root).symbols
+    assert (symbol.state, symbol.missing_ticks, symbol.missing_at_most) == ("missing", 35, None)
+    assert reader.day_state(root / f"{DAY}.db").symbols["missing"] == 1
+    write(root, make_ticks(2, 36), [HeadProven(SYMBOL, DAY, 2)])
+    assert [one.state for one in certify(root).symbols] == ["proven"]
+
+
+def test_a_range_before_the_first_tick_is_not_missing(root: Path) -> None:
+    (line,) = gap_lines(day_of(root))
+    assert (line.missing_ticks, line.counters, line.is_loss) == (None, "1-36 at most", False)
+    asked = MissingRange(SYMBOL, DAY, line.start_ts_ms, line.start_ts_ms + 1)
+    assert now(asked, [line], {SYMBOL: "unproven"}) is Now.UNPROVEN
+    assert now(asked, [line], {SYMBOL: "missing"}) is Now.UNPROVEN, "what is missing is elsewhere"
+
+
+def test_a_loss_that_is_known_stays_missing_in_an_old_file(tmp_path: Path) -> None:
+    write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [GapFound(SYMBOL, DAY, 6, 7, CONFIRMED, "gone")])
+    (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
+    assert (row.state, row.missing_ticks) == ("missing", 2)
