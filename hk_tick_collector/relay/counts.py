@@ -7,17 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hk_tick_collector.relay.kinds import TICK_RELAY, Relayed
 from hk_tick_collector.relay.sink import Frame
-from hk_tick_collector.store.position import ROW
-
-_TS_MS = ROW.index("ts_ms")
 
 
 @dataclass(slots=True)
 class RelayCounts:
     """Counters begin at 0 with each start; moments are UTC epoch seconds, 0 when it has not happened yet."""
 
-    ticks: int = 0  # the loop's, as all but the last
+    ticks: int = 0  # the loop's, as all but the last; of another kind its rows
     frames: int = 0
     waits: int = 0  # times that the sink could take nothing
     is_waiting: bool = False
@@ -26,10 +24,12 @@ class RelayCounts:
     newest_tick_sec: float = 0.0  # by event time
     signals: int = 0  # the signals' thread's
 
+    relayed: Relayed = TICK_RELAY
+
     def note_put(self, frames: Sequence[Frame]) -> None:
         """The sink has taken these."""
         self.frames += len(frames)
         self.ticks += sum(len(frame.rows) for frame in frames)
-        newest_ms = max(row[_TS_MS] for frame in frames for row in frame.rows)
+        newest_ms = max(self.relayed.newest_ms(frame.rows) for frame in frames)
         self.newest_tick_sec = max(self.newest_tick_sec, newest_ms / 1000)
         self.last_put_sec = time.time()

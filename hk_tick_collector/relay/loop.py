@@ -1,8 +1,8 @@
 """Follow the day files of a data root, or of several as one, and hand each frame to a sink, for ever.
 
-A frame is at most FRAME_ROWS ticks of one day, of several data roots so many of each; at most MAX_FRAMES go to the sink
-at once, so memory is bounded however far behind it is. Whatever fails on the sink's side is answered in one way: wait,
-ask the sink how far it has come, go on from there.
+A frame is at most ``frame_rows`` rows of one day, of several data roots so many of each; at most ``max_frames`` go to
+the sink at once (``kinds.Relayed``), so memory is bounded however far behind it is. Whatever fails on the sink's side
+is answered in one way: wait, ask the sink how far it has come, go on from there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.archive.snapshots import SnapshotDays
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
@@ -21,6 +23,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
 from hk_tick_collector.relay.counts import RelayCounts
+from hk_tick_collector.relay.kinds import TICK_RELAY, Relayed
 from hk_tick_collector.relay.sink import Frame, Sink, SinkAway, SinkMoved
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
 from hk_tick_collector.store.layout import archive_dir
@@ -33,14 +36,16 @@ from hk_tick_collector.store.position import (
     Stand,
     parts_of,
 )
+from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
-FRAME_ROWS = 100
-MAX_FRAMES = 50
 MIN_WAIT_SEC, MAX_WAIT_SEC = 0.5, 30.0
 _FILES_WAIT_SEC = 1.0
 _FILES_PERIOD_SEC = 60.0
 
 _log = logging.getLogger(__name__)
+
+Days = Catalog | SnapshotDays
+AnyFollower = Follower | JoinedFollower | SnapshotRows
 
 
 def run(
@@ -53,18 +58,22 @@ def run(
     archive_root: Path | None = None,
     counts: RelayCounts | None = None,
     beside: Sequence[tuple[Path, Path]] = (),
+    relayed: Relayed = TICK_RELAY,
 ) -> None:
     """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed.
 
     ``beside``: more data roots of the same market, each with its archive. All are followed as one: each trade once.
+    Of another kind than ticks one data root is followed.
     """
-    days = [Catalog(root, archive_root or archive_dir(root)), *(Catalog(*one) for one in beside)]
+    days_of = Catalog if relayed is TICK_RELAY else SnapshotDays
+    days = [days_of(root, archive_root or archive_dir(root)), *(days_of(*one) for one in beside)]
     waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), counts or RelayCounts())
-    _log.info(event("relay_started", data_root=",".join(str(one.data_root) for one in days)))
+    roots = ",".join(str(one.data_root) for one in days)
+    _log.info(event("relay_started", data_root=roots, kind=relayed.word))
     try:
         while not stop.is_set():
             try:
-                _relay(days, sink, stop, look_sec, waiting)
+                _relay(days, sink, stop, look_sec, waiting, relayed)
             except SinkMoved as exc:
                 _log.warning(event("relay_moved", reason=str(exc)))
                 stop.wait(MIN_WAIT_SEC)
@@ -116,15 +125,16 @@ class _PutRefused(Exception):
         self.error = error
 
 
-def _relay(days: Sequence[Catalog], sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
+def _relay(
+    days: Sequence[Days], sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting, relayed: Relayed
+) -> None:
     stood = sink.where()
     waiting.over(in_put=False)
-    followers = [Follower(one.data_root, was_end=one.was_end) for one in days]
-    with followers[0] if len(days) == 1 else JoinedFollower(followers, days[0].market) as follower:
-        position = _position(stood, follower, sink, len(days))
+    with closing(_follower(days)) as follower:
+        position = _position(stood, follower, sink, len(days), relayed.kind)
         _say_passed_over(days, position)
         _log.debug(event("relay_from", position=str(position)))
-        files, reading = RateLimitedLog(_log, _FILES_PERIOD_SEC), _Reading(follower)
+        files, reading = RateLimitedLog(_log, _FILES_PERIOD_SEC), _Reading(follower, relayed)
         while not stop.is_set():
             try:
                 frames, position = reading.next_frames(position)
@@ -143,6 +153,14 @@ def _relay(days: Sequence[Catalog], sink: Sink, stop: threading.Event, look_sec:
             waiting.counts.note_put(frames)
 
 
+def _follower(days: Sequence[Days]) -> AnyFollower:
+    first = days[0]
+    if isinstance(first, SnapshotDays):
+        return SnapshotRows(first.data_root, was_end=first.was_end)
+    followers = [Follower(one.data_root, was_end=one.was_end) for one in days]
+    return followers[0] if len(days) == 1 else JoinedFollower(followers, first.market)
+
+
 def _put(sink: Sink, frames: list[Frame]) -> None:
     try:
         sink.put(frames)
@@ -150,14 +168,14 @@ def _put(sink: Sink, frames: list[Frame]) -> None:
         raise _PutRefused(exc) from exc
 
 
-def _position(stood: Stand | None, follower: Follower | JoinedFollower, sink: Sink, roots: int) -> Stand:
+def _position(stood: Stand | None, follower: AnyFollower, sink: Sink, roots: int, kind: str) -> Stand:
     """Where to go on: behind what the sink holds, else at the newest day's start. What it holds of another number of
     data roots says nothing of these: that day begins again."""
     if stood is None:
         newest = ""
         with contextlib.suppress(StoreBusy, StoreUnavailable, StoreCorrupt):
             newest = follower.end().newest_day
-        return _at_start(newest, roots)
+        return _at_start(newest, roots, kind)
     if isinstance(stood, Position) and not stood.places:
         return stood if roots == 1 else JoinedPosition((stood,) * roots)
     if len(parts_of(stood)) == roots:
@@ -169,17 +187,17 @@ def _position(stood: Stand | None, follower: Follower | JoinedFollower, sink: Si
     )
     _log.warning(event("relay_day", day=day, reason=reason))
     sink.begin_again(day)
-    return _at_start(day, roots)
+    return _at_start(day, roots, kind)
 
 
-def _at_start(day: str, roots: int) -> Stand:
-    start = Position.at_start_of(day) if day else Position()
+def _at_start(day: str, roots: int, kind: str) -> Stand:
+    start = Position.at_start_of(day, kind) if day else Position(kind=kind)
     return start if roots == 1 else JoinedPosition((start,) * roots)
 
 
-def _say_passed_over(days: Sequence[Catalog], position: Stand) -> None:
+def _say_passed_over(days: Sequence[Days], position: Stand) -> None:
     for one, part in zip(days, parts_of(position), strict=True):
-        for day in one.passed_over(part.newest_day):
+        for day in one.passed_over(part.newest_day) if part.newest_day else []:
             restore = f"hk-tickctl restore {day}" + ("" if len(days) == 1 else f" --data-root {one.data_root}")
             reason = f"the day was put away before it was relayed: {restore} and restart, or do without it"
             _log.warning(event("relay_day", day=day, reason=reason))
@@ -189,8 +207,9 @@ class _Reading:
     """What is there behind a position, frame by frame. Of several data roots what was read and is in no frame, since
     another one had it, is counted into the next one of that day."""
 
-    def __init__(self, follower: Follower | JoinedFollower) -> None:
+    def __init__(self, follower: AnyFollower, relayed: Relayed) -> None:
         self._follower = follower
+        self._relayed = relayed
         self._passed_rows: dict[str, int] = {}
         self._told: list[dict[str, Any]] = []  # that goes with the next frame
         self._held: tuple[int, ...] = ()
@@ -199,10 +218,10 @@ class _Reading:
         """What is there now, and the position behind it. An error behind the first frame comes again at the next look,
         when these are safe."""
         frames: list[Frame] = []
-        while len(frames) < MAX_FRAMES:
+        while len(frames) < self._relayed.max_frames:
             try:
                 # Each kind of follower is given the positions that it gave.
-                frame: Frame | None = self._follower.read_behind(position, FRAME_ROWS)  # type: ignore[arg-type]
+                frame: Frame | None = self._follower.read_behind(position, self._relayed.frame_rows)  # type: ignore[arg-type]
             except (PositionLost, StoreBusy, StoreUnavailable, StoreCorrupt):
                 if frames:
                     break

@@ -29,26 +29,33 @@ _GAUGES = (
 
 
 class _Counters(Collector):
-    def __init__(self, counts: RelayCounts) -> None:
+    def __init__(self, counts: RelayCounts, of_snapshots: RelayCounts) -> None:
         self._counts = counts
+        self._of_snapshots = of_snapshots
 
     def collect(self) -> list[CounterMetricFamily]:
         return [
             CounterMetricFamily(f"hk_redis_{name}", about, value=getattr(self._counts, name))
             for name, about in _COUNTERS
+        ] + [
+            CounterMetricFamily("hk_redis_snapshots", "Snapshots that Redis has taken", value=self._of_snapshots.ticks)
         ]
 
 
 class MetricsServer:
     """``http://127.0.0.1:PORT/metrics`` until ``close``."""
 
-    def __init__(self, counts: RelayCounts, port: int) -> None:
+    def __init__(self, counts: RelayCounts, port: int, of_snapshots: RelayCounts) -> None:
         """Listens when this returns; 0 is a free port. ConfigError when it cannot."""
         registry = CollectorRegistry()
-        registry.register(_Counters(counts))
+        registry.register(_Counters(counts, of_snapshots))
         for name, field, about in _GAUGES:
             gauge = Gauge(f"hk_redis_{name}", about, registry=registry)
             gauge.set_function(lambda field=field: float(getattr(counts, field)))  # type: ignore[misc]
+        waiting = Gauge(
+            "hk_redis_snapshots_waiting", "1 while Redis can take no snapshots; the log says why", registry=registry
+        )
+        waiting.set_function(lambda: float(of_snapshots.is_waiting))
         ProcessCollector(registry=registry)
         try:
             self._server = BoundedServer(HOST, port, make_wsgi_app(registry))

@@ -8,6 +8,8 @@ Keys (all can be named otherwise, ``settings.py``)::
     hk:ticks:<day>:<n>  the day again from its start, once its file was replaced (n from 2)
     hk:ticks:current    hash: day -> its stream in use; columns -> the names of a tick's values
     hk:last:<symbol>    hash: the newest tick of a symbol
+    hk:snapshots:<day>  the same of snapshots, in a field snapshots; and so hk:snapshots:current, and in hk:snapshot:...
+                        the newest one of a series
     hk:signals          stream of the signals that hooks received; id <number>-0
 
 The id is the position. Redis refuses an id that is not greater than the newest one, so a frame whose storing ended in
@@ -24,7 +26,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -49,11 +50,11 @@ from redis.retry import Retry
 
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.days.joined_follow import JoinedBatch
+from hk_tick_collector.relay.kinds import TICK_RELAY, Relayed
 from hk_tick_collector.relay.settings import RelaySettings
 from hk_tick_collector.relay.sink import Frame, SinkAway, SinkMoved
 from hk_tick_collector.store.position import (
     MAX_PLACES,
-    ROW,
     JoinedPosition,
     Place,
     Position,
@@ -65,8 +66,7 @@ from hk_tick_collector.store.position import (
 from hk_tick_collector.store.signals import Signal
 
 TIMEOUT_SEC = 10.0
-COLUMNS = ROW[1:]
-_SYMBOL, _TS_MS, _SEQ = (COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq"))
+COLUMNS = TICK_RELAY.columns
 _COLUMNS_FIELD = "columns"
 _SMALLER = "equal or smaller"
 _IN_PIPELINE = "of pipeline caused error: "  # redis-py puts the command in front, whose values are no help
@@ -113,7 +113,8 @@ _REFUSALS = (
     (
         "WRONGTYPE",
         "holds something else under one of the relay's keys",
-        "remove it, or choose other names with REDIS_STREAM, REDIS_CURRENT, REDIS_LAST and REDIS_SIGNALS",
+        "remove it, or choose other names with REDIS_STREAM, REDIS_CURRENT, REDIS_LAST, REDIS_SIGNALS, and with "
+        "REDIS_SNAPSHOTS, REDIS_SNAPSHOTS_CURRENT and REDIS_SNAPSHOTS_LAST",
     ),
     ("CLUSTERDOWN", "is a cluster, which the relay does not serve", "name a single server in REDIS_URL"),
     ("MOVED", "is a cluster, which the relay does not serve", "name a single server in REDIS_URL"),
@@ -158,13 +159,17 @@ def id_of(frame: Frame, before: str | None) -> str:
 class RedisSink:
     """A ``Sink`` for one Redis server."""
 
-    def __init__(self, settings: RelaySettings, client: redis.Redis | None = None) -> None:
+    def __init__(
+        self, settings: RelaySettings, client: redis.Redis | None = None, relayed: Relayed = TICK_RELAY
+    ) -> None:
         self._settings = settings
+        self._relayed = relayed
+        self._keys = relayed.keys(settings)
         self._client = client or connect(settings)
         self._address = address_of(settings.redis_url)
         self._streams: dict[str, str] = {}  # by day: the stream in use
         self._newest: dict[str, str] = {}  # by day: the id of the newest entry
-        self._last: dict[str, tuple[int, int]] = {}  # by symbol: what hk:last has, as ts_ms and seq
+        self._last: dict[str, tuple[int, int]] = {}  # by key of a newest row: what Redis has there, by its order
 
     def close(self) -> None:
         """As ``Sink.close``."""
@@ -178,7 +183,7 @@ class RedisSink:
             if isinstance(exc, ResponseError) and _SMALLER in str(exc):
                 raise SinkMoved(
                     f"another program has written to the stream at {self._address}: two relays must not have the same "
-                    "REDIS_STREAM"
+                    f"{self._relayed.setting}"
                 ) from exc
             raise SinkAway(sentence_of(exc, self._address)) from exc
 
@@ -187,15 +192,15 @@ class RedisSink:
     def where(self) -> Stand | None:
         """As ``Sink.where``: of each day the newest entry of its stream in use."""
         with self._own_errors():
-            current = cast(dict[str, str], self._client.hgetall(self._settings.redis_current))
+            current = cast(dict[str, str], self._client.hgetall(self._keys.current))
             self._streams = {day: stream for day, stream in current.items() if day.isdigit()}
             self._newest.clear()
             self._last.clear()
             found = {day: self._newest_position(day) for day in sorted(self._streams)[-MAX_PLACES:]}
         if not any(found.values()):
             begun = [day for day in found if self._is_second(day)]
-            return Position.at_start_of(begun[0]) if begun else None
-        return _joined(found)
+            return Position.at_start_of(begun[0], self._relayed.kind) if begun else None
+        return _joined(found, self._relayed.kind)
 
     def _is_second(self, day: str) -> bool:
         return self._streams[day] != self._name(day, 1)
@@ -205,11 +210,11 @@ class RedisSink:
         for entry_id, fields in entries:
             self._newest[day] = entry_id
             try:
-                return parse_stand(fields["position"])
+                return parse_stand(fields["position"], self._relayed.kind)
             except (KeyError, ValueError) as exc:
                 raise SinkAway(
                     f"the newest entry of the stream {self._streams[day]} at {self._address} is none of this relay's: "
-                    "remove the stream, or choose another name with REDIS_STREAM"
+                    f"remove the stream, or choose another name with {self._relayed.setting}"
                 ) from exc
         return None
 
@@ -223,41 +228,42 @@ class RedisSink:
         with self._own_errors():
             pipe = self._client.pipeline(transaction=True)
             pipe.unlink(stream)
-            pipe.hset(self._settings.redis_current, day, stream)
+            pipe.hset(self._keys.current, day, stream)
             pipe.execute()
         self._streams[day] = stream
         self._newest.pop(day, None)
 
     def _name(self, day: str, number: int) -> str:
-        stream = self._settings.redis_stream.replace("{day}", day)
+        stream = self._keys.stream.replace("{day}", day)
         return stream if number == 1 else f"{stream}:{number}"
 
     def put(self, frames: Sequence[Frame]) -> None:
         """As ``Sink.put``: one transaction."""
         with self._own_errors():
             self._check_new_days(frames)
-            newest_ticks = self._newest_ticks(frames)
+            newest_rows = self._newest_rows(frames)
             pipe = self._client.pipeline(transaction=True)
             newest = dict(self._newest)
             is_stored = [self._add(pipe, frame, newest) for frame in frames]
-            for tick in newest_ticks:
-                mapping = {name: _text(value) for name, value in zip(COLUMNS, tick, strict=True) if value is not None}
-                pipe.hset(self._last_key(tick[_SYMBOL]), mapping=cast(Any, mapping))
-            if self._settings.redis_channel:
+            for key, row in newest_rows.items():
+                values = zip(self._relayed.columns, row[1:], strict=True)
+                mapping = {name: _text(value) for name, value in values if value is not None}
+                pipe.hset(key, mapping=cast(Any, mapping))
+            if self._keys.channel:
                 self._publish(pipe, frames)
             self._drop_old(pipe)
             answers = pipe.execute()
         if None in [answers[place] for place in is_stored]:
             raise SinkMoved(f"Redis at {self._address} was emptied: its contents begin again with the newest day")
         self._newest = newest
-        self._last |= {tick[_SYMBOL]: _order(tick) for tick in newest_ticks}
+        self._last |= {key: self._relayed.order_of(row) for key, row in newest_rows.items()}
 
     def _check_new_days(self, frames: Sequence[Frame]) -> None:
         for day in {frame.day for frame in frames} - set(self._streams):
             if self._client.exists(self._name(day, 1)):
                 raise SinkAway(
-                    f"Redis at {self._address} has a key {self._name(day, 1)} that {self._settings.redis_current} does "
-                    "not name: remove it, or choose another name with REDIS_STREAM"
+                    f"Redis at {self._address} has a key {self._name(day, 1)} that {self._keys.current} does "
+                    f"not name: remove it, or choose another name with {self._relayed.setting}"
                 )
 
     def _add(self, pipe: Any, frame: Frame, newest: dict[str, str]) -> int:
@@ -266,19 +272,19 @@ class RedisSink:
         if day not in self._streams:
             self._streams[day] = self._name(day, 1)
             pipe.hset(
-                self._settings.redis_current,
-                mapping={day: self._streams[day], _COLUMNS_FIELD: ",".join(COLUMNS)},
+                self._keys.current,
+                mapping={day: self._streams[day], _COLUMNS_FIELD: ",".join(self._relayed.columns)},
             )
         entry_id = id_of(frame, newest.get(day))
         fields = {
-            "ticks": json.dumps([_wire(row) for row in frame.rows], separators=(",", ":")),
+            self._relayed.word: json.dumps([self._relayed.wire(row) for row in frame.rows], separators=(",", ":")),
             "position": str(frame.position),
             "after": newest.get(day, f"{day}-0"),
         }
         if isinstance(frame, JoinedBatch) and frame.told:
             fields["told"] = json.dumps(frame.told, separators=(",", ":"))
         pipe.xadd(
-            self._streams[day], cast(Any, fields), id=entry_id, maxlen=self._settings.redis_max_frames,
+            self._streams[day], cast(Any, fields), id=entry_id, maxlen=self._keys.max_frames,
             approximate=True, nomkstream=day in newest,
         )  # fmt: skip
         newest[day] = entry_id
@@ -287,45 +293,42 @@ class RedisSink:
     def _publish(self, pipe: Any, frames: Sequence[Frame]) -> None:
         for frame in frames:
             for row in frame.rows:
-                channel = self._settings.redis_channel.replace("{symbol}", str(row[1 + _SYMBOL]))
-                pipe.publish(channel, json.dumps(_message(row), separators=(",", ":")))
+                channel = self._relayed.key_of(self._keys.channel, row)
+                pipe.publish(channel, json.dumps(self._relayed.message(row), separators=(",", ":")))
 
     def _drop_old(self, pipe: Any) -> None:
-        for day in sorted(self._streams)[: -self._settings.redis_keep_days]:
+        for day in sorted(self._streams)[: -self._keys.keep_days]:
             number = int(self._streams[day].rpartition(":")[2]) if self._is_second(day) else 1
             pipe.unlink(*[self._name(day, n) for n in range(1, number + 1)])
-            pipe.hdel(self._settings.redis_current, day)
+            pipe.hdel(self._keys.current, day)
             del self._streams[day]
             self._newest.pop(day, None)
 
-    # The last tick of each symbol
+    # The newest row of each key
 
-    def _last_key(self, symbol: str) -> str:
-        return self._settings.redis_last.replace("{symbol}", symbol)
-
-    def _newest_ticks(self, frames: Sequence[Frame]) -> list[Row]:
-        """Of each symbol the newest tick, if it is newer than what Redis has: repaired ticks come late."""
-        if not self._settings.redis_last:
-            return []
+    def _newest_rows(self, frames: Sequence[Frame]) -> dict[str, Row]:
+        """By key the newest row, if it is newer than what Redis has: repaired ticks come late."""
+        if not self._keys.last:
+            return {}
+        order_of = self._relayed.order_of
         newest: dict[str, Row] = {}
         for frame in frames:
             for row in frame.rows:
-                tick = row[1:]
-                known = newest.get(tick[_SYMBOL])
-                if known is None or _order(tick) >= _order(known):
-                    newest[tick[_SYMBOL]] = tick
-        self._learn([symbol for symbol in newest if symbol not in self._last])
-        return [tick for symbol, tick in newest.items() if _order(tick) >= self._last[symbol]]
+                key = self._relayed.key_of(self._keys.last, row)
+                if key not in newest or order_of(row) >= order_of(newest[key]):
+                    newest[key] = row
+        self._learn([key for key in newest if key not in self._last])
+        return {key: row for key, row in newest.items() if order_of(row) >= self._last[key]}
 
-    def _learn(self, symbols: Sequence[str]) -> None:
-        if not symbols:
+    def _learn(self, keys: Sequence[str]) -> None:
+        if not keys:
             return
         pipe = self._client.pipeline(transaction=False)
-        for symbol in symbols:
-            pipe.hmget(self._last_key(symbol), "ts_ms", "seq")
-        for symbol, found in zip(symbols, pipe.execute(), strict=True):
-            ts_ms, seq = (_whole(value) for value in found)
-            self._last[symbol] = ts_ms, seq
+        for key in keys:
+            pipe.hmget(key, *self._relayed.order)
+        for key, found in zip(keys, pipe.execute(), strict=True):
+            first, second = (_whole(value) for value in found)
+            self._last[key] = first, second
 
     # Signals
 
@@ -352,20 +355,20 @@ class RedisSink:
             pipe.execute()
 
 
-def _joined(found: Mapping[str, Stand | None]) -> Stand:
+def _joined(found: Mapping[str, Stand | None], kind: str) -> Stand:
     """One position of the newest entries of several days: each day is as far as its own stream is. Days that were
     relayed out of another number of data roots than the newest one are left."""
     roots = [len(parts_of(stand)) for stand in found.values() if stand is not None][-1]
     kept = {day: stand for day, stand in found.items() if stand is None or len(parts_of(stand)) == roots}
     over = max(found.keys() - kept.keys(), default="")
     parts = [
-        _joined_part({day: None if stand is None else parts_of(stand)[n] for day, stand in kept.items()}, over)
+        _joined_part({day: None if stand is None else parts_of(stand)[n] for day, stand in kept.items()}, over, kind)
         for n in range(roots)
     ]
     return parts[0] if roots == 1 else JoinedPosition(tuple(parts))
 
 
-def _joined_part(found: Mapping[str, Position | None], over: str) -> Position:
+def _joined_part(found: Mapping[str, Position | None], over: str, kind: str) -> Position:
     """Of one data root; ``over``: a day that is left, or ""."""
     left = max([over, *(position.left for position in found.values() if position is not None)])
     places = [
@@ -375,11 +378,7 @@ def _joined_part(found: Mapping[str, Position | None], over: str) -> Position:
         for day, position in found.items()
         if day > left
     ]
-    return Position(left, tuple(places))
-
-
-def _order(tick: Row) -> tuple[int, int]:
-    return int(tick[_TS_MS] or 0), int(tick[_SEQ] or 0)
+    return Position(left, tuple(places), kind)
 
 
 def _whole(value: object) -> int:
@@ -389,20 +388,6 @@ def _whole(value: object) -> int:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _wire(row: Row) -> list[object]:
-    """A tick's values without its rowid; ``seq`` as text, for readers whose numbers end at 2^53."""
-    values = list(row[1:])
-    values[_SEQ] = None if values[_SEQ] is None else str(values[_SEQ])
-    return values
-
-
-def _message(row: Row) -> dict[str, object]:
-    """A tick as it is published: its columns, with ``size`` and ``timestamp`` as other feeds name them."""
-    message = dict(zip(COLUMNS, _wire(row), strict=True))
-    moment = datetime.fromtimestamp(row[1 + _TS_MS] / 1000, tz=UTC)
-    return {**message, "size": message["volume"], "timestamp": moment.isoformat(timespec="milliseconds")}
 
 
 def _signal_message(signal: Signal) -> str:

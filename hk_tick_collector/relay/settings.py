@@ -31,6 +31,8 @@ from hk_tick_collector.store.signals import hooks_dir_of
 _URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
 _FIELD = re.compile(r"\{[^{}]*\}")
 
+_SERIES_FIELDS = ("{symbol}", "{package}", "{category}")
+
 _redis = partial(setting, "Serving: Redis")
 
 
@@ -48,7 +50,7 @@ def _key(wanted: str | None) -> AfterValidator:
     def check(name: str) -> str:
         fields = _FIELD.findall(name)
         allowed = [wanted] if wanted else []
-        if set(fields) - {*allowed, "{symbol}"} or "{" in _FIELD.sub("", name) or "}" in _FIELD.sub("", name):
+        if set(fields) - {*allowed, *_SERIES_FIELDS} or "{" in _FIELD.sub("", name) or "}" in _FIELD.sub("", name):
             raise text_error(f"{name!r:.100} has other words in braces than {wanted or '{symbol}'}")
         if wanted and name and wanted not in fields:
             raise text_error(f"{name!r:.100} needs {wanted} in it")
@@ -93,6 +95,26 @@ class RelaySettings(ReaderSettings):
     redis_signals_channel: Annotated[str, _key(None)] = _redis("REDIS_SIGNALS_CHANNEL", "", "empty, or a channel")
     """The channel on which each signal is published as a JSON object. Empty: none. What a subscriber was away for is
     lost to it."""
+    redis_snapshots: Annotated[str, _key("{day}")] = _redis(
+        "REDIS_SNAPSHOTS", "hk:snapshots:{day}", "empty, or a key with {day} in it"
+    )
+    """The stream of a day's snapshots, where the data root has some (docs/gexbot.md). Empty: none are relayed."""
+    redis_snapshots_current: Annotated[str, _key(None)] = _redis(
+        "REDIS_SNAPSHOTS_CURRENT", "hk:snapshots:current", "a key"
+    )
+    """The hash that names the stream in use of each day, and the columns of a snapshot."""
+    redis_snapshots_last: Annotated[str, _key("{symbol}")] = _redis(
+        "REDIS_SNAPSHOTS_LAST", "hk:snapshot:{symbol}:{package}:{category}", "empty, or a key with {symbol} in it"
+    )
+    """The hash of the newest snapshot of a series. Empty: none."""
+    redis_snapshots_channel: Annotated[str, _key(None)] = _redis(
+        "REDIS_SNAPSHOTS_CHANNEL", "", "empty, or a channel, such as hk:snapshots:{symbol}"
+    )
+    """The channel on which each snapshot is published as a JSON object. Empty: none. What a subscriber was away for is
+    lost to it."""
+    redis_snapshot_frames: int = _redis("REDIS_SNAPSHOT_FRAMES", 1000, "frames", ge=100, le=100_000_000)
+    """About how much of a day's stream of snapshots is kept. A frame has the snapshots that were stored since the one
+    before, 4 MB of them at most: of twelve series some 300 kB a second."""
     redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""

@@ -155,8 +155,10 @@ class JoinedPosition(NamedTuple):
 Stand = Position | JoinedPosition
 
 
-def parse_stand(text: str) -> Stand:
-    """Either of them, from its text. ValueError."""
+def parse_stand(text: str, kind: str = TICKS) -> Stand:
+    """Either of them, from its text; in another kind than ticks that of one data root. ValueError."""
+    if kind != TICKS:
+        return Position.parse(text, kind)
     joined = JoinedPosition.parse(text)
     return joined if len(joined.of) > 1 else joined.of[0]
 

@@ -436,7 +436,7 @@ def metrics_of(port: int) -> dict[str, float]:
 def test_metrics_tell_what_was_put_and_that_it_waits(root: Path, writer: DayFileWriter, server: RedisServer) -> None:
     writer.write(ticks(250))
     counts = RelayCounts()
-    endpoint = MetricsServer(counts, 0)
+    endpoint = MetricsServer(counts, 0, RelayCounts())
     with relaying(root, settings_of(server), counts):
         wait_for(lambda: is_whole(root, server) and counts.ticks == 250)
         found = metrics_of(endpoint.port)
@@ -450,7 +450,7 @@ def test_metrics_tell_what_was_put_and_that_it_waits(root: Path, writer: DayFile
         server.client.config_set("min-replicas-to-write", 0)
         wait_for(lambda: metrics_of(endpoint.port)["hk_redis_waiting"] == 0)
     with pytest.raises(ConfigError, match="REDIS_METRICS_PORT"):
-        MetricsServer(counts, endpoint.port)
+        MetricsServer(counts, endpoint.port, RelayCounts())
     endpoint.close()
 
 
