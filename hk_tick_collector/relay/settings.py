@@ -114,7 +114,7 @@ class RelaySettings(ReaderSettings):
     lost to it."""
     redis_snapshot_frames: int = _redis("REDIS_SNAPSHOT_FRAMES", 1000, "frames", ge=100, le=100_000_000)
     """About how much of a day's stream of snapshots is kept. A frame has the snapshots that were stored since the one
-    before, 4 MB of them at most: of twelve series some 300 kB a second."""
+    before, 4 MB of them at most."""
     redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
