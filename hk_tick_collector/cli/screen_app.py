@@ -56,7 +56,7 @@ class Screen(TextualApp[None]):
     #log { height: auto; max-height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
            text-wrap: nowrap; text-overflow: ellipsis; }
     .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
-    .narrow #side { display: none; }
+    .narrow #side, .pictures #side, .pictures #lines { display: none; }
     DataTable { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,6 +75,7 @@ class Screen(TextualApp[None]):
         self._rows: list[Facts] = []
         self._order, self._filter = 0, ""
         self._symbol: str | None = None
+        self._has_pictures = False  # snapshots, and no ticks
 
     def compose(self) -> ComposeResult:
         """The parts."""
@@ -95,12 +96,12 @@ class Screen(TextualApp[None]):
 
     def on_mount(self) -> None:
         """Columns, and the first questions."""
-        self._table("symbols").add_columns("symbol", "state", _right("ticks"), _right("missing"), "last", "name")
+        self._table("symbols").add_columns(*_tick_columns())
         self._table("tape").add_columns("time", _right("price"), _right("volume"), "side")
         self._table("gaps").add_columns("gap", "from", "to", _right("missing"))
         self._table("symbols").focus()
         self.set_interval(STATUS_SEC, self._ask_status)
-        self.set_interval(DAY_SEC, self._ask_day)
+        self._every_day_sec = self.set_interval(DAY_SEC, self._ask_day)
         self.screen.set_class(self._log_lines is None, "unlogged")
         if self._log_lines is not None:
             self.set_interval(LOG_SEC, self._ask_log)
@@ -148,10 +149,12 @@ class Screen(TextualApp[None]):
     @work(thread=True, exclusive=True, group="day", exit_on_error=False)
     def _ask_day(self) -> None:
         try:
-            symbols, gaps = self._source.symbols(), self._source.gaps()
+            pictures = self._source.pictures()
+            symbols, gaps = (self._source.symbols(), self._source.gaps()) if pictures is None else (pictures, [])
         except RecorderError as exc:
             self.call_from_thread(self._show_failure, str(exc))
             return
+        self.call_from_thread(self._show_kind, pictures is not None)
         self.call_from_thread(self._show_day, symbols, gaps)
 
     @work(thread=True, exclusive=True, group="log", exit_on_error=False)
@@ -199,6 +202,18 @@ class Screen(TextualApp[None]):
             text.append(f"\n{printable(complaint['sentence'])}", style=LEVELS.get(str(complaint["level"]), ""))
         return text
 
+    def _show_kind(self, has_pictures: bool) -> None:
+        """The columns of snapshots, or those of ticks. Of snapshots every second counts, and is cheap to ask for."""
+        if has_pictures == self._has_pictures:
+            return
+        self._has_pictures = has_pictures
+        self.screen.set_class(has_pictures, "pictures")
+        table = self._table("symbols")
+        table.clear(columns=True)
+        table.add_columns(*(_picture_columns() if has_pictures else _tick_columns()))
+        self._every_day_sec.stop()
+        self._every_day_sec = self.set_interval(STATUS_SEC if has_pictures else DAY_SEC, self._ask_day)
+
     def _show_day(self, symbols: list[Facts], gaps: list[Facts]) -> None:
         self._rows = symbols
         self._fill()
@@ -214,6 +229,13 @@ class Screen(TextualApp[None]):
         table = self._table("symbols")
         place, shown = table.cursor_row, arranged(self._rows, self._filter, self._order)[:MAX_SYMBOLS]
         table.clear()
+        if self._has_pictures:
+            for row in shown:
+                table.add_row(*self._picture_cells(row), key=row["series"])
+            if shown:
+                table.move_cursor(row=min(place, len(shown) - 1), scroll=False)
+            self.sub_title = ORDERS[self._order][0]
+            return
         for row in shown:
             state = Text(f"{SIGNS.get(row['state'], ' ')} {row['state']}", style=STYLES.get(row["state"], ""))
             table.add_row(
@@ -224,6 +246,14 @@ class Screen(TextualApp[None]):
             table.move_cursor(row=min(place, len(shown) - 1), scroll=False)
             self._symbol = self._symbol if self._symbol in {row["symbol"] for row in shown} else shown[0]["symbol"]
         self.sub_title = ORDERS[self._order][0]
+
+    def _picture_cells(self, row: Facts) -> tuple[Text | str, ...]:
+        missed = Text(_number(row["missed"]), justify="right", style=STYLES["missing"] if row["missed"] else "")
+        age_sec = row["age_sec"]
+        return (
+            printable(row["symbol"]), printable(row["name"]), _right(_number(row["held"])), missed,
+            self._clock(row["last_ts_ms"]), _right("-" if age_sec is None else f"{_number(age_sec)} s"),
+        )  # fmt: skip
 
     def _clock(self, ts_ms: int | None, *, with_ms: bool = False) -> str:
         if ts_ms is None:
@@ -286,6 +316,14 @@ def _numbers(status: Facts, recorder: Facts) -> str:
         f"{recorder.get('queue_rows', 0) + recorder.get('spill_rows', 0)} waiting",
     )
     return "  ".join(counts) if recorder else "no recorder runs"
+
+
+def _tick_columns() -> tuple[Text | str, ...]:
+    return "symbol", "state", _right("ticks"), _right("missing"), "last", "name"
+
+
+def _picture_columns() -> tuple[Text | str, ...]:
+    return "symbol", "series", _right("held"), _right("missed"), "last", _right("age")
 
 
 def _right(text: str) -> Text:

@@ -11,6 +11,7 @@ from hk_tick_collector.core.errors import RecorderError
 
 if TYPE_CHECKING:
     from hk_tick_collector.cli.common import App
+    from hk_tick_collector.watch.pictures import PictureLooks
 
 Facts = dict[str, Any]
 ASK_SEC = 10.0
@@ -46,12 +47,18 @@ class ScreenSource(Protocol):
         """The newest ticks of a symbol, oldest first."""
         ...
 
+    def pictures(self) -> list[Facts] | None:
+        """Each series of the newest day of snapshots, with ``held`` and ``missed`` seconds; None where there are
+        ticks, or nothing yet."""
+        ...
+
 
 class LocalSource:
     """The data root on this machine."""
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._looks: PictureLooks | None = None
         self.name = str(app.data_root)
         self.zone = app.market.zone.tzinfo
 
@@ -91,6 +98,30 @@ class LocalSource:
         found = newest_ticks(layout.day_file(self._app.data_root, day), [symbol], rows)
         return [tick._asdict() for tick in found.get(symbol, [])]
 
+    def pictures(self) -> list[Facts] | None:
+        """What is new since the last question is all that is read."""
+        from hk_tick_collector.watch.pictures import PictureLooks  # noqa: PLC0415
+
+        if self._newest() is not None:
+            return None
+        if self._looks is None:
+            self._looks = PictureLooks(self._app.data_root, self._app.calendar)
+        found = self._looks.newest(self._app.now_ms)
+        return [
+            {
+                "symbol": one.series.symbol,
+                "series": str(one.series),
+                "name": f"{one.series.package}/{one.series.category}",
+                "state": "missing" if one.missed else "held",
+                "stored_ticks": one.held,
+                "held": one.held,
+                "missed": one.missed,
+                "last_ts_ms": one.last_ts_ms,
+                "age_sec": None if one.last_ts_ms is None else max(0, self._app.now_ms - one.last_ts_ms) // 1000,
+            }
+            for one in found
+        ] or None
+
     def _newest(self) -> str | None:
         from hk_tick_collector.store import layout  # noqa: PLC0415
 
@@ -129,6 +160,10 @@ class RemoteSource:
     def tape(self, symbol: str, rows: int) -> list[Facts]:
         """The newest."""
         return self._data("/v1/ticks/latest", symbols=symbol, n=rows)
+
+    def pictures(self) -> None:
+        """A server does not tell them series by series."""
+        return
 
     def _data(self, path: str, **asked: Any) -> list[Facts]:
         found: list[Facts] = self._ask(path, **asked)["data"]

@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ from hk_tick_collector.cli.screen_app import Screen
 from hk_tick_collector.cli.screen_log import FileLog, ScreenLog
 from hk_tick_collector.cli.screen_sources import LocalSource, RemoteSource, ScreenSource, arranged
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.us import US
+from hk_tick_collector.quality.snapshots import report_of
+from hk_tick_collector.watch.pictures import PictureLooks
+from tests import snapshots
 from tests.harness import BIN, clean_env, ended
 from tests.serving import ApiServer
 from tests.tickctl import SYMBOLS, record_day, tickctl
@@ -227,3 +233,54 @@ def test_a_terminal_that_is_closed_ends_it(root: Path, tmp_path: Path) -> None:
         drawn(leader)
         os.close(leader)
         process.wait(DEADLINE_SEC)
+
+
+def test_a_data_root_of_snapshots_shows_its_series_on_80_columns(tmp_path: Path) -> None:
+    root = snapshots.record(
+        tmp_path / "US",
+        [
+            snapshots.snapshot(series, second)
+            for series, seconds in ((snapshots.SPX, range(100)), (snapshots.NDX, range(0, 100, 2)))
+            for second in seconds
+        ],
+    )
+    day = root / "snapshot" / f"{snapshots.DAY}.snapshot.db"
+    report = report_of(day, snapshots.DAY, US, TradingCalendar(US).day_kind(snapshots.DAY), int(time.time() * 1000))
+    wanted = {
+        f"{one.package}/{one.category} {one.symbol}": (one.seen, one.expected - one.seen) for one in report.series
+    }
+
+    def shown(screen: Screen) -> dict[str, tuple[int, int]]:
+        rows = cells(screen, "symbols")
+        return {f"{row[1]} {row[0]}": (int(row[2].replace(",", "")), int(row[3].replace(",", ""))) for row in rows}
+
+    async def play(screen: Screen, pilot: Any) -> None:
+        await until(lambda: len(cells(screen, "symbols")) == 2, pilot, "both series")
+        assert shown(screen) == wanted
+        table = screen.query_one("#symbols", DataTable)
+        assert [str(column.label) for column in table.columns.values()] == [
+            "symbol", "series", "held", "missed", "last", "age",
+        ]  # fmt: skip
+        assert table.virtual_size.width <= 80
+        assert not screen.query_one("#side").display
+        assert cells(screen, "symbols")[0][4].startswith("09:31:3")
+        assert all(row[5].endswith(" s") for row in cells(screen, "symbols"))
+        snapshots.record(root, [snapshots.snapshot(snapshots.NDX, 1), snapshots.snapshot(snapshots.FLOW, 200)])
+        await until(lambda: len(cells(screen, "symbols")) == 3, pilot, "what was stored meanwhile")
+        assert shown(screen)["classic/gex_full US.NDX"][0] == wanted["classic/gex_full US.NDX"][0] + 1
+        await pilot.press("slash", *"flow")
+        await until(lambda: len(cells(screen, "symbols")) == 1, pilot, "what was asked for")
+
+    driven(local(root), (80, 24), play)
+
+
+def test_looks_at_a_replaced_file_begin_anew(tmp_path: Path) -> None:
+    root = snapshots.record(tmp_path / "US", [snapshots.snapshot(snapshots.SPX, second) for second in range(10)])
+    looks = PictureLooks(root, TradingCalendar(US))
+    at_ms = (snapshots.OPEN_SEC + 20) * 1000
+    assert [(one.held, one.missed) for one in looks.newest(at_ms)] == [(10, 10)]
+    (root / "snapshot" / f"{snapshots.DAY}.snapshot.db").unlink()
+    assert looks.newest(at_ms) == []
+    snapshots.record(root, [snapshots.snapshot(snapshots.SPX, 3), snapshots.snapshot(snapshots.SPX, 3, says="other")])
+    assert [(one.held, one.missed) for one in looks.newest(at_ms)] == [(1, 19)]
+    assert PictureLooks(tmp_path, TradingCalendar(US)).newest(at_ms) == []

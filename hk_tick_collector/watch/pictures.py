@@ -1,0 +1,99 @@
+"""How a day of snapshots goes, series by series, for who looks again every second: only what was stored since the look
+before is read.
+
+::
+
+    looks = PictureLooks(data_root, US)
+    looks.newest(now_ms)[0]       # PictureState(Series("US.SPX", "classic", "gex_full"), held=1799, missed=1, ...)
+
+Nothing is judged here: the source leaves seconds out, and what it left out its own file of the day tells
+(``quality.snapshots``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.records.snapshot import Series
+from hk_tick_collector.store.layout import snapshot_days, snapshot_file
+from hk_tick_collector.store.snapshot_file import reading
+
+
+class PictureState(NamedTuple):
+    """Of one series. ``held``, ``missed``: seconds of trading so far of which a picture is stored, and those of which
+    none is. ``last_ts_ms``: the newest second, UTC epoch ms; None when nothing is stored of it."""
+
+    series: Series
+    held: int
+    missed: int
+    last_ts_ms: int | None
+
+
+class PictureLooks:
+    """Of the newest day of one data root, on any thread. Errors as ``SideFile.reading`` has them."""
+
+    def __init__(self, data_root: Path, calendar: TradingCalendar) -> None:
+        self._data_root = data_root
+        self._calendar = calendar
+        self._lock = threading.Lock()  # whoever asks again may not have waited for the first answer
+        self._file: tuple[str, int] | None = None  # the day, and the inode of its file
+        self._windows: list[tuple[int, int]] = []  # of trading on that day, epoch seconds
+        self._forget()
+
+    def newest(self, now_ms: int) -> list[PictureState]:
+        """In the order of their names; none where no snapshot is recorded."""
+        with self._lock:
+            days = snapshot_days(self._data_root)
+            return self._look(days[-1], now_ms // 1000) if days else []
+
+    def _look(self, day: str, now_sec: int) -> list[PictureState]:
+        path = snapshot_file(self._data_root, day)
+        with reading(path) as conn:
+            file = day, path.stat().st_ino
+            if file != self._file:
+                self._file = file
+                windows = self._calendar.market.continuous_windows(day, self._calendar.day_kind(day))
+                self._windows = [(start // 1000, end // 1000) for start, end in windows]
+                self._forget()
+            self._read_on(conn)
+            names = {int(key): Series(*words) for key, *words in conn.execute(_SERIES)}
+        expected = sum(max(0, min(end, now_sec) - start) for start, end in self._windows)
+        return sorted(self._state(series, key, expected) for key, series in names.items())
+
+    def _forget(self) -> None:
+        self._read_no = 0  # all up to this row were counted
+        self._seconds: dict[int, set[int]] = {}  # by the file's number of a series, as the next two
+        self._held: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+
+    def _read_on(self, conn: sqlite3.Connection) -> None:
+        conn.execute("BEGIN")  # both see the same rows
+        newest_no = int(conn.execute("SELECT coalesce(max(rowid), 0) FROM snapshots").fetchone()[0])
+        if newest_no < self._read_no:
+            self._forget()
+        # A whole day comes out of the index, which holds no bodies; what is new since, by its number.
+        sql, given = (_NEW, (self._read_no,)) if self._read_no else (_ALL, ())
+        for key, second in conn.execute(sql, given):
+            self._count(key, second)
+        self._read_no = newest_no
+        conn.execute("COMMIT")
+
+    def _count(self, key: int, second: int) -> None:
+        seconds = self._seconds.setdefault(key, set())
+        if second not in seconds:
+            seconds.add(second)
+            self._held[key] = self._held.get(key, 0) + any(start <= second < end for start, end in self._windows)
+            self._last[key] = max(self._last.get(key, 0), second)
+
+    def _state(self, series: Series, key: int, expected: int) -> PictureState:
+        held, last_sec = self._held.get(key, 0), self._last.get(key)
+        return PictureState(series, held, max(0, expected - held), None if last_sec is None else last_sec * 1000)
+
+
+_SERIES = "SELECT series_id, symbol, package, category FROM series"
+_ALL = "SELECT series_id, ts_sec FROM snapshots INDEXED BY one_picture"
+_NEW = "SELECT series_id, ts_sec FROM snapshots WHERE rowid > ?"
