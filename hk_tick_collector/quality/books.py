@@ -36,6 +36,7 @@ from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.watched import (
     MAX_LISTED,
+    BooksBySymbol,
     Stretch,
     SymbolBooks,
     note_watches,
@@ -55,6 +56,7 @@ _MATCHED = "AUTO_MATCH"  # a trade that takes from the book
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
+_NO_PUSH = np.zeros(0, np.int64)
 
 
 @dataclass
@@ -92,7 +94,7 @@ def report_of(
     """Read a book file and judge it. ``trades``: by symbol, when the recorder received trades of the order book (UTC
     epoch ms, sorted), pushed ones alone; None: they are not there. Raises as ``days.books.read`` does."""
     windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
-    found = {name: SymbolBooks(name) for name in book_reader.symbols(path)}
+    found = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
     pushed = _count(path, found, windows)
     by_symbol: dict[str, list[Watch]] = defaultdict(list)
     for watch in book_reader.watches(path):
@@ -102,14 +104,14 @@ def report_of(
     for symbol, one in found.items():
         note_watches(one, by_symbol[symbol], windows)
         if trades is not None:
-            _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed[symbol])
+            _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed.get(symbol, _NO_PUSH))
     in_order = [found[symbol] for symbol in sorted(found)]
     return BookReport(day, book_reader.sessions(path), in_order, book_reader.is_conflated(path))
 
 
-def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
+def _count(path: Path, found: BooksBySymbol, windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
     """Everything that a push shows by itself; when each came, by symbol (UTC epoch us)."""
-    times: dict[str, list[_Ints]] = {symbol: [] for symbol in found}
+    times: dict[str, list[_Ints]] = defaultdict(list)
     clocks: dict[tuple[int, int], int] = {}
     fresh: set[int] = set()
     for rows in walk(path, depth=DEPTH):
@@ -128,7 +130,7 @@ def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[in
                 setattr(one, name, getattr(one, name) + int(np.count_nonzero(flag & of_symbol)))
             one.merged += int(rows.chunk.merged[of_symbol].sum())
             times[rows.names[key]].append(rows.chunk.recv_ts_us[of_symbol & is_push])
-    return {symbol: np.concatenate(parts) if parts else np.zeros(0, np.int64) for symbol, parts in times.items()}
+    return {symbol: np.concatenate(parts) for symbol, parts in times.items()}
 
 
 def _impossible(rows: WalkedRows, is_judged: _Flags) -> dict[str, _Flags]:

@@ -65,6 +65,14 @@ class SymbolBooks:
         return self.crossed + self.unsorted + self.repeated + self.no_shares
 
 
+class BooksBySymbol(dict[str, SymbolBooks]):
+    """By symbol, each made when it is first met: a symbol may come between two readings of a file."""
+
+    def __missing__(self, symbol: str) -> SymbolBooks:
+        books = self[symbol] = SymbolBooks(symbol)
+        return books
+
+
 class Totals(NamedTuple):
     """Of several symbols' books. What only the pushes tell is None where they were not read."""
 
@@ -121,7 +129,7 @@ def watched_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int)
     """What the recorder noted of a book file, by symbol: what was watched and what is blind, the pulls. No state is
     read, so what a book shows is not counted."""
     windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
-    found = {name: SymbolBooks(name) for name in book_reader.symbols(path)}
+    found = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
     for symbol, (agreed, asked) in book_reader.pulls(path).items():
         found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
     by_symbol: dict[str, list[Watch]] = defaultdict(list)

@@ -13,8 +13,9 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import watched
 from hk_tick_collector.quality.books import BookReport, report_of
-from hk_tick_collector.quality.watched import SymbolBooks
+from hk_tick_collector.quality.watched import SymbolBooks, watched_of
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
@@ -173,3 +174,30 @@ def test_nearly_all_is_not_all() -> None:
     assert watched.share(99_999_999, 100_000_000) == "99.99 %"
     assert watched.share(5, 5) == "100 %"
     assert watched.share(0, 0) == "none"
+
+
+@pytest.mark.parametrize("reads", ["all", "notes"])
+def test_a_symbol_that_comes_between_two_readings_is_judged_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    """The recorder writes on while a file is judged: its pushes and pulls are of more symbols than were listed."""
+    late = "HK.00005"
+    writer = BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
+    writer.write(DAY, _healthy(), PUSHES)
+    listed = book_reader.symbols
+
+    def listed_before_the_late_one(path: Path) -> object:
+        symbols = listed(path)
+        push = _push(7).push._replace(symbol=late)
+        writer.write(DAY, [WatchBegan(late, OPEN_US), PushEntry(push), PullCompared(late, OPEN_US, True)], PUSHES + 1)
+        return symbols
+
+    monkeypatch.setattr(book_reader, "symbols", listed_before_the_late_one)
+    path = book_file(tmp_path, DAY)
+    if reads == "all":
+        symbols = report_of(path, DAY, HK, DayKind.WHOLE, NOW_MS, {**TRADES, late: TRADES[SYMBOL]}).symbols
+    else:
+        symbols = watched_of(path, DAY, HK, DayKind.WHOLE, NOW_MS)
+    writer.close()
+    assert [(books.symbol, books.pulls) for books in symbols] == [(late, 1), (SYMBOL, 0)]
+    assert [books.pushes for books in symbols] == ([1, PUSHES] if reads == "all" else [0, 0])
