@@ -41,6 +41,7 @@ from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
+NOT_SHIPPED = frozenset({"brokers", "snapshots", "pictures"})  # tables of a query that ``hk-tick-ship`` does not send
 
 
 class CopiedDay(Day):
@@ -76,6 +77,11 @@ class CopiedDay(Day):
     def is_copied(self) -> bool:
         """It does."""
         return True
+
+    @property
+    def tables_not_kept(self) -> frozenset[str]:
+        """What is not shipped."""
+        return NOT_SHIPPED
 
     def without_notes(self) -> Day:
         """It keeps none."""

@@ -136,6 +136,11 @@ class Day:
         """Does it lie in a ClickHouse?"""
         return False
 
+    @property
+    def tables_not_kept(self) -> frozenset[str]:
+        """Tables of a query that are not kept where the day lies, so that nobody takes their absence for no record."""
+        return frozenset()
+
     def of_symbols(self, symbols: Iterable[str]) -> Day:
         """The same day for whoever asks of these symbols alone; here it costs nothing to know of the others."""
         return self

@@ -309,6 +309,8 @@ class Engine:
         NULL."""
         needed = needs.columns.get(name)
         _load(self._connection, name, schema.empty_table())
+        if needed is not None:
+            self._check_held(name)
         for trading_day, parts in self._parts.items() if needed is not None else ():
             for batch in self._batches_beside(name, parts, needed or _ANY_BESIDE):
                 if self._stop.is_set():
@@ -320,6 +322,15 @@ class Engine:
                 self._guarded(lambda: self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming"))  # noqa: S608
                 self._connection.unregister("incoming")
                 self._loading(batch.num_rows)
+
+    def _check_held(self, name: str) -> None:
+        """SqlError when a day is read where no such table is kept: no row would look like no record."""
+        lacking = next((part for parts in self._parts.values() for part in parts if name in part.tables_not_kept), None)
+        if lacking is not None:
+            raise SqlError(
+                f"{name} of {lacking.trading_day} is not in {lacking.source}: it is not copied there, ask where the "
+                f"files are"
+            )
 
     def _batches_beside(self, name: str, parts: Sequence[Day], needed: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Of several data roots the first one with a symbol tells."""
