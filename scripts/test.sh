@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the whole test suite in a virtual environment of its own. Needs python3 (3.11 or newer), venv and git; what else
+# Runs the test suite in a virtual environment of its own. Needs python3 (3.11 or newer), venv and git; what else
 # the tests need is installed or named.
 set -euo pipefail
 
@@ -11,7 +11,8 @@ Makes .venv in the project's directory, installs the project with its developmen
 The environment is used again until pyproject.toml or the Python version changes. As root on Debian or Ubuntu it also
 installs the packages that tests need (scripts/lib_needs.sh has the list); otherwise it says which ones are missing.
 
-  bash scripts/test.sh                          everything
+  bash scripts/test.sh                          what a check runs
+  TESTS=all bash scripts/test.sh                everything: also what a check leaves to the nights (docs/testing.md)
   bash scripts/test.sh tests/unit -k config     a part; all arguments go to pytest
   bash scripts/test.sh -n 0                     one process, for a debugger
   PYTHON=python3.12 bash scripts/test.sh        another interpreter; .venv is made anew

@@ -1,4 +1,4 @@
-"""For all suites: how Hypothesis looks for examples, and how tests are gathered.
+"""For all suites: how Hypothesis looks for examples, how tests are gathered, and which are left to the nights.
 
 One place, because a test that takes long on a busy machine has not failed: no example has a deadline.
 """
@@ -11,6 +11,8 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests import nights
 
 settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=(HealthCheck.too_slow,))
 # The same examples at each run: a pull request must not fail by an example that has nothing to do with it.
@@ -31,3 +33,12 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is left to the nights counts as deselected: pytest says how many."""
+    left = nights.left_out(items, config.args)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        away = set(left)
+        items[:] = [item for item in items if item not in away]
