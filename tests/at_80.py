@@ -156,7 +156,7 @@ def shown_by(root: Path, name: str, columns: int = COLUMNS, **settings: object) 
     if words[0] not in NO_DATA_ROOT and "--data-root" not in words:
         words += ["--data-root", str(root)]
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005,HK.00700,HK.09988", **settings)
-    return forked.parent().run_on_terminal(words, environment, columns)
+    return forked.parent(words[0]).run_on_terminal(words, environment, columns)
 
 
 def text_of(root: Path, name: str, columns: int = COLUMNS) -> str:

@@ -1,4 +1,4 @@
-"""The command ``hk-tickctl`` in processes of its own that need not import Arrow and DuckDB each time.
+"""The commands ``hk-tickctl`` and ``hk-opend-sim`` in processes of their own that need not import everything each time.
 
 A process that has done what the console script does before it knows its arguments (and the imports that most commands
 end with) waits for requests; for each it forks a child, which takes the caller's arguments, environment, directory and
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import importlib
 import json
 import os
 import pty
@@ -23,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -37,29 +39,81 @@ IMPORTED = (
     "hk_tick_collector.export.job", "hk_tick_collector.quality.certificate", "hk_tick_collector.quality.recount",
     "hk_tick_collector.query.engine", "hk_tick_collector.query.fetch", "hk_tick_collector.query.output",
 )  # fmt: skip
+# What asks OpenD also imports the SDK, a second of work. The SDK opens its log under HOME when it is imported, so these
+# have a process of their own to be forked from; a test that looks at that log starts the console script.
+ASK_OPEND = frozenset({"audit", "doctor", "repair", "symbols"})
+SDK = "hk_tick_collector.sources.futu.sdk"
 # What Python reads once, when it starts: a command that is told of these starts by itself.
 STARTING = ("PYTHON", "LANG", "LC_", "MALLOC_", "LD_")
+
+
+TICKCTL, OPEND_SIM = "hk_tick_collector.cli.main", "hk_tick_collector.opend_sim.cli"
+SCRIPTS = {TICKCTL: "hk-tickctl", OPEND_SIM: "hk-opend-sim"}
+
+
+class Child:
+    """A command that runs: what tests use of ``subprocess.Popen``. It is killed when the tests end."""
+
+    def __init__(self, line: socket.socket, pid: int, pidfd: int, output: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout = open(output, encoding="utf-8")  # noqa: SIM115 - a descriptor, closed by who started it
+        self._line = line
+        self._pidfd = pidfd
+
+    def poll(self) -> int | None:
+        """The exit code, -N after signal N; None while it runs."""
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. TimeoutExpired when it still runs then."""
+        if self._look(timeout) is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _look(self, timeout_sec: float | None) -> int | None:
+        if self.returncode is None and select.select([self._line], [], [], timeout_sec)[0]:
+            answer = self._line.recv(MAX_REQUEST_BYTES)
+            assert answer, "the process that forks is gone"
+            self.returncode = json.loads(answer)
+            self._line.close()
+            os.close(self._pidfd)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Parent:
     """The process that forks. Ends with the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str, *more: str) -> None:
+        """``program`` is the module of the command's ``main``; ``more`` are imported beside it."""
         self._home = tempfile.TemporaryDirectory(prefix="forked-")
         self._address = f"{self._home.name}/socket"
         environment = {**os.environ, "HOME": self._home.name, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", self._address], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tests.forked", self._address, program, *more], cwd=ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == READY
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_sec: float
+        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_sec: float, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """One command, as ``subprocess.run`` with captured texts does it. TimeoutExpired when it takes too long."""
-        request = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
+        directory = str(cwd or Path.cwd())
+        request = {"arguments": list(arguments), "environment": dict(environment), "directory": directory}
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
@@ -78,6 +132,17 @@ class Parent:
                 file.seek(0)
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess(["hk-tickctl", *arguments], json.loads(answer), *texts)
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """A command that goes on, in a session of its own; both its outputs are the child's ``stdout``."""
+        request = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
+        reading, writing = os.pipe()
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.connect(self._address)
+        socket.send_fds(line, [json.dumps({**request, "goes_on": True}).encode()], [writing, writing])
+        os.close(writing)
+        message, (pidfd,), _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 1)
+        return Child(line, json.loads(message), pidfd, reading)
 
     def run_on_terminal(
         self, arguments: Sequence[str], environment: Mapping[str, str], columns: int, timeout_sec: float = 60
@@ -116,9 +181,18 @@ def _all_of(terminal: int, deadline: float) -> Iterator[bytes]:
 
 
 @cache
-def parent() -> Parent:
-    """One for all tests of this process."""
-    return Parent()
+def _one(program: str, *more: str) -> Parent:
+    return Parent(program, *more)
+
+
+def parent(command: str) -> Parent:
+    """Of ``hk-tickctl``: for all tests of this process one, and another for commands that ask OpenD."""
+    return _one(TICKCTL, SDK) if command in ASK_OPEND else _one(TICKCTL)
+
+
+def simulators() -> Parent:
+    """Of ``hk-opend-sim``: one for all tests of this process."""
+    return _one(OPEND_SIM)
 
 
 def may_fork(settings: Iterable[str]) -> bool:
@@ -141,7 +215,7 @@ def serve(address: str) -> None:
                     os._exit(0)
                 elif key.fileobj is door:
                     line, _ = door.accept()
-                    pid = _begin(line)
+                    pid, goes_on = _begin(line)
                     if pid == 0:
                         for other_pidfd, (_, other_line) in running.items():
                             os.close(other_pidfd)
@@ -150,6 +224,8 @@ def serve(address: str) -> None:
                         return
                     pidfd = os.pidfd_open(pid)
                     running[pidfd] = (pid, line)
+                    if goes_on:
+                        socket.send_fds(line, [json.dumps(pid).encode()], [pidfd])
                     events.register(pidfd, selectors.EVENT_READ, pidfd)
                     events.register(line, selectors.EVENT_READ, pidfd)  # closed: nobody waits any more
                 elif key.data in running:
@@ -170,15 +246,19 @@ def serve(address: str) -> None:
                     del running[key.data]
 
 
-def _begin(line: socket.socket) -> int:
-    """Fork. In the child, 0: it has become what the request asks for."""
+def _begin(line: socket.socket) -> tuple[int, bool]:
+    """Fork: the child's process id, and whether somebody wants to know it. In the child the id is 0, and it has become
+    what the request asks for."""
     message, outputs, _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 2)
+    request = json.loads(message)
+    goes_on = bool(request.get("goes_on"))
     pid = os.fork()
     if pid:
         for output in outputs:
             os.close(output)
-        return pid
-    request = json.loads(message)
+        return pid, goes_on
+    if goes_on:
+        os.setsid()
     for source, number in zip([os.open(os.devnull, os.O_RDONLY), *outputs], (0, 1, 2), strict=True):
         os.dup2(source, number)
         os.close(source)
@@ -186,19 +266,31 @@ def _begin(line: socket.socket) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    sys.argv = [str(Path(sys.executable).with_name("hk-tickctl")), *request["arguments"]]
-    return 0
+    sys.argv = [str(Path(sys.executable).with_name(SCRIPTS[sys.argv[2]])), *request["arguments"]]
+    return 0, goes_on
+
+
+def main_of(program: str, others: Sequence[str]) -> Callable[[], int]:
+    """The command's ``main``, with everything imported that it will need."""
+    main: Callable[[], int] = importlib.import_module(program).main
+    if program == TICKCTL:
+        from hk_tick_collector.cli.main import COMMANDS  # noqa: PLC0415 - of this process alone
+
+        for name in (*IMPORTED, *(f"hk_tick_collector.cli.{module}" for module, _ in COMMANDS.values())):
+            importlib.import_module(name)
+        assert "futu" not in sys.modules, "the SDK looks at HOME when it is imported"
+    for name in others:
+        importlib.import_module(name)
+    return main
 
 
 if __name__ == "__main__":
-    from hk_tick_collector.cli.main import COMMANDS, main
-
-    for name in (*IMPORTED, *(f"hk_tick_collector.cli.{module}" for module, _ in COMMANDS.values())):
-        __import__(name)
-    assert "futu" not in sys.modules, "the SDK looks at HOME when it is imported"
+    _, address, program, *others = sys.argv
+    main = main_of(program, others)
+    assert threading.active_count() == 1, "a thread does not outlive a fork"
 
     # As the script has it: the tests and the current directory are no place to import from.
     sys.path[:] = [path for path in sys.path if path not in ("", str(ROOT))]
     gc.freeze()
-    serve(sys.argv[1])
+    serve(address)
     sys.exit(main())

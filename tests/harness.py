@@ -19,6 +19,7 @@ import pytest
 
 from hk_tick_collector.opend_sim.control import call
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
+from tests.forked import Child, simulators
 
 BIN = Path(sys.executable).parent
 DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
@@ -41,12 +42,14 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path], env: dict[str, str]) -> None:
         self.lines: list[str] = []
-        self.proc = subprocess.Popen(
-            [str(part) for part in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
+        self.proc = self._begin([str(part) for part in command], env)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | Child:
+        return subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
 
     def _read(self) -> None:
         assert self.proc.stdout is not None
@@ -120,7 +123,10 @@ def clean_env(home: Path, **settings: object) -> dict[str, str]:
 
 
 class Simulator(Process):
-    """``hk-opend-sim run`` with a truth file and a control port."""
+    """``hk-opend-sim run`` with a truth file and a control port, in a process whose imports are done (``forked``)."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> Child:
+        return simulators().start(command[1:], env)
 
     def __init__(self, directory: Path, *arguments: object, port: int = 0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -191,11 +197,8 @@ def stop_after_market(simulator: Simulator, recorder: Recorder) -> None:
 
 def check(simulator: Simulator, data_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``hk-opend-sim check`` of what was recorded against what was made."""
-    command = [BIN / "hk-opend-sim", "check", "--truth", simulator.truth, "--data-root", data_root, *arguments]
-    return subprocess.run(
-        [str(part) for part in command], env=clean_env(data_root.parent / "home"), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    words = ["check", "--truth", simulator.truth, "--data-root", data_root, *arguments]
+    return simulators().run(list(map(str, words)), clean_env(data_root.parent / "home"), 120)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def tickctl(
     home = Path(_home().name) if data_root is None else (data_root / ".." / "home").absolute()
     words, environment = [str(word) for word in (*arguments, *where)], clean_env(home, **settings)
     if not under and forked.may_fork(settings):
-        return forked.parent().run(words, environment, timeout_sec)
+        return forked.parent(words[0]).run(words, environment, timeout_sec)
     return subprocess.run(
         [*under, str(BIN / "hk-tickctl"), *words], env=environment, capture_output=True, text=True,
         timeout=timeout_sec, check=False,

@@ -44,7 +44,7 @@ def test_every_command_is_here() -> None:
 def test_sources_fits_at_any_hour(root: Path, columns: int) -> None:
     """It names the phase that the market is in."""
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005", NO_COLOR="1")
-    done = forked.parent().run_on_terminal(["sources", "--data-root", str(root)], environment, columns)
+    done = forked.parent("sources").run_on_terminal(["sources", "--data-root", str(root)], environment, columns)
     assert widest(done.stdout) <= columns
     assert done.stderr.endswith("1 recorder, 1 with a problem\n")  # behind what there was no room for, at some hours
 
@@ -81,7 +81,7 @@ def test_what_this_machine_answers_fits_as_well(root: Path, words: tuple[str, ..
     if "{keys}" in words:
         run("keys", "add", "a visitor of a long name", "--symbols", "HK.00700,HK.00005", "--keys-file", keys)
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00700", FUTU_PORT="1", DATA_ROOT=root)
-    done = forked.parent().run_on_terminal([word.format(keys=keys) for word in words], environment, 80)
+    done = forked.parent(words[0]).run_on_terminal([word.format(keys=keys) for word in words], environment, 80)
     assert done.stdout, done.stderr
     assert widest(done.stdout) <= 80, done.stdout
 
