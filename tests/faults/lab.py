@@ -14,7 +14,7 @@ import json
 import signal
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.opend_sim.venue import Numbering, venue_of
 from hk_tick_collector.records.tick import seq_counter
 from tests.harness import DEADLINE_SEC, Process, Recorder, Simulator, wait_until
+from tests.nights import by_day
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 DAY = "20261120"
@@ -54,6 +55,19 @@ class Stage:
 IN_HK = Stage(HK, SYMBOLS, OPENING, counts=True)
 IN_US = Stage(US, "US.AAPL,US.BRK.B,US..DJI", "2026-11-19T20:00:00", counts=False)  # the evening before the same day
 in_hk_and_us = pytest.mark.parametrize("lab", [IN_HK, IN_US], ids=["HK", "US"], indirect=True)
+
+
+def each_in_hk_and_us(name: str, values: Sequence[Any]) -> pytest.MarkDecorator:
+    """Another parameter beside the market: a check takes every value in Hong Kong, and the first one in the US."""
+    pairs = [(stage, value) for stage in (IN_HK, IN_US) for value in values]
+    short = by_day(pairs, lambda pair: pair[0] is IN_HK or pair[1] is values[0])
+    return pytest.mark.parametrize(("lab", name), short, ids=_stage_id, indirect=["lab"])
+
+
+def _stage_id(value: object) -> str | None:
+    return value.market.code if isinstance(value, Stage) else None
+
+
 in_us = pytest.mark.parametrize("lab", [IN_US], ids=["US"], indirect=True)
 
 

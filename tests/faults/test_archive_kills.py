@@ -26,11 +26,12 @@ from hk_tick_collector.days.manifest import manifest_path, parquet_path, sqlite_
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
+from tests.nights import every_test
 from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
 
 DAY = "20251120"
 # Of each job, half of them at a step in the file system, half after a random time.
-KILLS = int(os.environ.get("ARCHIVE_KILLS", "8"))
+KILLS = int(os.environ.get("ARCHIVE_KILLS", "8" if every_test() else "4"))
 SEED = os.environ.get("KILLS_SEED", "")
 TICKS = 60
 

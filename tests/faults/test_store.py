@@ -23,6 +23,7 @@ from tests.faults.lab import (
     Lab,
     codes,
     count_lines,
+    each_in_hk_and_us,
     healed,
     in_hk_and_us,
     kill_9,
@@ -206,8 +207,7 @@ def _pages(path: Path) -> None:
         file.write(os.urandom(path.stat().st_size - 2 * 4096))
 
 
-@in_hk_and_us
-@pytest.mark.parametrize("damage", [_garbage, _foreign, _half, _pages])
+@each_in_hk_and_us("damage", [_garbage, _foreign, _half, _pages])
 def test_a_corrupt_day_file_is_set_aside_and_refetched(lab: Lab, damage: Damage) -> None:
     simulator = lab.market(rate=100)
     assert lab.recording(simulator, 600).stop() == 0
@@ -286,8 +286,7 @@ def _noise(segment: Path) -> None:
     segment.write_bytes(os.urandom(segment.stat().st_size))
 
 
-@in_hk_and_us
-@pytest.mark.parametrize("damage", [_torn, _scratched, _noise])
+@each_in_hk_and_us("damage", [_torn, _scratched, _noise])
 def test_a_damaged_spill(lab: Lab, damage: Damage) -> None:
     simulator = lab.market(rate=120)  # what the spill loses must still be among the newest 1000
     recorder = lab.recording(simulator, 600, BATCH_SIZE=100, MAX_QUEUE_SIZE=200)

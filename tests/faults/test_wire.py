@@ -13,6 +13,7 @@ from tests.faults.lab import (
     Lab,
     codes,
     count_lines,
+    each_in_hk_and_us,
     healed,
     in_hk_and_us,
     more_recorded,
@@ -47,8 +48,7 @@ def test_foreign_time_zone(lab: Lab, zone: str) -> None:
         assert path.stem == f"{day:%Y%m%d}", "the day is Hong Kong's"
 
 
-@in_hk_and_us
-@pytest.mark.parametrize("fault", ["twice", "disorder", "late ms=700 percent=20", "skip percent=5"])
+@each_in_hk_and_us("fault", ["twice", "disorder", "late ms=700 percent=20", "skip percent=5"])
 def test_pushes_that_come_otherwise(lab: Lab, fault: str) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -98,8 +98,7 @@ def test_drop_with_the_market_going_on(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
-@pytest.mark.parametrize("fault", ["cut", "bad-sha1 next=5", "oversize"])
+@each_in_hk_and_us("fault", ["cut", "bad-sha1 next=5", "oversize"])
 def test_broken_frames(lab: Lab, fault: str) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -136,8 +135,7 @@ def test_unreadable_tick_among_a_hundred(lab: Lab) -> None:
     assert all(one["reason"] and one["raw"] and one["symbol"] in lab.stage.symbols for one in kept)
 
 
-@in_hk_and_us
-@pytest.mark.parametrize("kind", ["future", "turnover"])
+@each_in_hk_and_us("kind", ["future", "turnover"])
 def test_absurd_ticks_are_kept_apart_and_fetched_as_they_are(lab: Lab, kind: str) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)

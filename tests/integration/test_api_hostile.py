@@ -415,20 +415,31 @@ def test_no_door_is_left_open(tmp_path: Path) -> None:
     assert (code, "cannot be used" in said) == (1, True), said
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "/v1/ticks?symbols=700&limit=1",
-        "/v1/ticks/latest?symbols=700&n=1",
-        "/api/v1/ticks/realtime?symbols=700&limit=1",
-        "/api/v1/ticks/historical?symbols=700&start_time=2026-11-20T00:00:00Z&end_time=2026-11-21T00:00:00Z",
-    ],
+ASKED = (
+    "/v1/ticks?symbols=700&limit=1",
+    "/v1/ticks/latest?symbols=700&n=1",
+    "/api/v1/ticks/realtime?symbols=700&limit=1",
+    "/api/v1/ticks/historical?symbols=700&start_time=2026-11-20T00:00:00Z&end_time=2026-11-21T00:00:00Z",
 )
-def test_a_key_that_has_read_its_rows_waits_whatever_it_asks(server: ApiServer, asked: str, tmp_path: Path) -> None:
-    keys = tmp_path / "keys.json"
-    key = add_key(keys, limits=KeyLimits(rows_per_min=30))
-    running = ApiServer(tmp_path, server.root, API_KEYS_FILE=keys)  # type: ignore[attr-defined]
-    with ended(running), running.client(key) as client:
+
+
+@pytest.fixture(scope="module")
+def limited(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiServer, dict[str, str]]]:
+    """A server, and of each question the key that asks it, which may read 30 rows a minute."""
+    place = tmp_path_factory.mktemp("limited")
+    limits = KeyLimits(rows_per_min=30)
+    keys = {asked: add_key(place / "keys.json", f"key-{n}", limits=limits) for n, asked in enumerate(ASKED)}
+    running = ApiServer(place, server.root, API_KEYS_FILE=place / "keys.json")  # type: ignore[attr-defined]
+    with ended(running):
+        yield running, keys
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_key_that_has_read_its_rows_waits_whatever_it_asks(
+    limited: tuple[ApiServer, dict[str, str]], asked: str
+) -> None:
+    running, keys = limited
+    with running.client(keys[asked]) as client:
         assert client.get("/v1/ticks/latest?symbols=700&n=50").status_code == 200, "what was asked in time is whole"
         refused = client.get(asked)
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/rate-limited")

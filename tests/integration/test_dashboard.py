@@ -246,7 +246,7 @@ def test_a_data_root_of_snapshots_shows_levels_and_the_profile_by_strike(
 
 
 def coverage_of(url: str, day: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, verify=False) as client:
         coverage = client.get(f"/v1/days/{day}/coverage").raise_for_status().json()["data"]
         gaps = client.get(f"/v1/days/{day}/gaps?state=all").raise_for_status().json()["data"]
     return coverage, gaps
@@ -423,7 +423,7 @@ def test_the_cookie_reads_and_does_nothing_else(tmp_path: Path, root: Path) -> N
     keys = tmp_path / "keys.json"
     key = add_key(keys, "desk", scopes=("read", "live", "hook:ml-trade"))
     served = Served(tmp_path, root, API_ANONYMOUS=0, API_KEYS_FILE=keys, HOOKS_DIR=tmp_path / "hooks")
-    with ended(served), httpx.Client(base_url=served.url, timeout=60) as client:
+    with ended(served), httpx.Client(base_url=served.url, timeout=60, verify=False) as client:
         assert client.get("/v1/days").status_code == 401
         answer = client.post("/v1/session", json={"key": key})
         assert answer.status_code == 200
@@ -444,7 +444,7 @@ def test_the_cookie_reads_and_does_nothing_else(tmp_path: Path, root: Path) -> N
 
 
 def test_files_are_packed_bounded_and_of_their_own_place(served: Served) -> None:
-    with httpx.Client(base_url=served.url, timeout=60) as client:
+    with httpx.Client(base_url=served.url, timeout=60, verify=False) as client:
         answer = client.get("/ui/app.js")
         assert answer.headers["content-encoding"] == "gzip"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -546,7 +546,7 @@ class Keyed:
 
     def client(self, name: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.keys[name]}"} if name else {}
-        return httpx.Client(base_url=self.served.url, timeout=60, headers=headers)
+        return httpx.Client(base_url=self.served.url, timeout=60, headers=headers, verify=False)
 
     def log_in(self, page: Page, name: str) -> None:
         page.get_by_label("key").fill(self.keys[name])
@@ -701,7 +701,7 @@ def test_the_server_page_shows_latency_and_who_listens(browser: Browser, served:
         show(page, served.url, "server")
         expect(page.get_by_text("the slowest five minutes")).to_contain_text("p99")
         expect(page.get_by_role("region", name="Live readers").locator("tbody tr").first).to_contain_text("anonymous")
-    with httpx.Client(base_url=served.url, timeout=60) as client:
+    with httpx.Client(base_url=served.url, timeout=60, verify=False) as client:
         lines = client.get(f"/v1/days/{DAY}/latency").raise_for_status().json()["data"]
         rows = client.get(f"/v1/days/{DAY}/symbols").raise_for_status().json()["data"]
     assert sum(line["ticks"] for line in lines) == sum(row["rows"] for row in rows)

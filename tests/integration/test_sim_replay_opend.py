@@ -20,6 +20,7 @@ from tests.harness import Process, Simulator, clean_env, ended, wait_until
 from tests.integration.sim_client import SdkClient
 from tests.integration.test_futu_examples import example
 from tests.integration.test_sim_quotes import Books, Klines
+from tests.nights import at_night
 from tests.recorded_day import BEGIN, DAY, SYMBOLS, record
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,7 @@ def test_a_strategy_for_futu_api_runs_on_history_and_trades_at_the_recorded_book
     assert closed == f"closed, profit {profit:.2f}"
 
 
+@at_night(held_by="test_everything_recorded_is_pushed_once_and_in_order_at_full_speed")
 def test_the_outcome_is_the_same_at_any_speed(recorded: Recorded, outcome: list[str], tmp_path: Path) -> None:
     assert run_strategy(recorded[0], tmp_path, "300") == outcome
 

@@ -22,6 +22,7 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
+from tests.nights import by_day
 from tests.stored import iter_ticks
 from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
@@ -204,7 +205,7 @@ def test_decimals_that_do_not_fit(tmp_path: Path) -> None:
 # -- cut off in the middle ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", by_day(FORMATS, lambda format_: format_ in ("parquet", "futu-zip")))
 def test_killed_and_run_again(big_root: Path, tmp_path: Path, format_: str) -> None:
     """Whatever a SIGKILL leaves is hidden, and gone after the next run; the file is there whole or not at all."""
     left = 0

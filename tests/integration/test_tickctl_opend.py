@@ -27,6 +27,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.repair import shown_day
 from tests.archived_day import archive_day
 from tests.harness import Recorder, Simulator, at_market_time, check, ended, stop_after_market, wait_until
+from tests.nights import by_day
 from tests.tickctl import BUILT, record_day, tickctl, tickctl_json
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
@@ -144,7 +145,7 @@ def test_a_complete_day_equals_opends_sums(day: Recorded, option: str) -> None:
         )
 
 
-@pytest.mark.parametrize("count", [1, 250])
+@pytest.mark.parametrize("count", by_day([1, 250], lambda count: count == 1))
 def test_planted_losses_are_found_to_the_share(day: Recorded, copy: Path, count: int) -> None:
     volume = lose(copy, VICTIM, 2000, count)
     for option in ("--against-snapshot", "--against-kline"):

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.nights import at_night
 from tests.scratch_tree import ROOT
 
 SOURCE = '''
@@ -132,6 +133,7 @@ def project(root: Path, test: str) -> None:
     (root / "tests/test_place.py").write_text(f"from hk_tick_collector.place import low\ndef test():\n    {test}\n")
 
 
+@at_night(held_by="test_what_no_test_runs_survives_at_once")
 def test_what_a_test_does_not_look_at_survives(
     mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
