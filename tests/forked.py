@@ -1,4 +1,4 @@
-"""The commands ``hk-tickctl`` and ``hk-opend-sim`` in processes of their own that need not import everything each time.
+"""``hk-tickctl``, ``hk-opend-sim`` and the servers in processes of their own that need not import everything each time.
 
 A process that has done what the console script does before it knows its arguments (and the imports that most commands
 end with) waits for requests; for each it forks a child, which takes the caller's arguments, environment, directory and
@@ -48,7 +48,11 @@ STARTING = ("PYTHON", "LANG", "LC_", "MALLOC_", "LD_")
 
 
 TICKCTL, OPEND_SIM = "hk_tick_collector.cli.main", "hk_tick_collector.opend_sim.cli"
-SCRIPTS = {TICKCTL: "hk-tickctl", OPEND_SIM: "hk-opend-sim"}
+API, LIVE = "hk_tick_collector.serve.api.main", "hk_tick_collector.serve.live.main"
+SCRIPTS = {TICKCTL: "hk-tickctl", OPEND_SIM: "hk-opend-sim", API: "hk-tick-api", LIVE: "hk-tick-live"}
+# What a server imports once it knows that it is to run.
+SERVING = ("uvicorn.main", "hk_tick_collector.serve.heads", "hk_tick_collector.serve.sockets")
+APPS = {"hk-tick-api": "hk_tick_collector.serve.api.app", "hk-tick-live": "hk_tick_collector.serve.live.app"}
 
 
 class Child:
@@ -193,6 +197,11 @@ def parent(command: str) -> Parent:
 def simulators() -> Parent:
     """Of ``hk-opend-sim``: one for all tests of this process."""
     return _one(OPEND_SIM)
+
+
+def servers(script: str) -> Parent:
+    """Of ``hk-tick-api`` or ``hk-tick-live``: one for all tests of this process."""
+    return _one({SCRIPTS[program]: program for program in (API, LIVE)}[script], *SERVING, APPS[script])
 
 
 def may_fork(settings: Iterable[str]) -> bool:

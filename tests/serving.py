@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from hk_tick_collector.serve.keys import edited, new_key
+from tests import forked
 from tests.archived_day import archive_day
 from tests.harness import BIN, Process, clean_env
 from tests.tickctl import record_day
@@ -38,15 +40,21 @@ def add_key(path: Path, name: str = "tests", **rights: Any) -> str:
 
 
 class ApiServer(Process):
-    """A process of its own on a free port of the loopback address."""
+    """A process of its own on a free port of the loopback address, whose imports are done (``forked``)."""
 
     def __init__(self, directory: Path, root: Path, program: str = PROGRAM, **settings: object) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         given = {"DATA_ROOT": root, "API_PORT": 0, "LIVE_PORT": 0, "API_WORKERS": 1, **settings}
+        self._may_fork = forked.may_fork(given)
         super().__init__([BIN / program], clean_env(directory / "home", **given))
         self.url = self.wait_for(r"listening on (http://\S+)").group(1)
         self.wait_for(r"Application startup complete")
         self.port = int(self.url.rsplit(":", 1)[1])
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | forked.Child:
+        if not self._may_fork:
+            return super()._begin(command, env)
+        return forked.servers(Path(command[0]).name).start(command[1:], env)
 
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         """A client of this server alone."""
