@@ -39,13 +39,13 @@ def record_books(
 ) -> list[BookPush]:
     """A closed book file of a day, watched from the opening to its last push; what was pushed."""
     shift_us = (day_start_ms(day) - day_start_ms(DAY)) * 1000
-    found = [push._replace(recv_ts_us=push.recv_ts_us + shift_us) for push in lively_pushes(symbols, pushes)]
-    end_us = found[-1].recv_ts_us + 1
+    shifted = [push._replace(recv_ts_us=push.recv_ts_us + shift_us) for push in lively_pushes(symbols, pushes)]
+    end_us = shifted[-1].recv_ts_us + 1
     writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: end_us // 1000)
-    began: list[BookEntry] = [WatchBegan(symbol, found[0].recv_ts_us) for symbol in symbols]
-    writer.write(day, [*began, *map(PushEntry, found)], len(found))
+    began: list[BookEntry] = [WatchBegan(symbol, shifted[0].recv_ts_us) for symbol in symbols]
+    writer.write(day, [*began, *map(PushEntry, shifted)], len(shifted))
     writer.close()
-    return found
+    return shifted
 
 
 def lively_pushes(

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 def runtime_closure(project: importlib.metadata.Distribution, extras: list[str]) -> set[str]:
     """Distributions that ``pip install PROJECT[extras]`` brings, the project itself left out."""
-    found: set[str] = set()
+    packages: set[str] = set()
     waiting = [(project, extra) for extra in extras or [""]]
     while waiting:
         distribution, wanted = waiting.pop()
@@ -23,10 +23,10 @@ def runtime_closure(project: importlib.metadata.Distribution, extras: list[str])
             need = Requirement(text)
             if need.marker is not None and not need.marker.evaluate({"extra": wanted}):
                 continue
-            if need.name.lower() not in found:
-                found.add(need.name.lower())
+            if need.name.lower() not in packages:
+                packages.add(need.name.lower())
                 waiting.append((importlib.metadata.distribution(need.name), ""))
-    return found
+    return packages
 
 
 def can_build_wheels() -> bool:

@@ -59,10 +59,10 @@ class TelegramServer(Called):
         """Of one call."""
         if method == "getUpdates":
             first = given["offset"]
-            found = [{"update_id": number, **one} for number, one in enumerate(self.asked) if number >= first]
-            if not found:
+            updates = [{"update_id": number, **update} for number, update in enumerate(self.asked) if number >= first]
+            if not updates:
                 time.sleep(0.05)  # it waits for something to come, as Telegram does, only shorter
-            return 200, {"ok": True, "result": found}
+            return 200, {"ok": True, "result": updates}
         if method in ("sendMessage", "editMessageText"):
             if self.refusals:
                 return self.refusals.pop(0)

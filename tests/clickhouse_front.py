@@ -62,9 +62,9 @@ class Engine:
                     return bytes(self.connection.query(sql, "TabSeparated").bytes())
             text = sql if not body else f"{sql}\n{body.decode()}" if sql else body.decode()
             text = text.strip().rstrip(";")
-            found = re.search(r"\sFORMAT\s+(\w+)\s*\Z", text, re.IGNORECASE)
-            if found:
-                form, text = found[1], text[: found.start()]
+            match = re.search(r"\sFORMAT\s+(\w+)\s*\Z", text, re.IGNORECASE)
+            if match:
+                form, text = match[1], text[: match.start()]
             if told and re.match(r"\s*(SELECT|WITH)\b", text, re.IGNORECASE) and " SETTINGS " not in text[-300:]:
                 text = f"{text} SETTINGS {told}"
             return bytes(self.connection.query(text, form).bytes())

@@ -43,8 +43,8 @@ while True:
 
 def systemctl(directory: Path, **properties: str) -> dict[str, str]:
     """An environment in which ``systemctl show`` says that the unit runs, but for ``properties``."""
-    said = "\n".join(f"echo '{key}={value}'" for key, value in {**UNIT_RUNS, **properties}.items())
-    return _tool(directory, "systemctl", f"#!/bin/sh\n{said}\n")
+    properties_text = "\n".join(f"echo '{key}={value}'" for key, value in {**UNIT_RUNS, **properties}.items())
+    return _tool(directory, "systemctl", f"#!/bin/sh\n{properties_text}\n")
 
 
 def journalctl(directory: Path, messages: Sequence[tuple[int, int, object]]) -> dict[str, str]:

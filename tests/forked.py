@@ -167,9 +167,9 @@ class Parent:
             shown = b"".join(_all_of(screen.fileno(), time.monotonic() + timeout_sec))
             answer = line.recv(MAX_REQUEST_BYTES)
             err.seek(0)
-            said = err.read().decode()
+            stderr = err.read().decode()
         text = shown.decode().replace("\r\n", "\n")
-        return subprocess.CompletedProcess(["hk-tickctl", *arguments], json.loads(answer), text, said)
+        return subprocess.CompletedProcess(["hk-tickctl", *arguments], json.loads(answer), text, stderr)
 
 
 def _all_of(terminal: int, deadline: float) -> Iterator[bytes]:

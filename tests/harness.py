@@ -25,15 +25,15 @@ BIN = Path(sys.executable).parent
 DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout_sec: float = DEADLINE_SEC) -> Any:
-    """The condition's first true value; fails with ``what`` after the deadline."""
+def wait_until(condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC) -> Any:
+    """The condition's first true value; fails with ``awaited`` after the deadline."""
     deadline = time.monotonic() + timeout_sec
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_sec:g} s: {what}")
+            raise AssertionError(f"not within {timeout_sec:g} s: {awaited}")
         time.sleep(0.05)  # a look may ask SQLite
 
 
@@ -63,21 +63,21 @@ class Process:
     def find(self, pattern: str) -> re.Match[str] | None:
         """The last line that matches."""
         for line in reversed(self.lines[:]):
-            found = re.search(pattern, line)
-            if found:
-                return found
+            match = re.search(pattern, line)
+            if match:
+                return match
         return None
 
     def wait_for(self, pattern: str, timeout_sec: float = DEADLINE_SEC) -> re.Match[str]:
         """Wait for a line; fails at once when the process ends without it."""
 
         def seen() -> re.Match[str] | None:
-            found = self.find(pattern)
-            if not found and self.proc.poll() is not None:
+            match = self.find(pattern)
+            if not match and self.proc.poll() is not None:
                 self._reader.join(10)
-                found = self.find(pattern)
-                assert found, f"ended with {self.proc.returncode} without {pattern!r}:\n{self.output}"
-            return found
+                match = self.find(pattern)
+                assert match, f"ended with {self.proc.returncode} without {pattern!r}:\n{self.output}"
+            return match
 
         try:
             return wait_until(seen, f"line {pattern!r}", timeout_sec)

@@ -31,7 +31,9 @@ class Buyer(Strategy):
 
     def on_quote_tick(self, quote):
         self.seen["quotes"] += 1
-        self.last_quote = [float(one) for one in (quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size)]
+        self.last_quote = [
+            float(figure) for figure in (quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size)
+        ]
         self.maybe_buy(quote.ts_init)
 
     def on_trade_tick(self, trade):
@@ -72,10 +74,10 @@ def main(path, instrument_id, *buy_at_ns):
             "price_increment": float(instrument.price_increment), "lot_size": float(instrument.lot_size),
             "currency": currency.code, "info": instrument.info,
         },
-        "trades": [[float(one.price), float(one.size), AggressorSide(one.aggressor_side).name, str(one.trade_id),
-                    one.ts_event, one.ts_init] for one in trades],
-        "quotes": [[float(one.bid_price), float(one.bid_size), float(one.ask_price), float(one.ask_size),
-                    one.ts_event, one.ts_init] for one in quotes],
+        "trades": [[float(trade.price), float(trade.size), AggressorSide(trade.aggressor_side).name,
+                    str(trade.trade_id), trade.ts_event, trade.ts_init] for trade in trades],
+        "quotes": [[float(tick.bid_price), float(tick.bid_size), float(tick.ask_price), float(tick.ask_size),
+                    tick.ts_event, tick.ts_init] for tick in quotes],
         "seen": strategy.seen, "last_quote": strategy.last_quote, "fills": strategy.fills,
         "rejected": strategy.rejected,
     }  # fmt: skip

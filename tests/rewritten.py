@@ -33,8 +33,8 @@ def write(path: Path) -> bool:
 
 def modules(directory: Path) -> list[Path]:
     """What pytest rewrites, the longest first."""
-    found = [*directory.rglob("test_*.py"), *directory.rglob("conftest.py")]
-    return sorted(found, key=lambda path: -path.stat().st_size)
+    paths = [*directory.rglob("test_*.py"), *directory.rglob("conftest.py")]
+    return sorted(paths, key=lambda path: -path.stat().st_size)
 
 
 if __name__ == "__main__":

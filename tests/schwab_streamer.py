@@ -28,8 +28,8 @@ class Streamer(Process):
 
     def state(self) -> dict[str, int]:
         with urllib.request.urlopen(f"{self.rest}/sim/state", timeout=30) as answer:
-            found: dict[str, int] = json.load(answer)
-        return found
+            state_json: dict[str, int] = json.load(answer)
+        return state_json
 
     def shown(self) -> set[Key]:
         """What can be stored of what was told."""

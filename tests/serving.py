@@ -67,8 +67,8 @@ class ApiServer(Process):
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             with contextlib.suppress(ConnectionError):  # it may have enough before the end
                 connection.sendall(data)
-            found = b""
+            body = b""
             with contextlib.suppress(ConnectionResetError):
                 while piece := connection.recv(65_536):
-                    found += piece
-            return found
+                    body += piece
+            return body

@@ -110,7 +110,10 @@ def record_day(
         facts: list[Any] = []
         if proven:
             facts += [HeadProven(symbol, day, 1), Verified(symbol, day, count, confirmed_ms)]
-        facts += [GapFound(symbol, day, one, one, confirmed_ms, "OpenD no longer shows them") for one in sorted(gone)]
+        facts += [
+            GapFound(symbol, day, counter, counter, confirmed_ms, "OpenD no longer shows them")
+            for counter in sorted(gone)
+        ]
         writer.write(ticks, facts)
         rows += len(ticks)
     writer.close()

@@ -38,17 +38,17 @@ def server(place: Path) -> Iterator[ApiServer]:
         assert "Traceback" not in running.output
 
 
-def alike(shown: Any, found: Any) -> Any:
-    """``found`` with what varies as it is shown."""
-    if isinstance(shown, dict) and isinstance(found, dict):
+def alike(shown: Any, printed: Any) -> Any:
+    """``printed`` with what varies as it is shown."""
+    if isinstance(shown, dict) and isinstance(printed, dict):
         return {
             name: shown[name] if name in VARIES and name in shown and type(shown[name]) is type(value)
             else alike(shown.get(name), value)
-            for name, value in found.items()
+            for name, value in printed.items()
         }  # fmt: skip
-    if isinstance(shown, list) and isinstance(found, list) and len(shown) == len(found):
-        return [alike(one, other) for one, other in zip(shown, found, strict=True)]
-    return found
+    if isinstance(shown, list) and isinstance(printed, list) and len(shown) == len(printed):
+        return [alike(part, other) for part, other in zip(shown, printed, strict=True)]
+    return printed
 
 
 def test_every_command_answers_what_is_shown(server: ApiServer, place: Path) -> None:

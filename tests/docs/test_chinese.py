@@ -70,8 +70,8 @@ WORDS = {
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_one_thing_has_one_word(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    found = {other[0]: word for word, others in WORDS.items() for other in re.finditer(others, text)}
-    assert not found, f"{path}: write the second for the first: {found}"
+    misused = {other[0]: word for word, others in WORDS.items() for other in re.finditer(others, text)}
+    assert not misused, f"{path}: write the second for the first: {misused}"
 
 
 def test_no_character_is_simplified() -> None:

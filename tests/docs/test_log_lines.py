@@ -47,7 +47,7 @@ def _keys(keyword: ast.keyword) -> list[str]:
 @cache
 def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """``(pattern of the word, keys)`` of every ``event(...)`` and ``RateLimitedLog.log(...)`` in the package."""
-    found = []
+    lines_of = []
     for path in sorted((ROOT / "hk_tick_collector").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:
@@ -56,10 +56,12 @@ def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
             position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of sources/futu/sdk.py
             if position is None or len(node.args) <= position:
                 continue
-            keys = tuple(key for one in node.keywords if one.arg not in ("key", "exc_info") for key in _keys(one))
+            keys = tuple(
+                key for keyword in node.keywords if keyword.arg not in ("key", "exc_info") for key in _keys(keyword)
+            )
             keys = keys if name != "_fail" else ("*",)
-            found += [(word, keys) for word in _words(node.args[position])]
-    return tuple(found)
+            lines_of += [(word, keys) for word in _words(node.args[position])]
+    return tuple(lines_of)
 
 
 def is_log_word(text: str) -> bool:
@@ -76,7 +78,7 @@ def objection(line: str) -> str | None:
         return f"no line of the recorder begins with {word!r}"
     for known in candidates:
         allowed = iter([*known, *ADDED_KEYS])
-        if "*" in known or all(any(re.fullmatch(one, key) for one in allowed) for key in keys):
+        if "*" in known or all(any(re.fullmatch(allowed_key, key) for allowed_key in allowed) for key in keys):
             return None
     return f"{word} has the keys {', '.join(candidates[0])}, in this order; the page has {', '.join(keys)}"
 

@@ -43,7 +43,7 @@ def test_the_long_runs_are_there(module: str) -> None:
 
 def test_an_episode_that_the_check_leaves_out_is_run_every_night() -> None:
     named = [re.search(r"tests\.episodes --seed ([\d ]+)", command) for command in COMMANDS]
-    nightly = {int(seed) for found in named if found is not None for seed in found[1].split()}
+    nightly = {int(seed) for match in named if match is not None for seed in match[1].split()}
     assert {*range(60)} <= nightly | {*EPISODES}
     assert nightly == LONG
 

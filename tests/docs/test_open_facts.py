@@ -30,7 +30,7 @@ def test_each_line_that_the_page_names_is_printed_under_its_heading(tmp_path: Pa
     not_lines = {"none", "hk-tickctl gaps"}
     for part in PAGE.read_text().split("\n## ")[1:]:
         name, _, text = part.partition("\n")
-        named = {re.sub(r"\s+", " ", found) for found in re.findall(r"`([^`]+)`", text)} - not_lines
+        named = {re.sub(r"\s+", " ", quoted) for quoted in re.findall(r"`([^`]+)`", text)} - not_lines
         assert named <= lines[name], f"{name}: {named - lines[name]}"
         assert named or name in ("Push data types", "Types and signs"), name
 

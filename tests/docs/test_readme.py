@@ -90,12 +90,12 @@ def read_blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
         Block(
-            found["language"],
-            found["text"],
-            found["comment"] or "",
-            f"{page.relative_to(ROOT)}:{text[: found.start('text')].count(chr(10)) + 1}",
+            match["language"],
+            match["text"],
+            match["comment"] or "",
+            f"{page.relative_to(ROOT)}:{text[: match.start('text')].count(chr(10)) + 1}",
         )
-        for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL)
+        for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL)
     ]
 
 
@@ -303,9 +303,9 @@ def missing_tools(block: Block) -> list[str]:
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_comments_before_blocks_are_known_ones(page: Path) -> None:
     for block in read_blocks(page):
-        what, _, value = block.comment.partition(": ")
-        known = block.comment in ("", "background", "sample") or (what == "needs" and value in NEEDS)
-        known = known or (what == "sample" and block.language == "text")
+        kind, _, value = block.comment.partition(": ")
+        known = block.comment in ("", "background", "sample") or (kind == "needs" and value in NEEDS)
+        known = known or (kind == "sample" and block.language == "text")
         assert known, f"{block.where}: {block.comment}"
         assert block.language, f"{block.where}: name the language, so that no command hides from these tests"
 
@@ -400,8 +400,8 @@ def test_the_schema_shown_is_the_schema(name: str) -> None:
 
 def test_the_schema_shown_says_what_each_column_means() -> None:
     (shown,) = [block.text for block in read_blocks(ROOT / "docs/data.md") if block.language == "sql"]
-    said = dict(re.findall(r"^  (\w+) .*?-- (.*)$", shown, re.MULTILINE))
-    assert said == {column.name: column.meaning for column in TICKS}
+    meanings = dict(re.findall(r"^  (\w+) .*?-- (.*)$", shown, re.MULTILINE))
+    assert meanings == {column.name: column.meaning for column in TICKS}
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))

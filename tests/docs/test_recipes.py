@@ -29,12 +29,12 @@ def paths_in(text: str) -> list[str]:
     return [word for word in words if word.rpartition(".")[2] in SUFFIXES or word.endswith("/")]
 
 
-@pytest.mark.parametrize("what", RECIPES)
-def test_each_kind_of_change_has_a_recipe_whose_files_are_there(what: str) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text().partition(f"## Adding a {what}\n")[2]
-    text = text or (ROOT / "CONTRIBUTING.md").read_text().partition(f"## Adding an {what}\n")[2]
+@pytest.mark.parametrize("kind", RECIPES)
+def test_each_kind_of_change_has_a_recipe_whose_files_are_there(kind: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition(f"## Adding a {kind}\n")[2]
+    text = text or (ROOT / "CONTRIBUTING.md").read_text().partition(f"## Adding an {kind}\n")[2]
     recipe = text.partition("\n## ")[0]
-    assert recipe.strip(), what
+    assert recipe.strip(), kind
     assert [path for path in paths_in(recipe) if not is_there(path)] == []
     assert "test" in recipe, "each recipe ends with how it is tested"
 

@@ -39,8 +39,8 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
 
 
 def test_both_languages_are_there_and_can_be_searched(site: Path) -> None:
-    found = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
-    texts = {entry["location"]: entry["title"] + entry["text"] for entry in found["docs"]}
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    texts = {entry["location"]: entry["title"] + entry["text"] for entry in index["docs"]}
     assert "Hong Kong" in texts[""]
     assert "港股" in texts["zh-Hant/"]
     for page in TRANSLATED:
@@ -52,8 +52,8 @@ def test_both_languages_are_there_and_can_be_searched(site: Path) -> None:
 @pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: str(page.name))
 def test_a_translated_page_has_the_commands_of_its_original(page: Path) -> None:
     original = page.with_name(page.name.replace(CHINESE, ".md"))
-    chinese, english = ([(block.language, block.comment, _code(block.text)) for block in read_blocks(one)]
-                        for one in (page, original))  # fmt: skip
+    chinese, english = ([(block.language, block.comment, _code(block.text)) for block in read_blocks(file)]
+                        for file in (page, original))  # fmt: skip
     assert chinese == english
 
 
@@ -61,7 +61,7 @@ def test_a_translated_page_has_the_commands_of_its_original(page: Path) -> None:
 def test_a_translated_page_says_as_much_as_its_original(page: Path) -> None:
     """What needs no translation is the same in both: headings, rows, items, pictures, names in code, pages led to."""
     original = ROOT / "README.md" if page.name == "README.zh-CN.md" else page.with_name(_original(page.name))
-    chinese, english = (_said(one.read_text(encoding="utf-8")) for one in (page, original))
+    chinese, english = (_said(file.read_text(encoding="utf-8")) for file in (page, original))
     assert chinese == english
 
 

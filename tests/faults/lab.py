@@ -241,8 +241,8 @@ class Verdict:
         return [claim for claim in self.claims if claim.day == day]
 
     def _assert_report(self, missing: int) -> None:
-        found = {name: self.report[name] for name in ("missing", "extra", "wrong", "duplicate")}
-        assert found == {"missing": missing, "extra": 0, "wrong": 0, "duplicate": 0}, self._words()
+        counts = {name: self.report[name] for name in ("missing", "extra", "wrong", "duplicate")}
+        assert counts == {"missing": missing, "extra": 0, "wrong": 0, "duplicate": 0}, self._words()
         assert self.report["required_rows"] > 0
 
     def _words(self) -> str:

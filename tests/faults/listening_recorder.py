@@ -45,19 +45,19 @@ _watched: dict[int, str] = {}  # thread -> who it is
 _busy = threading.local()
 
 
-def watch(thread_id: int, who: str) -> None:
-    _watched[thread_id] = who
+def watch(thread_id: int, thread: str) -> None:
+    _watched[thread_id] = thread
 
 
 def heard(call: str, arguments: object) -> None:
-    who = _watched.get(threading.get_ident())
-    if who is None or getattr(_busy, "telling", False):
+    thread = _watched.get(threading.get_ident())
+    if thread is None or getattr(_busy, "telling", False):
         return
     _busy.telling = True
     try:
         frames = traceback.extract_stack(sys._getframe(2), limit=12)
         stack = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-        sys.stderr.write(f"disk_call thread={who} call={call} arguments={arguments!r:.200} stack={stack}\n")
+        sys.stderr.write(f"disk_call thread={thread} call={call} arguments={arguments!r:.200} stack={stack}\n")
     finally:
         _busy.telling = False
 

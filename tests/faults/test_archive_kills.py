@@ -108,9 +108,9 @@ class Scene:
             return set()
         with contextlib.closing(sqlite3.connect(self.db)) as conn:
             assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-            found = conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
-        assert len(found) == len(set(found))
-        return set(found)
+            rows = conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
+        assert len(rows) == len(set(rows))
+        return set(rows)
 
     def archived(self) -> set[Row]:
         """What an archive holds that can be trusted."""
@@ -173,7 +173,9 @@ SCENES: list[tuple[str, Callable[[Scene, Jobs], None], list[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("prepare", "kinds", "job"), [one[1:] for one in SCENES], ids=[one[0] for one in SCENES])
+@pytest.mark.parametrize(
+    ("prepare", "kinds", "job"), [scene[1:] for scene in SCENES], ids=[scene[0] for scene in SCENES]
+)
 def test_killed_anywhere_no_tick_is_lost(
     jobs: Jobs, tmp_path: Path, prepare: Callable[[Scene, Jobs], None], kinds: list[str], job: str
 ) -> None:
@@ -328,8 +330,8 @@ def test_a_full_disk_leaves_the_archive_that_was_there(tmp_path: Path, small_dis
     writer.close()
     where = ("--archive-root", small_disk)
     assert tickctl("archive", DAY, "--format", format_, *where, data_root=data).returncode == 0
-    for one in ticks.values():
-        writer.write(one)
+    for tick in ticks.values():
+        writer.write(tick)
     writer.close()
     free_bytes = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
     (small_disk / "filler").write_bytes(b"x" * (free_bytes - 100_000))

@@ -179,35 +179,35 @@ class Truth:
 
 
 def truths(simulator: Simulator, day_file: Path) -> dict[str, Truth]:
-    found: dict[str, Truth] = {}
+    truth_of: dict[str, Truth] = {}
     for tick in read_truth(simulator.truth):
         if hk_date(tick.ts_ms) == day_file.stem:
-            truth = found.setdefault(tick.symbol, Truth([], Counter()))
+            truth = truth_of.setdefault(tick.symbol, Truth([], Counter()))
             truth.made.append((seq_counter(tick.seq), (tick.ts_ms, tick.price, tick.volume, tick.turnover)))
     for row in select(day_file, "SELECT symbol, ts_ms, price, volume, turnover FROM ticks"):
-        found[row["symbol"]].stored[row["ts_ms"], row["price"], row["volume"], row["turnover"]] += 1
-    return found
+        truth_of[row["symbol"]].stored[row["ts_ms"], row["price"], row["volume"], row["turnover"]] += 1
+    return truth_of
 
 
-def wrong_words(one: SymbolCertificate, truth: Truth, verified_counter: int | None) -> list[str]:
+def wrong_words(verdict: SymbolCertificate, truth: Truth, verified_counter: int | None) -> list[str]:
     """What a certificate says of a symbol and is not so."""
     head, lost = truth.lost(verified_counter)
     wrong = []
-    if one.state == "proven" and (head or lost):
+    if verdict.state == "proven" and (head or lost):
         wrong.append(f"called proven, {head} ticks before the first and {lost} behind it are missing")
-    if one.state == "missing" and not (head or lost):
-        wrong.append(f"called missing {one.missing_ticks} ({one.missing_at_most} at most before), all is there")
-    if one.missing_at_most is not None and head > one.missing_at_most:
-        wrong.append(f"{head} ticks are missing at the beginning, said are {one.missing_at_most} at most")
-    if one.expected_ticks is not None:
-        said = one.missing_ticks
+    if verdict.state == "missing" and not (head or lost):
+        wrong.append(f"called missing {verdict.missing_ticks} ({verdict.missing_at_most} at most before), all is there")
+    if verdict.missing_at_most is not None and head > verdict.missing_at_most:
+        wrong.append(f"{head} ticks are missing at the beginning, said are {verdict.missing_at_most} at most")
+    if verdict.expected_ticks is not None:
+        missing_ticks = verdict.missing_ticks
         # Whether there was anything before the first tick nobody may know; what is said of it must be so.
-        if said not in (lost, lost + head) or (one.state == "proven" and said):
-            wrong.append(f"called missing {said}, in truth {lost}, and {head} before the first")
-        if one.stored_ticks + said != one.expected_ticks:
-            wrong.append(f"{one.stored_ticks} stored and {said} missing are not {one.expected_ticks}")
-    if one.stored_ticks != sum(truth.stored.values()):
-        wrong.append(f"{one.stored_ticks} stored, there are {sum(truth.stored.values())}")
+        if missing_ticks not in (lost, lost + head) or (verdict.state == "proven" and missing_ticks):
+            wrong.append(f"called missing {missing_ticks}, in truth {lost}, and {head} before the first")
+        if verdict.stored_ticks + missing_ticks != verdict.expected_ticks:
+            wrong.append(f"{verdict.stored_ticks} stored and {missing_ticks} missing are not {verdict.expected_ticks}")
+    if verdict.stored_ticks != sum(truth.stored.values()):
+        wrong.append(f"{verdict.stored_ticks} stored, there are {sum(truth.stored.values())}")
     return wrong
 
 
@@ -229,9 +229,9 @@ def judged(made: Plan, directory: Path) -> tuple[list[Certificate], list[str]]:
             truth = truths(simulator, day_file)
             verified = {row.symbol: row.verified_counter for row in day.coverage()}
             wrong += [f"{made}, {day_file.name}: {problem}" for problem in (*full.problems, *noted.problems)]
-            for one in (*noted.symbols, *full.symbols):
-                found = wrong_words(one, truth[one.symbol], verified.get(one.symbol))
-                wrong += [f"{made}, {day_file.name} {one.symbol} ({one.reason}): {text}" for text in found]
+            for verdict in (*noted.symbols, *full.symbols):
+                mistakes = wrong_words(verdict, truth[verdict.symbol], verified.get(verdict.symbol))
+                wrong += [f"{made}, {day_file.name} {verdict.symbol} ({verdict.reason}): {text}" for text in mistakes]
         return certificates, wrong
 
 
@@ -243,11 +243,11 @@ def test_what_certificates_say_is_so(tmp_path: Path, batch: int) -> None:
         results = list(pool.map(lambda made: judged(made, tmp_path / str(made.seed)), plans))
     wrong = [text for _, texts in results for text in texts]
     assert not wrong, "\n".join(wrong)
-    certificates = [certificate for found, _ in results for certificate in found]
+    certificates = [certificate for made, _ in results for certificate in made]
     assert len(certificates) >= DAYS_A_BATCH
     # A batch in which nothing was ever lost, or nothing ever proven, would show nothing.
-    assert any(one.missing_ticks for one in certificates), "no ticks were lost"
-    assert any(one.proven_symbols for one in certificates), "nothing was proven"
+    assert any(certificate.missing_ticks for certificate in certificates), "no ticks were lost"
+    assert any(certificate.proven_symbols for certificate in certificates), "nothing was proven"
     for certificate in certificates:
         assert (certificate.grade in "ABC") == (not certificate.missing_symbols), certificate.sentence
 

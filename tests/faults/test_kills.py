@@ -43,14 +43,14 @@ def test_no_kill_loses_a_row_that_was_on_disk(tmp_path: Path) -> None:
 
 def on_disk(data_root: Path) -> set[int]:
     """Counters that a next start would find, in the day file and in the spill."""
-    found: set[int] = set()
+    counters: set[int] = set()
     with (
         contextlib.closing(sqlite3.connect(data_root / f"{DAY}.db")) as conn,
         contextlib.suppress(sqlite3.OperationalError),  # killed before its first commit
     ):
-        found.update(seq_counter(seq) for (seq,) in conn.execute("SELECT seq FROM ticks"))
+        counters.update(seq_counter(seq) for (seq,) in conn.execute("SELECT seq FROM ticks"))
     spill = SpillQueue(data_root)
     spill.open()
     for path in list(spill._segments):
-        found.update(seq_counter(tick.seq or 0) for tick in spill._read(path, 1 << 30)[0])
-    return found
+        counters.update(seq_counter(tick.seq or 0) for tick in spill._read(path, 1 << 30)[0])
+    return counters

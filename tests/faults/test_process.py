@@ -40,8 +40,8 @@ def backlog(lab: Lab, recorder: Recorder) -> Iterator[None]:
 
 
 def _queue_rows(recorder: Recorder) -> int:
-    found = recorder.find(r"health .* queue=(\d+)")
-    return int(found.group(1)) if found else 0
+    match = recorder.find(r"health .* queue=(\d+)")
+    return int(match.group(1)) if match else 0
 
 
 def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:

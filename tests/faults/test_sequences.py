@@ -8,8 +8,8 @@ from tests.faults.lab import Lab, count_lines, more_recorded, one_more_line, sel
 
 
 def _one_line_a_symbol(lab: Lab, log: str) -> None:
-    said = re.findall(rf"sequence_distrusted symbol=(\S+) trading_day={lab.day_file.stem}", log)
-    assert sorted(said) == sorted(set(said)), f"said more than once: {said}"
+    symbols = re.findall(rf"sequence_distrusted symbol=(\S+) trading_day={lab.day_file.stem}", log)
+    assert sorted(symbols) == sorted(set(symbols)), f"said more than once: {symbols}"
 
 
 def test_counters_that_begin_again(lab: Lab) -> None:

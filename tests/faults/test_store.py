@@ -244,11 +244,11 @@ def test_salvage_brings_back_what_opend_no_longer_shows(lab: Lab) -> None:
         file.seek(-8192, os.SEEK_END)
         file.write(bytes(8192))
     again = lab.recorder(simulator, "HK.00700")
-    found = again.wait_for(r'day_file_set_aside .*todo=.*salvage ([^"]+)"')
+    match = again.wait_for(r'day_file_set_aside .*todo=.*salvage ([^"]+)"')
     again.wait_for("backfill_done")
     again.wait_for("health connected=True .*open_holes=0")
     salvage = subprocess.run(
-        [str(BIN / "hk-tickctl"), "salvage", found.group(1)],
+        [str(BIN / "hk-tickctl"), "salvage", match.group(1)],
         env=clean_env(lab.directory / "home"), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert salvage.returncode == 1, salvage.stdout + salvage.stderr  # the damaged pages are unreadable, the rest is not
@@ -313,6 +313,6 @@ def test_poison_rows_cost_themselves_alone(lab: Lab) -> None:
     assert verdict.report["duplicate"] == verdict.report["wrong"] == verdict.report["extra"] == 0
     verdict.assert_true_claims()  # each of them is a hole in the coverage
     kept = [json.loads(line) for path in (lab.data_root / "_quarantine").iterdir() for line in path.open()]
-    assert poisoned <= {(one["symbol"], seq_counter(one["raw"]["seq"])) for one in kept}
+    assert poisoned <= {(entry["symbol"], seq_counter(entry["raw"]["seq"])) for entry in kept}
     assert recorder.find("tick_quarantined symbol=HK")
     assert {claim.symbol for claim in verdict.of_day()} == set(SYMBOLS.split(","))

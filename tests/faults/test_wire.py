@@ -132,7 +132,7 @@ def test_unreadable_tick_among_a_hundred(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()  # the pull brings the readable tick
     kept = [json.loads(line) for path in (lab.data_root / "_quarantine").iterdir() for line in path.open()]
     assert 10 <= len(kept) <= 200
-    assert all(one["reason"] and one["raw"] and one["symbol"] in lab.stage.symbols for one in kept)
+    assert all(entry["reason"] and entry["raw"] and entry["symbol"] in lab.stage.symbols for entry in kept)
 
 
 @each_in_hk_and_us("kind", ["future", "turnover"])
@@ -146,7 +146,7 @@ def test_absurd_ticks_are_kept_apart_and_fetched_as_they_are(lab: Lab, kind: str
     lab.finish(simulator, recorder).assert_complete()
     assert max(path.name for path in lab.data_root.glob("*.db")) == f"{DAY}.db"
     kept = [json.loads(line) for path in (lab.data_root / "_quarantine").iterdir() for line in path.open()]
-    assert {one["code"] for one in kept} == {{"future": "day", "turnover": "turnover"}[kind]}
+    assert {entry["code"] for entry in kept} == {{"future": "day", "turnover": "turnover"}[kind]}
     assert count_lines(recorder, "tick_quarantined") < 10
 
 

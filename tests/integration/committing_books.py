@@ -35,5 +35,5 @@ if __name__ == "__main__":
         began: list[BookEntry] = [WatchBegan(symbol, OPEN_US + shift_us) for symbol in SYMBOLS]
         writer.write(day, began, 0)
         while not select.select([sys.stdin], [], [], 0.02)[0]:
-            found = list(itertools.islice(pushes, ROWS))
-            writer.write(day, [PushEntry(push) for push in found], len(found))
+            first_pushes = list(itertools.islice(pushes, ROWS))
+            writer.write(day, [PushEntry(push) for push in first_pushes], len(first_pushes))

@@ -118,8 +118,8 @@ def test_an_apprise_address_is_used_and_a_wrong_one_said(tmp_path: Path, called:
     file.write_text(f'[[targets]]\nname = "other"\napprise = "form://127.0.0.1:{port}/{TOKEN}"\n')
     file.chmod(0o600)
     called.answers = [(404, {})]
-    found = tickctl_json("alert", "test", code=1, **settings_of(tmp_path, file))
-    assert found == [{"target": "other", "taken": False, "reason": "it did not take it"}]
+    tried = tickctl_json("alert", "test", code=1, **settings_of(tmp_path, file))
+    assert tried == [{"target": "other", "taken": False, "reason": "it did not take it"}]
     assert called.refused == 1
     file.write_text(f'[[targets]]\nname = "wrong"\napprise = "nosuch://{TOKEN}"\n')
     wrong = alert(tmp_path, file)

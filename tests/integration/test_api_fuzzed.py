@@ -59,12 +59,14 @@ def fuzz(server: ApiServer, place: Path, *options: object) -> str:
 
 
 def test_with_a_key_every_answer_is_as_the_document_says(server: ApiServer, key: str, place: Path) -> None:
-    said = fuzz(server, place, "-H", f"Authorization: Bearer {key}", "--checks", PROMISES, "--max-examples", EXAMPLES)
-    assert "Rate limited" not in said
-    found = re.search(r"(\d+) generated, (\d+) passed", said)
-    assert found is not None
-    assert found[1] == found[2]
-    assert int(found[1]) > 150
+    outcome = fuzz(
+        server, place, "-H", f"Authorization: Bearer {key}", "--checks", PROMISES, "--max-examples", EXAMPLES
+    )
+    assert "Rate limited" not in outcome
+    match = re.search(r"(\d+) generated, (\d+) passed", outcome)
+    assert match is not None
+    assert match[1] == match[2]
+    assert int(match[1]) > 150
 
 
 def test_without_a_key_nothing_is_answered(server: ApiServer, place: Path) -> None:

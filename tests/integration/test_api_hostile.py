@@ -215,11 +215,11 @@ def reader_pid(server: ApiServer, other_than: int = 0) -> int:
 
     def ready() -> int | None:
         command = ["pgrep", "-P", str(server.proc.pid)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-        if len(found) != 1 or int(found[0]) == other_than:
+        reader_pids = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        if len(reader_pids) != 1 or int(reader_pids[0]) == other_than:
             return None
         with server.client() as client:
-            return int(found[0]) if client.get("/v1/status").json()["server"]["readers"] == 1 else None
+            return int(reader_pids[0]) if client.get("/v1/status").json()["server"]["readers"] == 1 else None
 
     return int(wait_until(ready, "one reading process"))
 
@@ -255,20 +255,20 @@ def test_a_read_whose_key_is_taken_back_is_cut_in_seconds(server: ApiServer) -> 
         connection.connect(("127.0.0.1", server.port))
         target = "/v1/ticks?symbols=700&day=20261123&format=ndjson"
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
-        found = connection.recv(1024)
+        body = connection.recv(1024)
         with edited(path) as keys:
             keys.remove(named(keys, "for a while"))
-        replaced, pieces = server.output.count("reader_replaced"), [found]
+        replaced, pieces = server.output.count("reader_replaced"), [body]
 
         def is_cut() -> bool:  # not for taking nothing: it takes what comes, for longer than a key is looked at
             pieces.extend(connection.recv(16_384) for _ in range(10))
             return server.output.count("reader_replaced") > replaced
 
         wait_until(is_cut, "the read is cut", 15)
-        found = b"".join(pieces)
+        body = b"".join(pieces)
         while piece := connection.recv(65_536):
-            found += piece
-    assert b"\r\n0\r\n\r\n" not in found, "it does not look whole"
+            body += piece
+    assert b"\r\n0\r\n\r\n" not in body, "it does not look whole"
 
 
 def test_a_flood_of_ranges_costs_nothing(server: ApiServer) -> None:
@@ -397,22 +397,22 @@ def start(directory: Path, **settings: object) -> tuple[int, str]:
 
 
 def test_no_door_is_left_open(tmp_path: Path) -> None:
-    code, said = start(tmp_path, API_HOST="0.0.0.0")
-    assert (code, "make one with hk-tickctl keys add NAME" in said) == (78, True), said
+    code, words = start(tmp_path, API_HOST="0.0.0.0")
+    assert (code, "make one with hk-tickctl keys add NAME" in words) == (78, True), words
     path = tmp_path / "keys.json"
     add_key(path)
-    code, said = start(tmp_path, API_HOST="0.0.0.0", API_KEYS_FILE=path, API_ANONYMOUS=1)
-    assert (code, "API_ANONYMOUS" in said) == (78, True), said
+    code, words = start(tmp_path, API_HOST="0.0.0.0", API_KEYS_FILE=path, API_ANONYMOUS=1)
+    assert (code, "API_ANONYMOUS" in words) == (78, True), words
     path.chmod(0o644)
-    code, said = start(tmp_path, API_KEYS_FILE=path)
-    assert (code, "chmod 0640" in said) == (78, True), said
-    code, said = start(tmp_path, API_ORIGINS="*")
-    assert (code, "API_ORIGINS" in said) == (78, True), said
+    code, words = start(tmp_path, API_KEYS_FILE=path)
+    assert (code, "chmod 0640" in words) == (78, True), words
+    code, words = start(tmp_path, API_ORIGINS="*")
+    assert (code, "API_ORIGINS" in words) == (78, True), words
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, said = start(tmp_path, API_PORT=taken.getsockname()[1])
-    assert (code, "cannot be used" in said) == (1, True), said
+        code, words = start(tmp_path, API_PORT=taken.getsockname()[1])
+    assert (code, "cannot be used" in words) == (1, True), words
 
 
 ASKED = (

@@ -86,8 +86,8 @@ def there(server: ApiServer, key: str) -> Iterator[Recordings]:
 def told(call: Call, recordings: Recordings) -> tuple[Any, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = call(recordings)
-    return found, [str(one.message) for one in caught]
+        table = call(recordings)
+    return table, [str(warning.message) for warning in caught]
 
 
 CALLS: dict[str, Call] = {
@@ -361,7 +361,7 @@ def test_every_format_of_broker_queues_and_what_a_key_may_not_read(
         bodies = {name: client.get("/v1/brokers", params={**asked, "format": name}) for name in FORMATS}
         wrong = client.get("/v1/brokers", params={**asked, "form": "long"})
         long = client.post("/v1/brokers", json={**asked, "limit": 7}).raise_for_status().json()
-    assert {name: found.status_code for name, found in bodies.items()} == dict.fromkeys(FORMATS, 200)
+    assert {name: response.status_code for name, response in bodies.items()} == dict.fromkeys(FORMATS, 200)
     assert pa.ipc.open_stream(bodies["arrow"].content).read_all().cast(whole.schema).equals(whole)
     assert pq.read_table(pa.BufferReader(bodies["parquet"].content)).num_rows == whole.num_rows
     assert len(bodies["ndjson"].text.splitlines()) == whole.num_rows
@@ -378,7 +378,7 @@ def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, ke
     asked = {"symbols": "HK.00700", "day": PACKED, "limit": 5}
     with server.client(key) as client:
         bodies = {name: client.get("/v1/books", params={**asked, "format": name}) for name in FORMATS}
-    assert {name: found.status_code for name, found in bodies.items()} == dict.fromkeys(FORMATS, 200)
+    assert {name: response.status_code for name, response in bodies.items()} == dict.fromkeys(FORMATS, 200)
     assert len(bodies["json"].json()["data"]) == 5
     assert len(bodies["ndjson"].text.splitlines()) == 5
     assert len(bodies["csv"].text.splitlines()) == 6
@@ -420,7 +420,7 @@ def test_what_is_told_of_a_day_tells_of_its_books(server: ApiServer, place: Path
         packed = client.get(f"/v1/days/{PACKED}/coverage").raise_for_status().json()["books"]
         without = client.get(f"/v1/days/{BEFORE}/coverage").raise_for_status().json()["books"]
     assert coverage == told
-    assert (told["state"], [one["symbol"] for one in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
+    assert (told["state"], [row["symbol"] for row in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
     assert told["received"] == told["stored"] > 0
     assert told["sentence"].startswith("2 symbols, watched ")
     assert "<h2>Order books</h2>" in page
@@ -428,7 +428,7 @@ def test_what_is_told_of_a_day_tells_of_its_books(server: ApiServer, place: Path
     assert str(place) not in json.dumps([told, packed]) + page
     with server.client(narrow) as client:
         mine = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["books"]
-    assert {one["symbol"] for one in mine["symbols"]} < {"HK.00005", "HK.00700"}
+    assert {row["symbol"] for row in mine["symbols"]} < {"HK.00005", "HK.00700"}
     assert mine["received"] is None
 
 
@@ -442,7 +442,7 @@ def test_what_is_told_of_a_day_tells_of_its_broker_queues(
         packed = client.get(f"/v1/days/{PACKED}/coverage").raise_for_status().json()["brokers"]
         without = client.get(f"/v1/days/{BEFORE}/coverage").raise_for_status().json()["brokers"]
     assert coverage == told
-    assert (told["state"], [one["symbol"] for one in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
+    assert (told["state"], [row["symbol"] for row in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
     sql = "SELECT count(DISTINCT (symbol, update_no)) AS pushes FROM brokers WHERE kind <> 'B'"
     ((pushes,),) = [row.values() for row in tickctl_json("query", sql, "--days", DAY, data_root=place / "HK")]
     assert pushes >= 300  # a test before this one may have written more
@@ -453,5 +453,5 @@ def test_what_is_told_of_a_day_tells_of_its_broker_queues(
     assert not {"complete", "proven"} & set(json.dumps(told).replace('"', " ").split())
     with server.client(narrow) as client:
         mine = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["brokers"]
-    assert [one["symbol"] for one in mine["symbols"]] == ["HK.00005"]
+    assert [row["symbol"] for row in mine["symbols"]] == ["HK.00005"]
     assert mine["received"] is None

@@ -60,8 +60,8 @@ def server(place: Path, keys: dict[str, str]) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="module")
 def client(server: ApiServer, keys: dict[str, str]) -> Iterator[httpx.Client]:
-    with server.client(keys["sql"]) as found:
-        yield found
+    with server.client(keys["sql"]) as http:
+        yield http
 
 
 def ask(client: httpx.Client, sql: str, **more: Any) -> httpx.Response:
@@ -91,9 +91,9 @@ def test_days_live_and_archived_are_one_table(client: httpx.Client, place: Path)
 
 
 def test_an_answer_says_how_complete_its_days_are_and_that_it_was_cut(client: httpx.Client) -> None:
-    found = ask(client, "SELECT 1 AS one FROM ticks", day=GAPPY, limit=5).json()
-    assert (len(found["data"]), found["truncated"]) == (5, True)
-    assert found["coverage"]["state"] == "missing"
+    answer = ask(client, "SELECT 1 AS one FROM ticks", day=GAPPY, limit=5).json()
+    assert (len(answer["data"]), answer["truncated"]) == (5, True)
+    assert answer["coverage"]["state"] == "missing"
     whole = ask(client, "SELECT * FROM range(5) t(n)", limit=5).json()
     assert (len(whole["data"]), whole["truncated"]) == (5, False)
     arrow = ask(client, "SELECT ts_ms, price FROM ticks", day=GAPPY, limit=5, format="arrow")

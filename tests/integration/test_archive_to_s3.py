@@ -35,8 +35,8 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as found:
-        yield found
+    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_days_go_to_a_bucket_and_come_back_on_another_machine(data: Path, place:
     again = tickctl("archive", "--to", place, data_root=data, **server.environment)
     assert again.stdout == "nothing to do: every day that is over is archived\n"
     assert tickctl_json("archive", DAY, "--to", place, data_root=data, **server.environment)[0]["action"] == "unchanged"
-    found = tickctl_json("verify", "--from", place, data_root=data, **server.environment)
-    assert [(row["trading_day"], row["fine"]) for row in found] == [(day, True) for day in DAYS]
-    assert all(row["compared_with"] for row in found)
+    verified = tickctl_json("verify", "--from", place, data_root=data, **server.environment)
+    assert [(row["trading_day"], row["fine"]) for row in verified] == [(day, True) for day in DAYS]
+    assert all(row["compared_with"] for row in verified)
 
     gone = tickctl_json("retain", "--keep-days", 1, "--from", place, data_root=data, **server.environment)
     assert [(row["trading_day"], row["action"]) for row in gone] == [(day, "deleted") for day in DAYS[:2]]
@@ -257,7 +257,7 @@ def test_a_store_that_is_too_slow_is_given_up(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "words"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "not-the-secret"}, "refuses these credentials"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "refuses these credentials"),
@@ -267,14 +267,14 @@ def test_a_store_that_is_too_slow_is_given_up(
     ],
 )
 def test_what_is_wrong_is_said_without_a_secret(
-    data: Path, place: str, server: S3Server, wrong: dict[str, str], said: str
+    data: Path, place: str, server: S3Server, wrong: dict[str, str], words: str
 ) -> None:
     record_day(data, DAY, count=5)
     given = {**server.environment, **wrong}
     done = tickctl("archive", "--to", given.pop("place", place), data_root=data, **given)
     assert done.returncode in (1, 2)
     text = done.stdout + done.stderr
-    assert said in text
+    assert words in text
     assert not any(secret in text for secret in (SECRET, "not-the-secret", "Traceback"))
 
 
@@ -350,18 +350,18 @@ def test_signatures_of_the_archive_itself(data: Path, tmp_path: Path) -> None:
     assert tickctl("archive", DAYS[1], "--sign", other, data_root=data).returncode == 0
     assert tickctl("archive", DAYS[2], data_root=data).returncode == 0
     assert tickctl("verify", data_root=data).returncode == 0  # nobody asked
-    found = tickctl_json("verify", "--signers", signers, data_root=data, code=1)
-    assert [row["signed_by"] for row in found] == ["desk@example", None, None]
-    assert ["unsigned" in str(row["problems"]) for row in found] == [False, False, True]
-    assert "who made it is unknown" in found[1]["problems"][0]
+    verified = tickctl_json("verify", "--signers", signers, data_root=data, code=1)
+    assert [row["signed_by"] for row in verified] == ["desk@example", None, None]
+    assert ["unsigned" in str(row["problems"]) for row in verified] == [False, False, True]
+    assert "who made it is unknown" in verified[1]["problems"][0]
     # A day that is archived already is signed when it is asked for.
     done = tickctl_json("archive", "--sign", key, data_root=data)
     assert [row["trading_day"] for row in done] == [DAYS[2]]
     # One changed word, and the signature is of nothing.
     path = manifest_path(data / "_archive", DAYS[0])
     path.write_text(path.read_text().replace('"made_at_ms": ', '"made_at_ms": 1'))
-    found = tickctl_json("verify", DAYS[0], "--signers", signers, data_root=data, code=1)
-    assert "who made it is unknown" in found[0]["problems"][0]
+    verified = tickctl_json("verify", DAYS[0], "--signers", signers, data_root=data, code=1)
+    assert "who made it is unknown" in verified[0]["problems"][0]
     # A new version takes the old signature away.
     more = DayFileWriter(data)
     more.write(day_ticks("HK.09999", 5, DAYS[2]))
@@ -369,11 +369,11 @@ def test_signatures_of_the_archive_itself(data: Path, tmp_path: Path) -> None:
     assert tickctl("archive", DAYS[2], data_root=data).returncode == 0
     assert not signature_path(data / "_archive", DAYS[2]).exists()
     key.chmod(0o644)
-    for wrong, said in ((key, "chmod 600"), (tmp_path / "none", "No such file"), (signers, "cannot sign")):
+    for wrong, words in ((key, "chmod 600"), (tmp_path / "none", "No such file"), (signers, "cannot sign")):
         if wrong == signers:
             signers.chmod(0o600)
         done_ = tickctl("archive", DAYS[2], "--sign", wrong, data_root=data)
-        assert said in done_.stderr + done_.stdout
+        assert words in done_.stderr + done_.stdout
         assert done_.returncode in (1, 2)
 
 

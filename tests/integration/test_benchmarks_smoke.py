@@ -59,8 +59,8 @@ def test_throughput_stores_all_and_stays_near_the_floor(
     expected = number(recorder["CPU us/tick"]) / number(floor["CPU us/tick"])
     assert number(ratio["CPU us/tick"]) == pytest.approx(expected, rel=0.02)
     assert expected <= max_ratio
-    said = re.search(r"CPU a tick is \d+\.\d+ times the floor's, allowed 0.01", done.stderr)
-    assert bool(said) == (allowed < max_ratio), done.stderr
+    line = re.search(r"CPU a tick is \d+\.\d+ times the floor's, allowed 0.01", done.stderr)
+    assert bool(line) == (allowed < max_ratio), done.stderr
 
 
 def test_latency_sees_the_rows_of_both_programs(tmp_path: Path) -> None:

@@ -202,15 +202,15 @@ def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tm
     followed += _followed_queues(root, cursor, _queue_rows(root) - len(followed))[0]
     assert [(row["bids"], row["asks"]) for row in followed] == [
         (None, None)
-        if one.queue is None
-        else tuple(tuple((level, key, names[key]) for level, key in side) for side in one.queue)
-        for one in queues(path)
+        if broker_queue.queue is None
+        else tuple(tuple((level, key, names[key]) for level, key in side) for side in broker_queue.queue)
+        for broker_queue in queues(path)
     ]
     told = json.loads(tickctl("day", day, "--no-write", "--recount", "--json", data_root=root).stdout)["brokers"]
     counts = book_reader.sessions(path)
     assert len(counts) == 2
     assert told["received"] == sum(count.received for count in counts)
-    assert told["stored"] == sum(one["pushes"] for one in told["symbols"]) == _queue_rows(root)
+    assert told["stored"] == sum(row["pushes"] for row in told["symbols"]) == _queue_rows(root)
     assert told["adds_up"]
 
 

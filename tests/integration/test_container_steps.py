@@ -47,7 +47,7 @@ def arguments(instruction: str) -> list[str]:
 def copied() -> list[str]:
     """Names of the build context that go into the image."""
     words = [rest.split()[:-1] for rest in arguments("COPY") if "--from" not in rest]
-    return [word for one in words for word in one if not word.startswith("--")]
+    return [word for line_words in words for word in line_words if not word.startswith("--")]
 
 
 def image_env() -> dict[str, str]:
@@ -55,10 +55,10 @@ def image_env() -> dict[str, str]:
 
 
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
+    compose: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
         "services"
     ]
-    return found
+    return compose
 
 
 EXTRAS = ["metrics", "tools"]  # what requirements/service.txt is made of, beside the project's own dependencies
@@ -126,24 +126,24 @@ def test_the_image_is_made_of_what_is_locked_and_root_builds_nothing() -> None:
 
 def test_settings_in_both_files_are_real_ones() -> None:
     keys = {info.key for info in all_settings_table()}
-    used = {*image_env(), *(key for one in services().values() for key in one.get("environment", {}))}
+    used = {*image_env(), *(key for service in services().values() for key in service.get("environment", {}))}
     assert used - {"PYTHONUNBUFFERED"} <= keys
 
 
 def test_services_are_kept_small_and_apart() -> None:
-    found = services()
+    compose = services()
     serving = {"api": 8877, "live": 8878, "keys": None, "redis-relay": None}
-    assert set(found) == {"recorder", "simulator", "rehearsal", *serving}
-    assert [name for name, one in found.items() if "profiles" not in one] == ["recorder"]
-    for name, one in found.items():
-        assert one["cap_drop"] == ["ALL"]
-        assert one["read_only"] is True
+    assert set(compose) == {"recorder", "simulator", "rehearsal", *serving}
+    assert [name for name, service in compose.items() if "profiles" not in service] == ["recorder"]
+    for name, service in compose.items():
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
         port = serving.get(name)
-        assert one.get("ports", []) == ([f"127.0.0.1:{port}:{port}"] if port else [])
+        assert service.get("ports", []) == ([f"127.0.0.1:{port}:{port}"] if port else [])
         if name in serving:
-            assert "ticks:/data" not in one["volumes"], "what serves only reads"
-    assert not set(found["recorder"]["volumes"]) & set(found["rehearsal"]["volumes"])
-    grace_sec = int(found["recorder"]["stop_grace_period"].removesuffix("s"))
+            assert "ticks:/data" not in service["volumes"], "what serves only reads"
+    assert not set(compose["recorder"]["volumes"]) & set(compose["rehearsal"]["volumes"])
+    grace_sec = int(compose["recorder"]["stop_grace_period"].removesuffix("s"))
     flush = next(info.default for info in setting_table() if info.key == "STOP_FLUSH_TIMEOUT_SEC")
     assert grace_sec > float(flush or 0)
 

@@ -45,7 +45,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def are_apart(page: Page, selector: str) -> bool:
     """Do the labels that are seen stand beside each other, inside of the window?"""
-    boxes = [one.bounding_box() for one in page.locator(selector).all() if one.is_visible()]
+    boxes = [locator.bounding_box() for locator in page.locator(selector).all() if locator.is_visible()]
     edges = sorted((box["x"], box["x"] + box["width"]) for box in boxes if box is not None)
     assert len(edges) >= 3, selector
     width = page.evaluate("innerWidth")
@@ -70,9 +70,9 @@ def test_pages_fit_and_ask_nobody(browser: Browser, reports: Path, width: int, c
         assert are_apart(page, "#chart text[text-anchor=middle]")
         keep_picture(page, f"{width}-day", whole=True)
         if width == 375:  # where most has to scroll
-            found = Axe().run(page).response["violations"]
-            grave = [one for one in found if one["impact"] in ("serious", "critical")]
-            assert not grave, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in grave]
+            violations = Axe().run(page).response["violations"]
+            grave = [fault for fault in violations if fault["impact"] in ("serious", "critical")]
+            assert not grave, [(fault["id"], [node["html"] for node in fault["nodes"]][:3]) for fault in grave]
     assert seen.complaints == []
     assert seen.hosts == {""}, "files alone"
 

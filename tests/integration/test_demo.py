@@ -76,9 +76,9 @@ def assert_clean_end(demo: Process) -> None:
 
 
 def written_file(demo: Process) -> Path:
-    found = re.search(r"^The file:\n  (\S+\.db)$", demo.output, re.MULTILINE)
-    assert found, demo.output
-    return Path(found[1])
+    match = re.search(r"^The file:\n  (\S+\.db)$", demo.output, re.MULTILINE)
+    assert match, demo.output
+    return Path(match[1])
 
 
 def test_without_a_terminal_a_line_a_second_then_the_proof(start: Start, tmp_path: Path) -> None:
@@ -233,16 +233,16 @@ def test_output_that_nobody_reads_any_more_ends_it(tmp_path: Path) -> None:
     with subprocess.Popen(command, env=demo_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
         assert demo.stdout is not None
         assert demo.stderr is not None
-        said = ""
+        output = ""
         try:
             for line in demo.stdout:
-                said += line.decode()
-                if "demo sec=" in said:
+                output += line.decode()
+                if "demo sec=" in output:
                     break
             demo.stdout.close()
             assert demo.wait(90) == 1
             assert demo.stderr.read() == b""
-            pids = [int(pid) for pid in re.findall(r"\(pid (\d+)\)", said)]
+            pids = [int(pid) for pid in re.findall(r"\(pid (\d+)\)", output)]
             assert len(pids) == 2
             assert not any(map(is_running, pids))
         finally:
@@ -286,7 +286,7 @@ def test_on_a_terminal_it_is_the_live_screen_and_the_ending_is_the_same(tmp_path
 
 def labels_of(picture: str) -> list[str]:
     """What begins the lines of the picture: its figures, and the head of the table."""
-    return [found for found in re.findall(r"^  (\S+(?: \S+)?) {2,}\S", picture, re.MULTILINE) if "HK." not in found]
+    return [label for label in re.findall(r"^  (\S+(?: \S+)?) {2,}\S", picture, re.MULTILINE) if "HK." not in label]
 
 
 def on_a_terminal(command: list[str], env: dict[str, str], until: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "scripts/lib_deploy.sh"
-IDENTITY = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+IDENTITY = {f"GIT_{role}_{field}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
 
 
 def _bash(text: str, *arguments: str, repository: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -58,9 +58,9 @@ def test_a_commit_is_itself_whatever_bears_its_name(repository: Path, digits: in
     good = _git(repository, "rev-parse", "HEAD^")
     assert _resolve(repository, good[:digits]) == (good, "")
     _git(repository, "update-ref", f"{place}{good[:digits]}", "HEAD")
-    resolved, said = _resolve(repository, good[:digits])
+    resolved, refusal = _resolve(repository, good[:digits])
     assert resolved == good
-    assert "also the name of a branch or tag" in said
+    assert "also the name of a branch or tag" in refusal
 
 
 def test_a_whole_hash_of_no_commit_is_no_branch(repository: Path) -> None:
@@ -136,9 +136,9 @@ def test_a_source_beyond_private_networks_gets_its_way_out_and_its_credential(tm
             secrets.touch()
         done = _bash(text, str(file), str(secrets))
         assert done.returncode == 0, done.stderr
-        said = ["[Service]", "IPAddressAllow=any"]
-        said += [f"LoadCredential=50%% of tasty:{tmp_path}/50%% of tasty"] if made else []  # tests/systemd starts one
-        assert file.read_text().splitlines()[1:] == said
+        lines = ["[Service]", "IPAddressAllow=any"]
+        lines += [f"LoadCredential=50%% of tasty:{tmp_path}/50%% of tasty"] if made else []  # tests/systemd starts one
+        assert file.read_text().splitlines()[1:] == lines
 
 
 def test_a_drop_in_that_says_nothing_goes(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_drop_in_that_says_nothing_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (package systemd)")
-@pytest.mark.parametrize("directory", [one for one, _ in ODD_DIRECTORIES if one.startswith("/")])
+@pytest.mark.parametrize("directory", [path for path, _ in ODD_DIRECTORIES if path.startswith("/")])
 def test_systemd_reads_the_drop_in(tmp_path: Path, directory: str) -> None:
     unit = tmp_path / "hk-test.service"
     text = _drop_in(tmp_path, "360", directory)
@@ -283,7 +283,7 @@ def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tm
     (units / "multi-user.target.wants/hk-tick.target").symlink_to(units / "hk-tick.target")
     (source / "hk-tick.target").unlink()
     assert installed() == []
-    assert [one.name for one in units.rglob("*")] == ["multi-user.target.wants"]
+    assert [path.name for path in units.rglob("*")] == ["multi-user.target.wants"]
 
 
 def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) ->
             ["bash", "-c", written], env=path, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        return {str(one.relative_to(units)) for one in units.rglob("*")}
+        return {str(path.relative_to(units)) for path in units.rglob("*")}
 
     assert left() == set()
     override = units / "hk-tick-universe.service.d/override.conf"  # as systemctl edit makes it

@@ -85,8 +85,8 @@ SOURCES = (
 
 @pytest.fixture(params=SOURCES, ids=lambda source: source.name)
 def source(request: pytest.FixtureRequest) -> Source:
-    found: Source = request.param
-    return found
+    source_asked: Source = request.param
+    return source_asked
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def commands_tell_of_the_day(recorded: Recorded) -> None:
     lacks = 1 if source.state == "missing" else 0
     day = recorded.ask("day", DAY, "--recount", code=lacks)
     assert day["stored_ticks"] == recorded.rows
-    assert {(one["state"], one["evidence"]) for one in day["symbols"]} == {(source.state, source.evidence)}
+    assert {(row["state"], row["evidence"]) for row in day["symbols"]} == {(source.state, source.evidence)}
     gaps = recorded.ask("gaps", word, DAY, code=lacks)
     assert bool(gaps) is bool(lacks)
     top = recorded.ask("top", word, DAY)

@@ -37,8 +37,8 @@ class Endpoint(Process):
 
     def state(self) -> dict[str, int]:
         with urllib.request.urlopen(f"{self.rest}/sim/state", timeout=30) as answer:
-            found: dict[str, int] = json.load(answer)
-        return found
+            state_json: dict[str, int] = json.load(answer)
+        return state_json
 
     def kinds(self) -> set[str]:
         return {event["kind"] for event in read_truth(self.truth)}
@@ -79,11 +79,11 @@ def days(tmp_path: Path) -> list[Path]:
 
 
 def stored(tmp_path: Path) -> set[int]:
-    found: set[int] = set()
+    seqs: set[int] = set()
     for db in days(tmp_path):
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found.update(seq for (seq,) in conn.execute("SELECT seq FROM ticks"))
-    return found
+            seqs.update(seq for (seq,) in conn.execute("SELECT seq FROM ticks"))
+    return seqs
 
 
 def all_stored(tmp_path: Path, endpoint: Endpoint, more_than: int) -> None:
@@ -97,8 +97,8 @@ def checked(tmp_path: Path, endpoint: Endpoint) -> dict[str, int]:
         [BIN / "hk-dxlink-sim", "check", endpoint.truth, tmp_path / "US"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+    checked_json: dict[str, int] = json.loads(done.stdout)
+    return checked_json
 
 
 def test_every_trade_that_was_shown_is_stored_once_through_all_faults(tmp_path: Path, endpoint: Endpoint) -> None:
@@ -142,8 +142,8 @@ def test_every_trade_that_was_shown_is_stored_once_through_all_faults(tmp_path: 
         assert second.stop() == 0
     for process in (first, second):
         assert not process.find("Traceback|top-secret|OpenD")
-    found = checked(tmp_path, endpoint)
-    assert found["shown"] == found["stored"] == stored_rows(tmp_path / "US")
+    report = checked(tmp_path, endpoint)
+    assert report["shown"] == report["stored"] == stored_rows(tmp_path / "US")
 
 
 def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, endpoint: Endpoint) -> None:
@@ -185,12 +185,12 @@ def made(endpoint: Endpoint) -> set[int]:
 
 def by_way(tmp_path: Path) -> dict[str, int]:
     """Rows by how they came."""
-    found: dict[str, int] = {}
+    rows_by_way: dict[str, int] = {}
     for db in days(tmp_path):
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn:
             for way, rows in conn.execute("SELECT push_type, COUNT(*) FROM ticks GROUP BY 1"):
-                found[way] = found.get(way, 0) + rows
-    return found
+                rows_by_way[way] = rows_by_way.get(way, 0) + rows
+    return rows_by_way
 
 
 def test_what_was_missed_is_asked_for_where_that_is_allowed(tmp_path: Path, endpoint: Endpoint) -> None:

@@ -40,8 +40,8 @@ class Gexbot(Process):
 
     def asked(self) -> dict[str, int]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/sim/state", timeout=30) as answer:
-            found: dict[str, int] = json.load(answer)
-        return found
+            state_json: dict[str, int] = json.load(answer)
+        return state_json
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +69,19 @@ def settings(place: Path, gexbot: Gexbot, **more: object) -> dict[str, str]:
 
 def answers(place: Path, sql: str) -> list[tuple[str, int]]:
     """Of all files; of one that was only just made, none."""
-    found: list[tuple[str, int]] = []
+    stored_rows: list[tuple[str, int]] = []
     for path in sorted((place / "US").glob("snapshot/*.snapshot.db")):
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found += conn.execute(sql)
-    return found
+            stored_rows += conn.execute(sql)
+    return stored_rows
 
 
 def stored(place: Path) -> Counter[str]:
     """Pictures that were seen live, by symbol."""
-    found: Counter[str] = Counter()
+    stored_rows: Counter[str] = Counter()
     for symbol, rows in answers(place, "SELECT symbol, count(*) FROM readable WHERE origin = 'live' GROUP BY symbol"):
-        found[symbol] += rows
-    return found
+        stored_rows[symbol] += rows
+    return stored_rows
 
 
 def copies(place: Path) -> int:
@@ -92,8 +92,8 @@ def quarantined(recorder: Process, gexbot: Gexbot, place: Path, oddity: str, wor
     """Shown until it is kept there: an answer that comes too late is not read."""
 
     def there() -> bool:
-        found = [path.read_text() for path in (place / "US" / "_quarantine" / "snapshots").glob("*.jsonl")]
-        if any(words in text for text in found):
+        texts = [path.read_text() for path in (place / "US" / "_quarantine" / "snapshots").glob("*.jsonl")]
+        if any(words in text for text in texts):
             return True
         assert recorder.proc.poll() is None, recorder.output
         if not gexbot.waiting():
@@ -169,7 +169,7 @@ def test_doctor_tries_each_step(place: Path, gexbot: Gexbot) -> None:
             [BIN / "hk-tickctl", "doctor", "--json"], env=settings(place, gexbot, **more), capture_output=True,
             text=True, check=False, timeout=120,
         )  # fmt: skip
-        return {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+        return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
     fine = doctor()
     assert [fine[name]["result"] for name in ("gexbot_key", "gexbot_tickers", "gexbot_picture", "gexbot_copy")] == [

@@ -47,8 +47,8 @@ def run(python: Path, buy_at: float, *stems: Path) -> list[dict[str, Any]]:
         env=clean_env(stems[0].parent / "home"), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results
 
 
 def store_books(root: Path, entries: list[BookEntry]) -> None:
@@ -61,11 +61,11 @@ def test_a_backtest_sees_the_books_that_were_pushed(hftbacktest: Path, tmp_path:
     pushes = list(lively_pushes((SYMBOL,), 3000, step_us=10_000))
     store_books(tmp_path, [WatchBegan(SYMBOL, OPEN_US), *map(PushEntry, pushes)])
     record_day(tmp_path, symbols=(SYMBOL,), count=200)
-    found = tickctl_json("export", "hftbacktest", "-o", tmp_path / "out", data_root=tmp_path)
-    assert found["format"] == "hftbacktest"
+    exported = tickctl_json("export", "hftbacktest", "-o", tmp_path / "out", data_root=tmp_path)
+    assert exported["format"] == "hftbacktest"
     last = pushes[-1].book
     (made,) = run(hftbacktest, pushes[0].book.asks[0][0] + 5, tmp_path / "out" / f"{SYMBOL}_{DAY}")
-    assert made["events"] == found["rows"]
+    assert made["events"] == exported["rows"]
     assert made["book"] == pytest.approx([*last.bids[0][:2], *last.asks[0][:2]])
     assert made["steps_with_book"] > 20, "until the book ends, with a clear"
     assert made["position"] == 100, "an order through the best ask is filled"
@@ -116,7 +116,7 @@ def test_gaps_and_blind_stretches_are_said_and_strict_refuses_them(tmp_path: Pat
     meta = json.loads((out / f"{SYMBOL}_{DAY}_meta.json").read_text())
     assert (meta["proof"]["state"], meta["proof"]["missing_ticks"]) == ("missing", 1)
     assert [gap["missing_ticks"] for gap in meta["proof"]["gaps"]] == [1]
-    lost = next(one for one in meta["blind"] if one["from_ms"] == OPEN_US // 1000 + 200)
+    lost = next(stretch for stretch in meta["blind"] if stretch["from_ms"] == OPEN_US // 1000 + 200)
     assert OPEN_US // 1000 + 250 < lost["until_ms"] < OPEN_US // 1000 + 300
     assert json.loads((out / f"HK.00005_{DAY}_meta.json").read_text())["proof"]["state"] == "unproven"
     strict = tickctl("export", "hftbacktest", "--strict", "-o", tmp_path / "strict", data_root=tmp_path)
@@ -130,8 +130,8 @@ def test_gaps_and_blind_stretches_are_said_and_strict_refuses_them(tmp_path: Pat
 def test_the_same_day_makes_the_same_bytes(tmp_path: Path) -> None:
     record_day(tmp_path, symbols=(SYMBOL,), count=200)
     for name in ("a", "b"):
-        found = ("--trades-only", "--latency", "lognormal:20:5", "--seed", "3", "-o", tmp_path / name)
-        assert tickctl("export", "hftbacktest", *found, data_root=tmp_path).returncode == 0
+        arguments = ("--trades-only", "--latency", "lognormal:20:5", "--seed", "3", "-o", tmp_path / name)
+        assert tickctl("export", "hftbacktest", *arguments, data_root=tmp_path).returncode == 0
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(files) == 3
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)

@@ -246,9 +246,9 @@ def now_at(server: ApiServer) -> int:
 def children_of(server: ApiServer) -> list[int]:
     """The processes that read for it."""
     pid = server.proc.pid
-    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-    assert found
-    return found
+    pids = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    assert pids
+    return pids
 
 
 def test_a_stop_says_bye_and_the_cursor_goes_on_at_the_next_server(live: ApiServer, root: Path, tmp_path: Path) -> None:
@@ -435,14 +435,14 @@ def test_several_roots_on_one_line(tmp_path: Path) -> None:
         reader = Reader(server.url, since="day")
         reader.until(rows=10)
         assert sorted({row[1] for row in reader.rows}) == ["HK.00005", "HK.00700"]
-        one = Reader(server.url, symbols="700", since=reader.cursor)
+        narrow = Reader(server.url, symbols="700", since=reader.cursor)
         for writer, symbol in zip(writers, ("HK.00700", "HK.00005"), strict=True):
             writer.write(ticks(2, 6, symbol=symbol))
         again = Reader(server.url, since=reader.cursor)
         reader.until("ticks", rows=14)
         again.until("ticks", rows=4)
-        one.until("ticks", rows=2)
-        assert {row[1] for row in one.rows} == {"HK.00700"}
+        narrow.until("ticks", rows=2)
+        assert {row[1] for row in narrow.rows} == {"HK.00700"}
 
 
 def test_the_end_of_a_day_is_told_to_who_catches_up(live: ApiServer, root: Path) -> None:

@@ -60,10 +60,10 @@ def stored(kind: str, root: Path, day: str) -> list[State]:
     numbered = enumerate(book_reader.states(book_file(root, day)), 1)
     return [
         (
-            (one.symbol, day, one.recv_ts_us, number, one.kind.value, one.merged, one.bid_ts_ms, one.ask_ts_ms),
-            None if one.book is None else (one.book.bids, one.book.asks),
+            (row.symbol, day, row.recv_ts_us, number, row.kind.value, row.merged, row.bid_ts_ms, row.ask_ts_ms),
+            None if row.book is None else (row.book.bids, row.book.asks),
         )
-        for number, one in numbered
+        for number, row in numbered
     ]
 
 
@@ -71,10 +71,10 @@ def _stored_queues(path: Path, day: str) -> list[State]:
     names = broker_reader.names_of(path)
     return [
         (
-            (one.symbol, day, one.recv_ts_us, number, one.kind.value, one.merged),
-            one.queue and tuple(tuple((level, key, names[key]) for level, key in side) for side in one.queue),
+            (row.symbol, day, row.recv_ts_us, number, row.kind.value, row.merged),
+            row.queue and tuple(tuple((level, key, names[key]) for level, key in side) for side in row.queue),
         )
-        for number, one in enumerate(broker_reader.queues(path), 1)
+        for number, row in enumerate(broker_reader.queues(path), 1)
     ]
 
 

@@ -153,11 +153,11 @@ def test_two_markets_and_signals_on_one_line(where: str, tmp_path: Path) -> None
         wait_until(lambda: len(second.seqs) == 3 and len(second.signals) == 1, "what came since")
         assert second.end() == seqs(33)[30:]
         assert second.signals[0]["payload"] == {"n": 2}
-        one = Taking(ways[where].live("US.AAPL", since=second.live.cursor.rpartition(",")[0]))
+        narrow = Taking(ways[where].live("US.AAPL", since=second.live.cursor.rpartition(",")[0]))
         us_writer.write(ticks(2, 21, symbol="US.AAPL"))
-        wait_until(lambda: len(one.seqs) == 2, "of one market")
-        one.end()
-        assert one.live.cursor.startswith("-,v2~")
+        wait_until(lambda: len(narrow.seqs) == 2, "of one market")
+        narrow.end()
+        assert narrow.live.cursor.startswith("-,v2~")
 
 
 def test_what_is_asked_of_signals_and_several_roots_is_checked(root: Path, tmp_path: Path) -> None:

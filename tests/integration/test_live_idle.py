@@ -76,18 +76,18 @@ def test_idle_sockets_are_few_bytes_and_go_by_themselves(server: ApiServer, root
         reader.until()
         before = memory_bytes(server)
         idle = [held.enter_context(socket.socket()) for _ in range(IDLE_SOCKETS)]
-        for one in idle:
-            one.connect(("127.0.0.1", server.port))
+        for stranger in idle:
+            stranger.connect(("127.0.0.1", server.port))
         writer.write(ticks(10, 11))
         reader.until("ticks", rows=10)
         assert client.get("/v1/live/healthz").status_code == 200  # however many there are: they give way
         each_bytes = (memory_bytes(server) - before) / IDLE_SOCKETS
         print(f"{each_bytes:.0f} bytes a socket")
         assert each_bytes < SOCKET_BYTES
-        for one in idle:
-            one.settimeout(HEAD_SEC * 4)
+        for stranger in idle:
+            stranger.settimeout(HEAD_SEC * 4)
             with contextlib.suppress(ConnectionResetError):
-                assert one.recv(1) == b"", "an idle socket is closed"
+                assert stranger.recv(1) == b"", "an idle socket is closed"
         wait_until(lambda: client.get("/v1/live/healthz").status_code == 200, "everybody is let in again")
         writer.write(ticks(10, 21))
         reader.until("ticks", rows=20)

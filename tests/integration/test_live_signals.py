@@ -54,12 +54,12 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    found = Place(tmp_path_factory.mktemp("signals"))
-    yield found
-    assert "Traceback" not in found.server.output, found.server.output[-3000:]
-    found.server.end()
-    found.store.close()
-    found.writer.close()
+    place_made = Place(tmp_path_factory.mktemp("signals"))
+    yield place_made
+    assert "Traceback" not in place_made.server.output, place_made.server.output[-3000:]
+    place_made.server.end()
+    place_made.store.close()
+    place_made.writer.close()
 
 
 def numbers(reader: Reader, count: int) -> list[int]:

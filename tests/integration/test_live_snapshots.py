@@ -80,12 +80,12 @@ def live(tmp_path: Path, root: Path) -> Iterator[ApiServer]:
 
 def stored(root: Path, *symbols: str) -> list[Row]:
     """What the file says by itself, in the order of storing."""
-    found = [
-        ("US", one.series.symbol, DAY, one.snapshot_no, *one.series[1:], *one[2:])
-        for one in pictures(snapshot_file(root, DAY), [SPX, FLOW, NDX], every=True)
-        if not symbols or one.series.symbol in symbols
+    rows = [
+        ("US", picture.series.symbol, DAY, picture.snapshot_no, *picture.series[1:], *picture[2:])
+        for picture in pictures(snapshot_file(root, DAY), [SPX, FLOW, NDX], every=True)
+        if not symbols or picture.series.symbol in symbols
     ]
-    return sorted(found, key=lambda row: row[3])
+    return sorted(rows, key=lambda row: row[3])
 
 
 def is_all(recorder: Recorder, rows: int, *, series: int = 3) -> bool:

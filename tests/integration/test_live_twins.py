@@ -72,10 +72,10 @@ class Market:
         """All that the simulator shows, and what of it was made since it began."""
         rows = list(read_truth_flagged(self.simulator.truth))
         content: dict[tuple[str, int], Content] = {
-            (one.symbol, one.seq): (one.ts_ms, one.price, one.volume, one.turnover, one.direction, one.tick_type)
-            for one, _ in rows
+            (row.symbol, row.seq): (row.ts_ms, row.price, row.volume, row.turnover, row.direction, row.tick_type)
+            for row, _ in rows
         }
-        return content, {(one.symbol, one.seq) for one, is_history in rows if not is_history}
+        return content, {(row.symbol, row.seq) for row, is_history in rows if not is_history}
 
     def more(self, number: int, rows: int) -> None:
         """The other one stores so many more."""
@@ -137,8 +137,8 @@ def test_completeness_is_told_of_both_together(tmp_path: Path) -> None:
         held.enter_context(ended(server))
         reader = Reader(server.url, symbols="700,5", since="day")
         reader.until()
-        told = [one for message in reader.others if message["type"] == "coverage" for one in message["symbols"]]
-        assert {one["symbol"]: (one["state"], one["missing_ticks"]) for one in told} == {
+        told = [row for message in reader.others if message["type"] == "coverage" for row in message["symbols"]]
+        assert {row["symbol"]: (row["state"], row["missing_ticks"]) for row in told} == {
             "HK.00700": ("proven", 0), "HK.00005": ("unproven", 0),
         }  # fmt: skip
         assert not [message for message in reader.others if message["type"] == "gap"]

@@ -58,11 +58,11 @@ class Measured(Recorder):
             return str(answer.read().decode())
 
     def samples(self) -> Samples:
-        found: Samples = {}
+        samples_of: Samples = {}
         for family in text_string_to_metric_families(self.text()):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append((sample.labels, sample.value))
-        return found
+                samples_of.setdefault(sample.name, []).append((sample.labels, sample.value))
+        return samples_of
 
     def value(self, name: str, **labels: str) -> float:
         (value,) = [value for have, value in self.samples()[PREFIX + name] if have == labels]
@@ -149,12 +149,12 @@ def rule_expressions() -> list[str]:
 
 def dashboard_expressions() -> list[str]:
     dashboard = json.loads(DASHBOARD.read_text())
-    found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    found += [one["expr"] for one in dashboard["annotations"]["list"]]
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    expressions += [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            found.append(re.fullmatch(r"label_values\((.+), \w+\)", variable["query"]["query"])[1])  # type: ignore[index]
-    return found
+            expressions.append(re.fullmatch(r"label_values\((.+), \w+\)", variable["query"]["query"])[1])  # type: ignore[index]
+    return expressions
 
 
 def metric_names(expression: str) -> set[str]:

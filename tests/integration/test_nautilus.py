@@ -46,8 +46,8 @@ def run(python: Path, catalog: Path, *buy_at_ns: int, instrument: str = INSTRUME
         env=clean_env(catalog.parent / "home"), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result_json: dict[str, Any] = json.loads(done.stdout)
+    return result_json
 
 
 def push(at_ms: int, bid: float | None, ask: float | None) -> PushEntry:
@@ -87,12 +87,12 @@ def trade(counter: int, price: float, direction: str) -> Tick:
 def test_a_backtest_trades_on_what_was_recorded(nautilus: Path, tmp_path: Path) -> None:
     store_day(tmp_path / "day")
     catalog = tmp_path / "catalog"
-    found = tickctl_json("export", "nautilus", "--python", nautilus, "-o", catalog, data_root=tmp_path / "day")
+    exported = tickctl_json("export", "nautilus", "--python", nautilus, "-o", catalog, data_root=tmp_path / "day")
     buy_at_ms = (1_000, 2_900, 4_900, 5_400, 7_400)  # the next is a quote; one without ask; blind; a trade; a quote
     made = run(nautilus, catalog, *((OPEN_MS + at_ms) * NS_PER_MS for at_ms in buy_at_ms))
 
     assert made["seen"] == {"trades": len(made["trades"]), "quotes": len(made["quotes"])}
-    assert found["rows"] == sum(made["seen"].values())
+    assert exported["rows"] == sum(made["seen"].values())
     assert [row[:3] for row in made["trades"]] == [
         [pytest.approx(600.0 + n / 5), 500, "BUYER" if n % 2 else "SELLER"] for n in range(1, 9)
     ] + [[600.2, 500, "NO_AGGRESSOR"]]
@@ -139,7 +139,7 @@ def test_days_share_a_catalog_and_a_day_can_be_replaced(nautilus: Path, tmp_path
     assert made["seen"]["trades"] == len({(row[3], row[5]) for row in made["trades"]}), "each trade once"
     assert {row[5] - row[4] for row in made["trades"]} == {30 * NS_PER_MS}
     days = made["instrument"]["info"]
-    assert {day: (one["proof"], one["missing_ticks"], one["quotes"]) for day, one in days.items()} == {
+    assert {day: (day_row["proof"], day_row["missing_ticks"], day_row["quotes"]) for day, day_row in days.items()} == {
         "20261119": ("proven", 0, "none"), DAY: ("missing", 1, "none"),
     }  # fmt: skip
     assert run(nautilus, catalog, instrument="80700.SEHK")["instrument"]["currency"] == "CNY"

@@ -64,11 +64,11 @@ def days(tmp_path: Path) -> list[Path]:
 
 
 def stored(tmp_path: Path) -> set[Key]:
-    found: set[Key] = set()
+    stored_rows: set[Key] = set()
     for db in days(tmp_path):
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found.update(conn.execute(f"SELECT substr(symbol, 4), ts_ms, price, {SIZE} FROM ticks"))
-    return found
+            stored_rows.update(conn.execute(f"SELECT substr(symbol, 4), ts_ms, price, {SIZE} FROM ticks"))
+    return stored_rows
 
 
 def all_stored(tmp_path: Path, streamer: Streamer, more_than: int) -> None:
@@ -82,8 +82,8 @@ def checked(tmp_path: Path, streamer: Streamer) -> dict[str, int]:
         [BIN / "hk-schwab-sim", "check", streamer.truth, tmp_path / "US"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+    checked_json: dict[str, int] = json.loads(done.stdout)
+    return checked_json
 
 
 def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, streamer: Streamer) -> None:
@@ -126,8 +126,8 @@ def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_pa
         assert second.stop() == 0
     for process in (first, second):
         assert not process.find("Traceback|top-secret|a-refresh-token|access-|OpenD")
-    found = checked(tmp_path, streamer)
-    assert found["made"] > found["stored"] >= found["shown"] > 50  # it is conflated
+    report = checked(tmp_path, streamer)
+    assert report["made"] > report["stored"] >= report["shown"] > 50  # it is conflated
 
 
 def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, streamer: Streamer) -> None:
@@ -142,9 +142,9 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, str
         assert "OpenD" not in status.stdout
         assert process.stop() == 0
     (day,) = days(tmp_path)
-    found = reader.coverage(day)
-    assert {row.state for row in found} == {"unproven"}
-    assert all("conflated by the source" in (row.reason or "") for row in found)
+    coverage = reader.coverage(day)
+    assert {row.state for row in coverage} == {"unproven"}
+    assert all("conflated by the source" in (row.reason or "") for row in coverage)
     with closing(sqlite3.connect(day)) as conn:
         providers = conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall()
     assert providers == [("US", "schwab")]
@@ -188,7 +188,7 @@ def test_the_real_client_is_told_the_same_trades(tmp_path: Path, streamer: Strea
 
         def take(message: dict[str, Any]) -> None:
             seen.update(
-                (one["key"], one["TRADE_TIME_MILLIS"]) for one in message["content"] if "TRADE_TIME_MILLIS" in one
+                (item["key"], item["TRADE_TIME_MILLIS"]) for item in message["content"] if "TRADE_TIME_MILLIS" in item
             )
 
         client.add_level_one_equity_handler(take)

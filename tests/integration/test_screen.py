@@ -57,11 +57,11 @@ def driven(
     asyncio.run(run())
 
 
-async def until(condition: Callable[[], bool], pilot: Any, what: str) -> None:
+async def until(condition: Callable[[], bool], pilot: Any, awaited: str) -> None:
     async with asyncio.timeout(DEADLINE_SEC):
         while not condition():
             await pilot.pause(0.05)
-    assert condition(), what
+    assert condition(), awaited
 
 
 def cells(screen: Screen, name: str) -> list[list[str]]:
@@ -211,10 +211,10 @@ def on_a_terminal(root: Path, tmp_path: Path, **settings: object) -> Iterator[tu
 
 def drawn(leader: int) -> bytes:
     """All that is drawn until every symbol is there."""
-    found = b""
-    while b"HK.09988" not in found:
-        found += os.read(leader, 65_536)
-    return found
+    output = b""
+    while b"HK.09988" not in output:
+        output += os.read(leader, 65_536)
+    return output
 
 
 def test_the_command_draws_on_a_terminal_and_q_ends_it(root: Path, tmp_path: Path) -> None:

@@ -301,13 +301,13 @@ def test_the_example_bars_add_up(data_root: Path) -> None:
     db = _day_file(data_root)
     sql = (SCRIPTS / "query_examples.sql").read_text()
     bars = next(part for part in split_statements(sql) if "FIRST_VALUE" in part)
-    found = _ask(db, bars)
+    bar_rows = _ask(db, bars)
     traded = _ask(
         db,
         "SELECT SUM(volume), MAX(price), MIN(price) FROM ticks "
         "WHERE symbol = 'HK.00700' AND tick_type IN ('AUTO_MATCH', 'AUCTION')",
     )[0]
-    assert (sum(bar[5] for bar in found), max(bar[2] for bar in found), min(bar[3] for bar in found)) == traded  # type: ignore[misc, type-var]
+    assert (sum(bar[5] for bar in bar_rows), max(bar[2] for bar in bar_rows), min(bar[3] for bar in bar_rows)) == traded  # type: ignore[misc, type-var]
 
 
 # --- repair_future_ts_ms.py

@@ -79,7 +79,7 @@ def test_keys_count_and_data_root_wins_over_settings(tmp_path: Path, root: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "code", "said"),
+    ("arguments", "settings", "code", "words"),
     [
         (["--data-root", "/nowhere/at/all"], {}, 3, "name the recorder's DATA_ROOT with --data-root"),
         (["--data-root", "ROOT", "--anonymous"], {"API_HOST": "0.0.0.0"}, 2, "open to the network"),
@@ -89,11 +89,11 @@ def test_keys_count_and_data_root_wins_over_settings(tmp_path: Path, root: Path)
     ],
 )
 def test_what_cannot_be_served_is_said(
-    tmp_path: Path, root: Path, arguments: list[str], settings: dict[str, str], code: int, said: str
+    tmp_path: Path, root: Path, arguments: list[str], settings: dict[str, str], code: int, words: str
 ) -> None:
     running = serve(tmp_path, *(str(root) if word == "ROOT" else word for word in arguments), **settings)
     assert running.wait() == code
-    assert said in running.output
+    assert words in running.output
     assert "Traceback" not in running.output
 
 

@@ -37,8 +37,8 @@ class Gateway(Process):
 
     def state(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/sim/state", timeout=30) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+            state_json: dict[str, Any] = json.load(answer)
+        return state_json
 
     def trades(self) -> set[tuple[str, int]]:
         """Code and total of what was told and can be stored."""
@@ -74,12 +74,12 @@ def days(tmp_path: Path) -> list[Path]:
 
 
 def stored(tmp_path: Path) -> set[tuple[str, int]]:
-    found: set[tuple[str, int]] = set()
+    stored_rows: set[tuple[str, int]] = set()
     for db in days(tmp_path):
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
             rows = conn.execute("SELECT symbol, total_volume FROM ticks WHERE seq < ?", (NO_TRADE,))
-            found.update((symbol.partition(".")[2], total) for symbol, total in rows)
-    return found
+            stored_rows.update((symbol.partition(".")[2], total) for symbol, total in rows)
+    return stored_rows
 
 
 def all_stored(tmp_path: Path, gateway: Gateway, more_than: int) -> None:
@@ -130,8 +130,8 @@ def test_every_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: P
         [BIN / "hk-shioaji-sim", "check", gateway.truth, tmp_path / "TW"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert (found["stored"], found["trials"], found["false_proofs"]) == (found["shown"], 1, 0)
+    report = json.loads(done.stdout)
+    assert (report["stored"], report["trials"], report["false_proofs"]) == (report["shown"], 1, 0)
 
 
 def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, gateway: Gateway) -> None:

@@ -35,12 +35,12 @@ def recorder(tmp_path: Path, **more: object) -> Process:
 
 
 def stored(tmp_path: Path) -> list[tuple[int, float, int]]:
-    found: list[tuple[int, float, int]] = []
+    stored_rows: list[tuple[int, float, int]] = []
     for db in sorted((tmp_path / "CME").glob("2*.db")):
         # A file that is just being made has no table.
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found += conn.execute("SELECT seq, price, volume FROM ticks ORDER BY seq")
-    return found
+            stored_rows += conn.execute("SELECT seq, price, volume FROM ticks ORDER BY seq")
+    return stored_rows
 
 
 def told(trades: Sequence[Trade]) -> list[tuple[int, float, int]]:

@@ -71,13 +71,13 @@ def test_a_strategy_for_futu_api_runs_on_history_and_trades_at_the_recorded_book
     held, profit = 0.0, 0.0
     seen = 0
     for line in orders:
-        when, what, price = re.match(r"(\S+ \S+) (buy|sell) 100 at (\S+)", line).groups()  # type: ignore[union-attr]
+        when, side, price = re.match(r"(\S+ \S+) (buy|sell) 100 at (\S+)", line).groups()  # type: ignore[union-attr]
         minute_ms = hk_time_ms(when.replace(" ", "T"))
         mean = [close for end_ms, close in closes.items() if end_ms < minute_ms][-5:]
-        assert (closes[minute_ms] > sum(mean) / len(mean)) == (what == "buy")
-        assert float(price) in best_prices(states, minute_ms, what)
-        profit += (float(price) - held) * 100 if what == "sell" else 0.0
-        held = float(price) if what == "buy" else 0.0
+        assert (closes[minute_ms] > sum(mean) / len(mean)) == (side == "buy")
+        assert float(price) in best_prices(states, minute_ms, side)
+        profit += (float(price) - held) * 100 if side == "sell" else 0.0
+        held = float(price) if side == "buy" else 0.0
         seen += 1
     assert seen >= 3
     assert closed == f"closed, profit {profit:.2f}"
@@ -99,12 +99,12 @@ def minute_closes(ticks: Sequence[SimTick]) -> dict[int, float]:
     return closes
 
 
-def best_prices(states: Sequence[DepthState], minute_ms: int, what: str) -> set[float]:
+def best_prices(states: Sequence[DepthState], minute_ms: int, side_traded: str) -> set[float]:
     """The best price of each book from the last two seconds of a minute until the next minute's first print."""
     own = [state for state in states if state.symbol == LEADER]
     near = [s for s in own if minute_ms - 2_000 <= max(s.bid_ts_ms, s.ask_ts_ms) <= minute_ms + 60_000]
     before = [s for s in own if max(s.bid_ts_ms, s.ask_ts_ms) < minute_ms - 2_000][-1:]
-    sides = [s.depth.asks if what == "buy" else s.depth.bids for s in before + near]
+    sides = [s.depth.asks if side_traded == "buy" else s.depth.bids for s in before + near]
     return {side[0].price for side in sides if side}
 
 

@@ -133,14 +133,14 @@ def test_pages_are_one_state_of_the_file_whatever_is_stored_meanwhile(
     whole = ask(server, all_key).json()
     first = ask(server, all_key, limit=limit).json()
     record(root, [snapshot(SPX, 100 + limit), snapshot(FLOW, 2, "copy", f"later {limit}")])
-    found = first["data"]
+    rows = first["data"]
     cursor = first["next"]
     while cursor:
         page = ask(server, all_key, limit=limit, cursor=cursor).json()
-        found += page["data"]
+        rows += page["data"]
         cursor = page["next"]
-    assert found == whole["data"]
-    assert found == sorted(found, key=lambda row: (row["ts_ms"], row["snapshot_no"]))
+    assert rows == whole["data"]
+    assert rows == sorted(rows, key=lambda row: (row["ts_ms"], row["snapshot_no"]))
     assert whole["coverage"]["state"] == "unproven"
 
 
@@ -188,7 +188,7 @@ def test_an_export_holds_every_picture(root: Path, tmp_path: Path) -> None:
 
 def test_the_command_tells_the_grid_and_a_picture(root: Path) -> None:
     report = tickctl_json("snapshots", "--days", DAY, data_root=root, code=1)
-    by_name = {(one["symbol"], one["package"]): one for one in report["series"]}
+    by_name = {(grid["symbol"], grid["package"]): grid for grid in report["series"]}
     assert by_name["US.SPX", "orderflow"]["not_offered"] is None
     assert report["state"] == "unproven"
     picture = tickctl_json("snapshots", "US.SPX", "--days", DAY, "--at", "09:30:03", data_root=root)

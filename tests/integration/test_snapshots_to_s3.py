@@ -23,8 +23,8 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as found:
-        yield found
+    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
 
 
 @pytest.fixture

@@ -35,10 +35,10 @@ def test_every_command_has_a_page_with_its_options(prefix: Path) -> None:
         command = tickctl.get_command(click.Context(tickctl), name)
         assert command is not None
         inner = command.commands if isinstance(command, click.Group) else {}
-        for word, one in ((name, command), *((f"{name}-{word}", member) for word, member in inner.items())):
+        for word, documented in ((name, command), *((f"{name}-{word}", member) for word, member in inner.items())):
             page = (pages / f"hk-tickctl-{word}.1").read_text()
             assert page.startswith('.TH "HK')
-            for option in one.params:
+            for option in documented.params:
                 if isinstance(option, click.Option):
                     assert f"{option.opts[0]}".replace("-", "\\-") in page, (word, option)
     assert len(list(pages.iterdir())) == len(set(pages.iterdir())) >= len(COMMANDS) + 1

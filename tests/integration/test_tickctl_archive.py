@@ -105,7 +105,7 @@ def test_the_end_of_the_day_of_a_week_that_was_missed(data: Path) -> None:
         (DAYS[3], True, True),
     ]
     assert "not a database" in " ".join(result["days"][2]["problems"])
-    assert [(one["trading_day"], one["action"]) for one in result["retention"]] == [
+    assert [(retained["trading_day"], retained["action"]) for retained in result["retention"]] == [
         (DAYS[0], "deleted"),
         (DAYS[1], "deleted"),
     ]
@@ -150,8 +150,8 @@ def test_verify_reads_named_days_that_are_not_archived_in_their_files(data: Path
         record_day(data, day, count=50)
     assert tickctl("archive", DAYS[0], data_root=data).returncode == 0
     assert "150 ticks of 3 symbols in its day file; not archived" in tickctl("verify", DAYS[1], data_root=data).stdout
-    found = tickctl_json("verify", f"{DAYS[0]}..", data_root=data)
-    assert [(row["trading_day"], row["fine"], row["rows"], bool(row["formats"])) for row in found] == [
+    verified = tickctl_json("verify", f"{DAYS[0]}..", data_root=data)
+    assert [(row["trading_day"], row["fine"], row["rows"], bool(row["formats"])) for row in verified] == [
         (DAYS[0], True, 150, True), (DAYS[1], True, 150, False),
     ]  # fmt: skip
     with closing(sqlite3.connect(data / f"{DAYS[1]}.db")) as conn, conn:
@@ -308,14 +308,14 @@ def test_a_day_in_archive_and_late_rows_is_read_as_both_by_every_command(data: P
     }
     for name, done in asked.items():
         assert done.returncode == 0, (name, done.stderr)
-        said = json.dumps(json.loads(done.stdout)["notes"]) if name == "day" else done.stderr
-        assert said.count("both are read") == 1, (name, said)
-        assert f"hk-tickctl restore {DAYS[0]}" in said
-    found = {name: json.loads(done.stdout) for name, done in asked.items()}
-    assert (len(found["ticks"]), found["query"], found["export"]["rows"]) == (300, [{"n": 1850, "s": 4}], 1850)
-    assert sum(bar["tick_count"] for bar in found["bars"]) > 0
-    assert {row["symbol"] for row in found["top"]} == {"HK.00005", "HK.00011", "HK.00700", "HK.09988"}
-    assert (found["day"]["stored_ticks"], len(found["day"]["symbols"]), found["day"]["problems"]) == (1850, 4, [])
+        notes = json.dumps(json.loads(done.stdout)["notes"]) if name == "day" else done.stderr
+        assert notes.count("both are read") == 1, (name, notes)
+        assert f"hk-tickctl restore {DAYS[0]}" in notes
+    answers = {name: json.loads(done.stdout) for name, done in asked.items()}
+    assert (len(answers["ticks"]), answers["query"], answers["export"]["rows"]) == (300, [{"n": 1850, "s": 4}], 1850)
+    assert sum(bar["tick_count"] for bar in answers["bars"]) > 0
+    assert {row["symbol"] for row in answers["top"]} == {"HK.00005", "HK.00011", "HK.00700", "HK.09988"}
+    assert (answers["day"]["stored_ticks"], len(answers["day"]["symbols"]), answers["day"]["problems"]) == (1850, 4, [])
 
     for refused in (("archive", DAYS[0]), ("retain", "--keep-days", 1), ("retain", "--keep-days", 1, "--dry-run")):
         done = tickctl(*refused, data_root=data)

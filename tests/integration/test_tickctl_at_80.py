@@ -100,9 +100,9 @@ def test_every_help_fits() -> None:
         command: click.Command = tickctl
         for word in name.split():
             assert isinstance(command, click.Group)
-            found = command.get_command(context, word)
-            assert found is not None
-            command, context = found, click.Context(found, context, info_name=word, terminal_width=80)
+            command_there = command.get_command(context, word)
+            assert command_there is not None
+            command, context = command_there, click.Context(command_there, context, info_name=word, terminal_width=80)
         assert widest(command.get_help(context)) <= 80, name
 
 

@@ -93,9 +93,9 @@ def test_without_books_it_says_how_to_get_some(tmp_path: Path) -> None:
 
 def test_the_report_of_a_day_with_a_blind_stretch_ends_with_1(root: Path) -> None:
     report = tickctl_json("book", data_root=root, code=1)
-    (one,) = report["symbols"]
-    assert one["symbol"] == "HK.00700"
-    assert one["blind"][0][2] == "connection lost"
+    (book,) = report["symbols"]
+    assert book["symbol"] == "HK.00700"
+    assert book["blind"][0][2] == "connection lost"
     assert report["sentence"].startswith("watched 0.30 % of trading")
     shown = tickctl("book", data_root=root)
     assert "1 pushes received, 1 stored, 0 merged, 0 unread" in shown.stdout
@@ -107,14 +107,14 @@ def test_damage_in_the_middle_of_the_file_is_said_in_a_sentence(tmp_path: Path) 
     record_day(tmp_path, DAY, count=20)
     record_books(tmp_path, DAY)
     path = book_file(tmp_path, DAY)
-    content, said = path.read_bytes(), 0
+    content, refusals = path.read_bytes(), 0
     for first_page in range(1, len(content) // 4096, 4):
         path.write_bytes(content[: first_page * 4096] + bytes(4 * 4096) + content[(first_page + 4) * 4096 :])
         for read in (watches, sessions, pulls, counts, symbols, newest_no, lambda file: newest_book(file, "HK.00700")):
             with contextlib.suppress(StoreError):  # any other error fails the test
                 read(path)
                 continue
-            said += 1
-    assert said > 8
+            refusals += 1
+    assert refusals > 8
     done = tickctl("book", data_root=tmp_path)
     assert "Traceback" not in done.stderr

@@ -59,9 +59,9 @@ def test_the_days_certificate_has_the_queues_beside_ticks_and_books(root: Path) 
     assert (told["grade"], told["sentence"], told["books"]) == tuple(without[n] for n in ("grade", "sentence", "books"))
     assert (brokers["state"], brokers["pushes_read"], brokers["adds_up"]) == ("blind", False, True)
     assert (brokers["received"], brokers["stored"], brokers["merged"], brokers["unread"]) == (len(pushed),) * 2 + (0, 0)
-    (one,) = brokers["symbols"]
-    assert one["reason"].startswith("watched ")
-    assert one["pushes"] is None
+    (queue,) = brokers["symbols"]
+    assert queue["reason"].startswith("watched ")
+    assert queue["pushes"] is None
     text = tickctl("day", DAY, "--no-write", data_root=root).stdout
     assert f"Broker queues: {brokers['sentence']}" in " ".join(text.split())
     assert "complete" not in brokers["sentence"]
@@ -110,9 +110,9 @@ def test_a_hostile_name_of_a_broker_reaches_no_terminal_raw(root: Path) -> None:
         "query": tickctl("query", "SELECT broker FROM brokers ORDER BY place", "--days", DAY, data_root=root),
         "query as JSON": tickctl("query", "SELECT broker FROM brokers", "--days", DAY, "--json", data_root=root),
     }
-    for name, one in done.items():
-        assert one.returncode == 0, f"{name}: {one.stderr}"
-        raw = [char for char in one.stdout + one.stderr if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")]
+    for name, ended in done.items():
+        assert ended.returncode == 0, f"{name}: {ended.stderr}"
+        raw = [char for char in ended.stdout + ended.stderr if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")]
         assert set(raw) <= {"\n"}, f"{name}: {raw}"
     told = json.loads(done["book"].stdout)["brokers"]
     assert [row["broker"] for row in told["bids"]] == [HOSTILE, "One"]

@@ -60,7 +60,7 @@ def test_one_symbol_is_judged_alone(tmp_path: Path) -> None:
     record_day(tmp_path, count=200, lost=(50,))
     assert tickctl("day", "--symbol", "5", data_root=tmp_path).returncode == 1
     fine = tickctl_json("day", "--symbol", "700,HK.09988", data_root=tmp_path, code=0)
-    assert [one["symbol"] for one in fine["symbols"]] == ["HK.00700", "HK.09988"]
+    assert [verdict["symbol"] for verdict in fine["symbols"]] == ["HK.00700", "HK.09988"]
     assert fine["missing_ticks"] == 1, "the totals stay the day's"
     written = json.loads((tmp_path / "_reports" / f"{DAY}.json").read_text())
     assert len(written["symbols"]) == 3, "the report is of the whole day"
@@ -228,12 +228,12 @@ def test_beside_a_recorder_at_work(tmp_path: Path) -> None:
         stored = []
         for arguments in ((), ("--recount",), ("--recount",)):
             done = tickctl("day", *arguments, "--json", data_root=root)
-            found = json.loads(done.stdout)
-            assert found["problems"] == [], "what is written meanwhile contradicts nothing"
-            assert found["so_far"] is True
-            assert " so far (" in found["sentence"]
-            assert done.returncode == (1 if found["missing_symbols"] else 0), done.stderr
-            stored.append(found["stored_ticks"])
+            report = json.loads(done.stdout)
+            assert report["problems"] == [], "what is written meanwhile contradicts nothing"
+            assert report["so_far"] is True
+            assert " so far (" in report["sentence"]
+            assert done.returncode == (1 if report["missing_symbols"] else 0), done.stderr
+            stored.append(report["stored_ticks"])
         assert stored[0] < stored[1] < stored[2], "the recorder went on"
         assert not any("busy" in line and "busy_errors=0" not in line for line in recorder.lines)
         assert recorder.stop() == 0

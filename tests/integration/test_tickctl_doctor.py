@@ -58,12 +58,12 @@ def run(tmp_path: Path, *arguments: object, code: int | None = None, **settings:
         done = forked.parent("doctor").run(words, env, 90, cwd)
     assert done.returncode in (0, 1), done.stderr
     assert code is None or done.returncode == code, done.stdout
-    found = json.loads(done.stdout)
-    checks = {one["name"]: one for one in found["checks"]}
-    assert found["failed"] == [name for name, one in checks.items() if one["result"] == "fail"]
-    assert done.returncode == (1 if found["failed"] else 0)
-    for one in checks.values():
-        assert bool(one["advice"]) == (one["result"] in ("warn", "fail")), one
+    report = json.loads(done.stdout)
+    checks = {check["name"]: check for check in report["checks"]}
+    assert report["failed"] == [name for name, check in checks.items() if check["result"] == "fail"]
+    assert done.returncode == (1 if report["failed"] else 0)
+    for check in checks.values():
+        assert bool(check["advice"]) == (check["result"] in ("warn", "fail")), check
     return done.returncode, checks
 
 
@@ -88,7 +88,7 @@ def test_all_is_well_beside_a_recorder_which_notices_nothing(simulator: Simulato
         recorder.wait_for("persist_summary ")
         simulator.ctl("quota limit=2")  # the recorder's own two: the trial must do with them
         checks = examine(simulator, tmp_path, 0, **systemctl(tmp_path))
-        assert {name: one["result"] for name, one in checks.items()} == dict.fromkeys(
+        assert {name: check["result"] for name, check in checks.items()} == dict.fromkeys(
             ["home", "zone_data", "configuration", "data_directory", "disk", "unit", "sdk_log", *OPEND_CHECKS], "ok"
         )
         assert f"recorder pid {recorder.proc.pid}" in checks["data_directory"]["found"]
@@ -256,17 +256,17 @@ def test_the_unit(tmp_path: Path, properties: dict[str, str], result: str, expec
 
 
 @pytest.mark.parametrize(
-    ("properties", "found"),
+    ("properties", "ending"),
     [
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "78"}, "; exit code 78"),
         ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "; killed by signal 9"),
         ({"Result": "watchdog", "ExecMainCode": "3", "ExecMainStatus": "6"}, "; watchdog, killed by signal 6"),
     ],
 )
-def test_how_a_failed_unit_ended(tmp_path: Path, properties: dict[str, str], found: str) -> None:
+def test_how_a_failed_unit_ended(tmp_path: Path, properties: dict[str, str], ending: str) -> None:
     env = systemctl(tmp_path, ActiveState="failed", SubState="failed", **properties)
     _, checks = run(tmp_path, "--offline", "--data-root", tmp_path, FUTU_SYMBOLS=SYMBOLS, code=1, **env)
-    assert checks["unit"]["found"] == f"hk-tick-collector is failed (failed), enabled{found}"
+    assert checks["unit"]["found"] == f"hk-tick-collector is failed (failed), enabled{ending}"
 
 
 def test_the_data_directory_must_be_writable_for_the_services_user(tmp_path: Path) -> None:

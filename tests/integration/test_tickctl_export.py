@@ -84,13 +84,13 @@ def test_all_days(data_root: Path, tmp_path: Path, format_: str) -> None:
     result = tickctl_json("export", format_, "--output", tmp_path / "out", data_root=data_root)
     assert result["format"] == format_
     assert result["rows"] == 900
-    assert [(one["trading_days"], one["rows"], one["so_far"]) for one in result["files"]] == [
+    assert [(file["trading_days"], file["rows"], file["so_far"]) for file in result["files"]] == [
         (["20261119"], 300, False),
         ([DAY], 600, False),
     ]
-    for one in result["files"]:
-        assert rows_in(format_, Path(one["path"])) == one["rows"]
-        assert Path(one["path"]).stat().st_size == one["size_bytes"]
+    for file in result["files"]:
+        assert rows_in(format_, Path(file["path"])) == file["rows"]
+        assert Path(file["path"]).stat().st_size == file["size_bytes"]
     assert hidden(tmp_path) == []
 
 
@@ -123,7 +123,7 @@ def test_one_csv_a_symbol(data_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "{day}-{symbol}.csv.zst"
     result = tickctl_json("export", "csv", "-o", output, "--split-symbols", data_root=data_root)
     names = {f"{day}-{symbol}.csv.zst" for day in ("20261119", DAY) for symbol in SYMBOLS}
-    assert {Path(one["path"]).name for one in result["files"]} == {path.name for path in tmp_path.iterdir()} == names
+    assert {Path(file["path"]).name for file in result["files"]} == {path.name for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_told_to_stop(big_root: Path, tmp_path: Path, number: int, code: int) ->
     with exporting("csv", "-o", target, data_root=big_root) as proc:
         wait_until(lambda: hidden(tmp_path), "a temporary file")
         proc.send_signal(number)
-        _, said = proc.communicate(timeout=60)
-    assert proc.returncode == code, said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) == 1
+        _, output = proc.communicate(timeout=60)
+    assert proc.returncode == code, output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,8 @@ SYMBOLS = f"{STOCK},{ETF},{WARRANT}"
 
 
 def figures(told: dict[str, Any], fact: str) -> dict[str, dict[str, Any]]:
-    (found,) = [one for one in told["facts"] if one["name"] == fact]
-    return {line["label"].strip(): line["values"] for line in found["lines"]}
+    (named_fact,) = [told_fact for told_fact in told["facts"] if told_fact["name"] == fact]
+    return {line["label"].strip(): line["values"] for line in named_fact["lines"]}
 
 
 @pytest.fixture(scope="module")

@@ -68,9 +68,9 @@ def test_every_record_is_a_row_of_its_trading_day(root: Path, path: Path) -> Non
     theirs = read_independently(path)
     sides = {(0, 1): "BUY", (1, 0): "SELL"}
     expected = [
-        (one["t"].item(), one["t"].item() // 1000, one["close"].item(), one["vol"].item(),
-         sides[bool(one["bid"]), bool(one["ask"])])
-        for one in theirs
+        (record["t"].item(), record["t"].item() // 1000, record["close"].item(), record["vol"].item(),
+         sides[bool(record["bid"]), bool(record["ask"])])
+        for record in theirs
     ]  # fmt: skip
     assert [row for day in ("20261119", "20261120", "20261123") for row in rows_of(root, day)] == expected
     assert set(rows_of(root, "20261120", "market, provider, symbol, venue, bid_price, ask_price, push_type")) == {
@@ -132,7 +132,7 @@ def test_a_day_that_was_imported_twice_is_proven_by_replay_and_says_what_that_is
     assert "import it once more" in before["reason"]
     tickctl_json("import", "sierra", path, *ES, data_root=root)
     day = tickctl_json("day", "20261119", data_root=root)
-    assert [(one["state"], one["evidence"], one["expected_ticks"]) for one in day["symbols"]] == [
+    assert [(row["state"], row["evidence"], row["expected_ticks"]) for row in day["symbols"]] == [
         ("proven", "replay", 50)
     ]
     assert "whether the exchange told more is not known" in day["sentence"]
@@ -145,9 +145,9 @@ def test_trades_downloaded_again_with_other_microseconds_are_the_same_trades(roo
     trades = run_of(chicago_us("20261120", 9), 200, 7_001)
     write_scid(path, trades)
     tickctl_json("import", "sierra", path, *ES, data_root=root)
-    moved = [Trade(**{**vars(one), "us": one.us // 1000 * 1000 + 500 + one.us % 3}) for one in trades]
+    moved = [Trade(**{**vars(trade), "us": trade.us // 1000 * 1000 + 500 + trade.us % 3}) for trade in trades]
     missed = Trade(trades[50].us // 1000 * 1000 + 999, price=4999.0)
-    write_scid(path, sorted([*moved, missed], key=lambda one: one.us))
+    write_scid(path, sorted([*moved, missed], key=lambda trade: trade.us))
     report = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
     assert (report["stored"], report["already_there"]) == (1, 200)
     assert 0 < report["renumbered"] <= 200

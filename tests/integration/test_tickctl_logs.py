@@ -154,8 +154,8 @@ def test_following_the_journal(tmp_path: Path) -> None:
         process.wait_for("health queue=99")
         process.signal(signal.SIGINT)
         assert process.wait() == 130
-    said = [line for line in process.lines if "health" in line]
-    assert [line.rpartition("=")[2] for line in said] == ["3", "4", "99"]
+    health_lines = [line for line in process.lines if "health" in line]
+    assert [line.rpartition("=")[2] for line in health_lines] == ["3", "4", "99"]
 
 
 def test_following_a_file_over_rotation_and_truncation(log_file: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_day_is_archived_verified_read_and_restored(root: Path, tmp_path: Path
         assert (root / f"_archive/ticks/market=CME/day={day}/ticks.parquet").exists()
         (root / f"{day}.db").unlink()
     checks = tickctl_json("verify", "..", data_root=root)
-    assert [(one["fine"], one["rows"]) for one in checks] == [(True, ROWS)] * 2
+    assert [(row["fine"], row["rows"]) for row in checks] == [(True, ROWS)] * 2
     for day in DAYS:
         assert tickctl_json("ticks", SYMBOL, "--days", day, data_root=root) == before[day]
     sql = "SELECT market, count(*) AS ticks FROM ticks GROUP BY ALL"
@@ -119,4 +119,4 @@ def test_the_end_of_the_day_archives_it(root: Path) -> None:
     assert done.returncode in (0, 1), done.stdout + done.stderr
     for day in DAYS:
         assert (root / f"_archive/ticks/market=CME/day={day}/ticks.parquet").exists(), done.stdout + done.stderr
-    assert all(one["fine"] for one in tickctl_json("verify", "..", data_root=root))
+    assert all(row["fine"] for row in tickctl_json("verify", "..", data_root=root))

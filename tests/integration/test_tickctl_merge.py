@@ -75,7 +75,7 @@ def test_a_contradiction_is_named_and_ends_with_1(tmp_path: Path) -> None:
     a, b = record(tmp_path / "a", (20, 29)), record(tmp_path / "b", (100, 104), count=210)  # other trades
     into = tmp_path / "both"
     result = tickctl_json("merge", a, b, "--into", into, code=1)["days"][0]
-    assert [found["symbol"] for found in result["conflicts"]] == [SYMBOL]
+    assert [conflict["symbol"] for conflict in result["conflicts"]] == [SYMBOL]
     assert result["states"] == {"missing": 1} or result["states"] == {"unproven": 1}
     human = tickctl("merge", a, b, "--into", into, "--days", DAY)
     assert "contradict each other" in human.stderr

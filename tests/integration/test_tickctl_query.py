@@ -252,9 +252,9 @@ def test_what_is_wrong_is_said(
 ) -> None:
     with pytest.raises(SystemExit) as ended_with:  # in this process, for there are many
         main([*map(str, arguments), "--data-root", str(root)])
-    shown, said = capfd.readouterr()
-    assert (ended_with.value.code, "error" in shown) == (code, "--json" in arguments), said
-    assert words in said
+    shown, errors = capfd.readouterr()
+    assert (ended_with.value.code, "error" in shown) == (code, "--json" in arguments), errors
+    assert words in errors
 
 
 @pytest.mark.parametrize(
@@ -374,12 +374,12 @@ def test_a_full_disk_leaves_nothing_behind(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["query", "file"])
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "words"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to stop; nothing half done is left")],
     ids=["SIGINT", "SIGTERM"],
 )
 def test_an_interrupt_leaves_nothing_behind(
-    root: Path, tmp_path: Path, stage: str, number: int, code: int, said: str
+    root: Path, tmp_path: Path, stage: str, number: int, code: int, words: str
 ) -> None:
     target = tmp_path / "out" / "rows.csv"
     target.parent.mkdir()
@@ -404,7 +404,7 @@ def test_an_interrupt_leaves_nothing_behind(
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, errors.strip()) == (code, f"hk-tickctl: {said}")
+    assert (process.returncode, errors.strip()) == (code, f"hk-tickctl: {words}")
     assert list(target.parent.iterdir()) == []
     assert list(temp.iterdir()) == []
 
@@ -550,6 +550,6 @@ def test_no_rows_are_explained_where_a_symbol_is_to_blame(root: Path) -> None:
 def test_an_error_is_json_where_json_was_asked_for(root: Path, command: tuple[str, ...], code: int) -> None:
     done = tickctl(*command, "--json", data_root=root)
     assert done.returncode == code
-    said = json.loads(done.stdout)
-    assert said["exit_code"] == code
-    assert f"hk-tickctl: {said['error']}\n" in done.stderr
+    error_json = json.loads(done.stdout)
+    assert error_json["exit_code"] == code
+    assert f"hk-tickctl: {error_json['error']}\n" in done.stderr

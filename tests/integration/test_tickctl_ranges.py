@@ -17,7 +17,7 @@ def test_gaps_go_out_and_are_held_against_days(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     told = json.loads(ranges.read_text())
     assert (told["trading_days"], told["summary"]["missing_ticks"]) == ([DAY], 3)
-    assert [(one["gap_type"], one["seq_start"]) for one in told["missing_ranges"]] == [
+    assert [(gap["gap_type"], gap["seq_start"]) for gap in told["missing_ranges"]] == [
         ("tick", 20), ("tick", 21), ("tick", 40),
     ]  # fmt: skip
     again = tickctl("gaps", "-o", ranges, data_root=lacks)

@@ -99,15 +99,15 @@ def place() -> Iterator[Place]:
     with tempfile.TemporaryDirectory() as name:  # pytest's own directories are closed to other users
         root = Path(name)
         root.chmod(0o755)
-        found = Place(root / "data", root / "outside")
-        found.data.mkdir(mode=0o750)
-        found.outside.mkdir(mode=0o700)
-        found.target.write_text(SECRET)
-        found.target.chmod(0o600)
+        place_made = Place(root / "data", root / "outside")
+        place_made.data.mkdir(mode=0o750)
+        place_made.outside.mkdir(mode=0o700)
+        place_made.target.write_text(SECRET)
+        place_made.target.chmod(0o600)
         for day in (DAY, NEXT):
-            record_day(found.data, day, count=20)
-        found.give_away()
-        yield found
+            record_day(place_made.data, day, count=20)
+        place_made.give_away()
+        yield place_made
 
 
 LOCKS = ("_archive/.archive.lock", ".restore.lock", "_reports/.end-of-day.lock")
@@ -167,8 +167,8 @@ def prepare(place: Place, command: str) -> None:
 def test_what_root_does_is_the_owners(place: Place, command: str) -> None:
     prepare(place, command)
     before = place.seen_outside()
-    code, said = run(place, command)
-    assert code == 0 or command == "doctor", said
+    code, output = run(place, command)
+    assert code == 0 or command == "doctor", output
     assert {path.lstat().st_uid for path in (place.data, *place.data.rglob("*"))} == {NOBODY}
     assert place.seen_outside() == before
 

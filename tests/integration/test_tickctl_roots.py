@@ -41,7 +41,9 @@ def test_reading_commands_see_one_market(listed: dict[str, Any], tmp_path: Path)
     sql = "SELECT symbol, count(*) AS n, count(DISTINCT seq) AS different FROM ticks GROUP BY 1 ORDER BY 1"
     counted = tickctl_json("query", sql, "--days", DAY, **listed)
     every = sorted([*SYMBOLS, "HK.09999"])
-    assert [(row["symbol"], row["n"]) for row in counted] == [(one, 30 if one == "HK.09999" else 200) for one in every]
+    assert [(row["symbol"], row["n"]) for row in counted] == [
+        (symbol, 30 if symbol == "HK.09999" else 200) for symbol in every
+    ]
     assert all(row["n"] == row["different"] for row in counted)
     ticks = tickctl("ticks", FIRST, "--days", DAY, "--output", tmp_path / "ticks.csv", **listed)
     assert ticks.returncode == 0, ticks.stderr
@@ -61,7 +63,7 @@ def test_what_is_of_one_root_alone_says_so(listed: dict[str, Any]) -> None:
     verified = tickctl_json("verify", **listed)
     assert [row["data_root"] for row in verified] == [str(listed["DATA_ROOT"])]
     status = tickctl_json("status", code=1, **listed)
-    assert [Path(one["data_root"]).name for one in status["roots"]] == ["a", "b", "shard"]
+    assert [Path(root["data_root"]).name for root in status["roots"]] == ["a", "b", "shard"]
 
 
 def test_a_contradiction_is_named_and_ends_with_1(roots: dict[str, Path], tmp_path: Path) -> None:

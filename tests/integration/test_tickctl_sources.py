@@ -57,7 +57,7 @@ def test_each_recorder_is_a_line_and_a_wrong_one_hides_none(machine: Path) -> No
         told = tickctl_json("sources", "--env-file", machine / ".env", code=1)
         shown = tickctl("sources", "--env-file", machine / ".env").stdout
     assert told["verdict"] == "problem"
-    by_name = {one["name"]: one for one in told["sources"]}
+    by_name = {source["name"]: source for source in told["sources"]}
     assert list(by_name) == ["plain", "us-1", "wrong", "copied"]
     plain, us, wrong, copied = by_name.values()
     assert (plain["unit"], plain["market"], plain["source"]) == ("hk-tick-collector", "HK", "OpenD")
@@ -79,4 +79,4 @@ def test_all_that_is_well_ends_with_0_and_nothing_at_all_with_3(tmp_path: Path) 
     with recorder(tmp_path / "HK", opend_state="ready"):
         assert tickctl_json("sources", "--env-file", tmp_path / ".env")["verdict"] == "fine"
     given = tickctl_json("sources", data_root=tmp_path / "HK", code=1)["sources"]
-    assert [(one["name"], one["unit"]) for one in given] == [("HK", None)]
+    assert [(source["name"], source["unit"]) for source in given] == [("HK", None)]

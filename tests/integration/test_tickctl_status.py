@@ -236,10 +236,10 @@ def test_the_service(tmp_path: Path, properties: dict[str, str], code: int, expe
     data_root.mkdir()
     with layout.DataRootLock(data_root):
         written(data_root)
-        found, picture = status_of(data_root, **systemctl(tmp_path, **properties))
-    assert found == code, picture
-    said = picture["problems"] + picture["notes"]
-    assert said == [] if expected is None else any(expected in text for text in said), said
+        exit_code, picture = status_of(data_root, **systemctl(tmp_path, **properties))
+    assert exit_code == code, picture
+    complaints = picture["problems"] + picture["notes"]
+    assert complaints == [] if expected is None else any(expected in text for text in complaints), complaints
 
 
 def test_a_service_with_wrong_settings_is_not_told_to_start(tmp_path: Path) -> None:

@@ -93,12 +93,12 @@ def test_salvage_says_what_was_lost(root: Path, db: Path) -> None:
     broken = db.rename(root / CORRUPT)
     before = broken.read_bytes()
     result = tickctl_json("salvage", broken, code=1)
-    found = set(iter_ticks(db))
-    assert found < truth
+    rows = set(iter_ticks(db))
+    assert rows < truth
     assert not result["clean"]
-    assert result["copied_rows"] == len(found) > ROWS * 0.9
+    assert result["copied_rows"] == len(rows) > ROWS * 0.9
     named = sum(high - low + 1 for low, high in result["unreadable"])
-    assert named >= len(truth) - len(found)
+    assert named >= len(truth) - len(rows)
     assert broken.read_bytes() == before
     done = tickctl("salvage", broken)
     assert done.returncode == 1
@@ -129,8 +129,8 @@ def test_an_interrupted_salvage_leaves_nothing(tmp_path: Path, number: signal.Si
 
     wait_until(is_at_work, "the first rows")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, list(into.iterdir())) == (128 + number, []), said
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, list(into.iterdir())) == (128 + number, []), stderr
 
 
 def test_a_file_that_a_recorder_makes_meanwhile_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +161,8 @@ def test_an_interrupted_salvage_into_a_file_says_so_and_goes_on(tmp_path: Path, 
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_env(tmp_path / "home"))
     wait_until(lambda: target.exists() and target.stat().st_size > 100_000, "the first rows")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, "goes on with it" in said) == (128 + number, True), said
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, "goes on with it" in stderr) == (128 + number, True), stderr
     report = tickctl_json("salvage", source, "--into", target)
     assert (report["clean"], report["read_rows"]) == (True, rows)
     assert report["copied_rows"] < rows
@@ -343,7 +343,7 @@ def test_migrate(old_root: Path) -> None:
     truth = list(iter_ticks(old_root / "20261117.db"))
     foreign = (old_root / "20261119.db").read_bytes()
     planned = tickctl_json("migrate", "--dry-run", data_root=old_root, code=1)
-    assert [(Path(one["file"]).stem, one["from_version"], one["result"]) for one in planned] == [
+    assert [(Path(step["file"]).stem, step["from_version"], step["result"]) for step in planned] == [
         ("20261117", 0, "would be migrated"),
         ("20261118", None, "refused"),
         ("20261119", None, "refused"),
@@ -401,6 +401,6 @@ def test_migrate_beside_a_recorder(root: Path) -> None:
     ticks = day_ticks("HK.00700", 20, today)
     writer.write(ticks[:10])
     done = tickctl_json("migrate", data_root=root)
-    assert {one["result"] for one in done} == {"up to date"}
+    assert {step["result"] for step in done} == {"up to date"}
     assert writer.write(ticks).inserted_rows == 10
     writer.close()

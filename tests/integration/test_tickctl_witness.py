@@ -42,9 +42,9 @@ def test_what_came_of_it_becomes_a_note_of_the_certificate_and_no_better_grade(t
 
 
 def test_some_symbols_or_no_write_leave_the_certificate_alone(data_root: Path) -> None:
-    found = tickctl_json(*AGAINST, PAGE, "--symbols", "700", data_root=data_root)
-    assert list(found["symbols"]) == ["HK.00700"]
-    assert found["equal"]
+    audit = tickctl_json(*AGAINST, PAGE, "--symbols", "700", data_root=data_root)
+    assert list(audit["symbols"]) == ["HK.00700"]
+    assert audit["equal"]
     assert tickctl(*AGAINST, PAGE, "--no-write", data_root=data_root).returncode == 0
     assert not (data_root / "_reports").exists()
 

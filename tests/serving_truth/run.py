@@ -305,19 +305,19 @@ class Run:
 
     def made(self) -> set[Key]:
         """What the simulator made since it began."""
-        rows = itertools.chain(*(read_truth_flagged(one.truth) for one in (self.simulator, self.us_simulator)))
+        rows = itertools.chain(*(read_truth_flagged(sim.truth) for sim in (self.simulator, self.us_simulator)))
         return {(tick.symbol, tick.seq) for tick, is_history in rows if not is_history}
 
     def stored(self, reader: Reader | None = None) -> dict[Key, Content]:
         """What the day files hold, of those that a reader reads: the relay has one data root."""
-        found: dict[Key, Content] = {}
+        content_of_key: dict[Key, Content] = {}
         roots = (self.root,) if isinstance(reader, OverRedis) else (self.root, self.us_root)
         for path in [path for root in roots for path in sorted(root.glob("????????.db"))]:
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
                 conn.row_factory = sqlite3.Row
                 for row in conn.execute(f"SELECT symbol, seq, {', '.join(CONTENT)} FROM ticks"):
-                    found[row["symbol"], row["seq"]] = content_of(row)
-        return found
+                    content_of_key[row["symbol"], row["seq"]] = content_of(row)
+        return content_of_key
 
     def signals(self) -> list[int]:
         """The numbers of all signals."""
@@ -331,7 +331,7 @@ class Run:
     def verdict(self) -> list[str]:
         """What is not as promised."""
         checked = [check(self.simulator, self.root), check(self.us_simulator, self.us_root)]
-        broken = [f"the day files are not the truth: {one.stdout}" for one in checked if one.returncode]
+        broken = [f"the day files are not the truth: {process.stdout}" for process in checked if process.returncode]
         for name, reader in self.readers.items():
             stored = self.stored(reader)
             other = _differences(reader.held, stored)
@@ -363,8 +363,8 @@ class Run:
 def _differences(held: dict[Key, Content], stored: dict[Key, Content]) -> list[str]:
     missing, extra = stored.keys() - held.keys(), held.keys() - stored.keys()
     other = [key for key in held.keys() & stored.keys() if held[key] != stored[key]]
-    found = [(missing, "missing"), (extra, "that nobody made"), (other, "with another content")]
-    return [f"{len(keys)} rows {what}, {sorted(keys)[:3]}" for keys, what in found if keys]
+    groups = [(missing, "missing"), (extra, "that nobody made"), (other, "with another content")]
+    return [f"{len(keys)} rows {group}, {sorted(keys)[:3]}" for keys, group in groups if keys]
 
 
 def _start_text(before_midnight_sec: int) -> str:
@@ -375,7 +375,7 @@ def _start_text(before_midnight_sec: int) -> str:
 def run(directory: Path, size: Size, seed: int) -> tuple[list[str], str]:
     """Play one run: what was not as promised, and what was done."""
     with contextlib.ExitStack() as stack:
-        one = Run(directory, size, seed, stack)
-        one.play()
-        one.settle()
-        return one.verdict(), one.summary()
+        run = Run(directory, size, seed, stack)
+        run.play()
+        run.settle()
+        return run.verdict(), run.summary()

@@ -125,10 +125,10 @@ class Server:
             return journal if text in journal else ""
 
         try:
-            found: str = wait_until(said, f"{text!r} in the journal", timeout_sec)
+            line: str = wait_until(said, f"{text!r} in the journal", timeout_sec)
         except AssertionError as exc:
             raise AssertionError(f"{exc}\n{self.journal_since(cursor)[-4000:]}") from None
-        return found
+        return line
 
     def copy_data(self, target: Path) -> Path:
         """The day files, for ``hk-opend-sim check``."""

@@ -120,10 +120,10 @@ def test_a_version_is_built_without_roots_rights(server: Server, deployed: str) 
         output = server.redeploy("--skip-tests --market closed").stdout
         assert _in_use(server) == commit
         build_user = run("id -u hk-tick-build").stdout.strip()
-        said = set(run("cat /srv/built-by").stdout.splitlines())
-        assert said
-        assert {line.split()[0] for line in said} == {build_user}
-        assert all(line.endswith("False") for line in said), said
+        built_by = set(run("cat /srv/built-by").stdout.splitlines())
+        assert built_by
+        assert {line.split()[0] for line in built_by} == {build_user}
+        assert all(line.endswith("False") for line in built_by), built_by
         assert run("pgrep -f 'sleep 99887[7]'", check=False).stdout == "", (
             "what it left running has ended with the build"
         )
@@ -259,7 +259,7 @@ def test_uninstall_keeps_data_and_settings(server: Server) -> None:
         release = f"{PREFIX}/releases/$(git -C {PROJECT} rev-parse HEAD)"
         server.machine.run(f"mkdir -p {release}/bin && touch {release}/bin/python")
     finally:
-        said = server.install("--start").splitlines()
-    assert any("building as hk-tick-build" in line for line in said)
-    assert any("installing release" in line for line in said)
+        output_lines = server.install("--start").splitlines()
+    assert any("building as hk-tick-build" in line for line in output_lines)
+    assert any("installing release" in line for line in output_lines)
     server.wait_recording()

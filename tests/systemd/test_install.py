@@ -38,11 +38,11 @@ def test_the_command_on_the_path_has_the_services_settings(installed: Server) ->
 
 
 def test_the_service_user_cannot_write_its_code(installed: Server) -> None:
-    found = installed.machine.run(
+    users = installed.machine.run(
         f"runuser -u hk-tick-collector -- find {PREFIX} -writable -not -type l; getent passwd hk-tick-collector"
     ).stdout.splitlines()
-    assert len(found) == 1
-    assert found[0].endswith(":/var/lib/hk-tick-collector:/usr/sbin/nologin")
+    assert len(users) == 1
+    assert users[0].endswith(":/var/lib/hk-tick-collector:/usr/sbin/nologin")
 
 
 def test_nobody_but_root_can_change_a_release(installed: Server) -> None:
@@ -54,12 +54,12 @@ def test_nobody_but_root_can_change_a_release(installed: Server) -> None:
 
 def test_what_is_installed_is_what_is_locked(installed: Server) -> None:
     run = installed.machine.run
-    found = dict(
+    versions = dict(
         line.split("==") for line in run(f"{PREFIX}/venv/bin/python -I -m pip list --format=freeze").stdout.split()
     )
     locked = re.findall(r"^([\w-]+)==([\w.]+)(.*)", run(f"cat {PREFIX}/requirements/service.txt").stdout, re.MULTILINE)
     wanted = {name: version for name, version, marker in locked if ">= '3.12'" not in marker}
-    assert {name.lower().replace("_", "-"): version for name, version in found.items()}.items() >= wanted.items()
+    assert {name.lower().replace("_", "-"): version for name, version in versions.items()}.items() >= wanted.items()
 
 
 def test_systemd_has_nothing_to_complain_about(installed: Server) -> None:

@@ -28,9 +28,9 @@ def root_of(name: str) -> str:
     return f"/data/sqlite/{name}"
 
 
-def ask(server: Server, name: str, what: str) -> int:
+def ask(server: Server, name: str, expression: str) -> int:
     """Of the newest day file; 0 when there is none yet."""
-    command = f'sqlite3 "file:$(ls {root_of(name)}/????????.db | tail -n 1)?mode=ro" "SELECT {what} FROM ticks"'
+    command = f'sqlite3 "file:$(ls {root_of(name)}/????????.db | tail -n 1)?mode=ro" "SELECT {expression} FROM ticks"'
     answer = server.machine.run(command, check=False).stdout.strip()
     return int(answer) if answer.isdigit() else 0
 
@@ -64,8 +64,8 @@ def installed_instances(installed: Server, simulators: dict[str, Simulator]) -> 
     """Both installed as an operator does it."""
     try:
         for name in NAMES:
-            said = installed.install("--instance", name)
-            assert f"Set FUTU_SYMBOLS in {PREFIX}/{name}.env, then: sudo systemctl restart {unit(name)}" in said
+            output = installed.install("--instance", name)
+            assert f"Set FUTU_SYMBOLS in {PREFIX}/{name}.env, then: sudo systemctl restart {unit(name)}" in output
         yield simulators
     finally:
         installed.machine.run(f"systemctl disable --now {' '.join(map(unit, NAMES))}", check=False)
@@ -174,7 +174,7 @@ def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instan
     units = [UNIT, *map(unit, NAMES)]
 
     def pids() -> list[int]:
-        return [int(show("MainPID", one)) for one in units]
+        return [int(show("MainPID", unit_name)) for unit_name in units]
 
     assert run("systemctl is-enabled hk-tick.target").stdout.strip() == "enabled"
     run("systemctl stop hk-tick.target")
@@ -190,7 +190,7 @@ def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instan
     run("systemctl restart hk-tick.target")
     wait_until(lambda: not {0, *after} & set(pids()), "new processes", 60)
     server.wait_recording()
-    wait_until(lambda: all(one["link_state"] == "ready" for one in sources(server)["sources"]), "connections", 60)
+    wait_until(lambda: all(source["link_state"] == "ready" for source in sources(server)["sources"]), "connections", 60)
     wait_until(lambda: sources(server)["verdict"] == "fine", "each is well", 60)
     told = {source["unit"]: source for source in sources(server)["sources"]}
     assert {name: (told[name]["market"], told[name]["link_state"]) for name in units} == {
@@ -202,8 +202,8 @@ def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instan
 
 def sources(server: Server) -> dict[str, Any]:
     """What the command on the path says of all recorders."""
-    found: dict[str, Any] = json.loads(server.machine.run("hk-tickctl sources --json", check=False).stdout)
-    return found
+    listed: dict[str, Any] = json.loads(server.machine.run("hk-tickctl sources --json", check=False).stdout)
+    return listed
 
 
 def test_systemd_has_nothing_to_complain_about(server: Server, instances: dict[str, Simulator]) -> None:

@@ -79,23 +79,25 @@ def journal(server: Server) -> str:
 
 
 def rows(server: Server) -> int:
-    found = 0
+    rows_there = 0
     for day in (server.machine.root / DATA_ROOT.lstrip("/")).glob("2*.db"):
         with closing(sqlite3.connect(f"file:{day}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found += conn.execute("SELECT COUNT(*) FROM ticks WHERE provider = 'schwab'").fetchone()[0]
-    return found
+            rows_there += conn.execute("SELECT COUNT(*) FROM ticks WHERE provider = 'schwab'").fetchone()[0]
+    return rows_there
 
 
 def pid_of(server: Server) -> int:
     return int(server.machine.show("MainPID", SCHWAB))
 
 
-def files_with_secrets(server: Server, who: str = "") -> set[str]:
+def files_with_secrets(server: Server, prefix: str = "") -> set[str]:
     """Of the whole machine, as root or somebody else reads it."""
     find = "find / '(' -path /proc -o -path /sys -o -path /wheels ')' -prune -o -type f -print0"
     search = f"{find} | LC_ALL=C xargs -0 grep -lE {shlex.quote('|'.join(LETS_IN))}"
-    found = server.machine.run(f"{who} bash -c {shlex.quote(search)} 2>/dev/null", check=False, timeout_sec=300).stdout
-    return set(found.splitlines())
+    paths = server.machine.run(
+        f"{prefix} bash -c {shlex.quote(search)} 2>/dev/null", check=False, timeout_sec=300
+    ).stdout
+    return set(paths.splitlines())
 
 
 def test_the_secret_stays_with_root_and_reaches_the_service_alone(recording: Server) -> None:
@@ -160,8 +162,8 @@ def test_no_secret_is_in_a_log_an_environment_or_a_file_that_others_can_read(rec
     assert "schwab_streamer" in shown["doctor"]
     for where, text in shown.items():
         for secret in LETS_IN:
-            found = re.search(secret, text)
-            assert found is None, f"{found and found.group()} in {where}"
+            match = re.search(secret, text)
+            assert match is None, f"{match and match.group()} in {where}"
     # Root finds what there is, so the search finds; neither a stranger nor who shares the recorder's group does.
     assert files_with_secrets(recording) == {SECRETS, CREDENTIAL, TOKEN}
     for group in ("nogroup", UNIT):

@@ -91,8 +91,8 @@ def test_the_delay_grows_while_it_fails_and_a_good_start_forgets_it(server: Serv
     server.drop_in("[Service]\nExecStart=\nExecStart=/bin/false\n")
     cursor = server.cursor()
     server.machine.run(f"systemctl restart {UNIT}", check=False)
-    said = server.wait_said("restart_delay failures=3", cursor)
-    assert re.findall(r"failures=(\d+) delay_sec=(\d+)", said)[:2] == [("2", "2"), ("3", "4")]
+    lines = server.wait_said("restart_delay failures=3", cursor)
+    assert re.findall(r"failures=(\d+) delay_sec=(\d+)", lines)[:2] == [("2", "2"), ("3", "4")]
     assert server.machine.show("Result") in ("exit-code", "success"), "not the start limit"
     server.machine.run(f"systemctl stop {UNIT}")
     server.drop_in("")
@@ -193,8 +193,8 @@ def test_stop_with_a_backlog_loses_nothing(server: Server, tmp_path: Path) -> No
     time.sleep(2)  # ticks come in and wait
     machine.run(f"systemctl stop {UNIT}")
     machine.run("kill $(cat /tmp/lock.pid)")
-    said = server.journal_since(cursor)
-    assert re.search(r"stop_spilled rows=[1-9]", said), said[-3000:]
+    journal = server.journal_since(cursor)
+    assert re.search(r"stop_spilled rows=[1-9]", journal), journal[-3000:]
     assert machine.show("Result") == "success"
     machine.run(f"systemctl start {UNIT}")
     server.wait_recording()

@@ -21,8 +21,8 @@ STATE = "/var/lib/hk-tick-serve"
 
 @pytest.fixture(scope="module")
 def serving(installed: Server) -> Iterator[Server]:
-    said = installed.install("--with", "api,live")
-    assert "installed" in said
+    output = installed.install("--with", "api,live")
+    assert "installed" in output
     installed.settings["API_PORT"] = free_port()
     installed.settings["LIVE_PORT"] = free_port()
     installed.settings["API_KEYS_FILE"] = "/etc/hk-tick-serve/keys.json"
@@ -43,9 +43,9 @@ def key(serving: Server) -> str:
         f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,live,restart,hook:x --env-file .env --json"
     ).stdout
     serving.machine.run(f"systemctl restart {API} hk-tick-live")
-    found = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
-    assert found, made
-    return found.group()
+    match = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
+    assert match, made
+    return match.group()
 
 
 def ask(server: Server, key: str, path: str, **post: object) -> str:
@@ -62,14 +62,14 @@ def ask(server: Server, key: str, path: str, **post: object) -> str:
 def live_text(server: Server, key: str) -> str:
     """What the live channel sends in its first seconds."""
     url = f"http://127.0.0.1:{server.settings['LIVE_PORT']}/v1/live/events?symbols=HK.00700"
-    found = ""
+    body = ""
     headers = {"Authorization": f"Bearer {key}"}
     with contextlib.suppress(httpx.TransportError), httpx.stream("GET", url, headers=headers, timeout=5) as answer:
         for piece in answer.iter_text():
-            found += piece
-            if '"HK.00700"' in found:
+            body += piece
+            if '"HK.00700"' in body:
                 break
-    return found
+    return body
 
 
 def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: Server, key: str) -> None:
@@ -82,8 +82,8 @@ def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: 
     try:
         wait_until(lambda: '"HK.00700"' in live_text(serving, key), "a tick as it comes", 40)
     except AssertionError as exc:
-        said = serving.machine.journal("hk-tick-live")
-        raise AssertionError(f"{live_text(serving, key)[-1000:]}\n{said[-3000:]}") from exc
+        journal = serving.machine.journal("hk-tick-live")
+        raise AssertionError(f"{live_text(serving, key)[-1000:]}\n{journal[-3000:]}") from exc
     signal = ask(serving, key, "/v1/hooks/x", symbol="700")
     assert '"cursor":"v2~' in signal, signal
     assert run(f"stat -c '%U %G %a' {STATE}/hooks/signals.db").stdout.split() == [
@@ -125,9 +125,9 @@ def test_an_update_restarts_it_and_verification_knows_it(serving: Server, key: s
     show = serving.machine.show
     pid = show("MainPID", API)
     serving.commit("another")
-    said = serving.redeploy("--skip-tests", "--market", "closed").stdout
-    assert f"restarting {API}.service" in said
-    assert f"{API}=active" in said
+    output = serving.redeploy("--skip-tests", "--market", "closed").stdout
+    assert f"restarting {API}.service" in output
+    assert f"{API}=active" in output
     assert show("MainPID", API) not in ("0", pid)
 
 

@@ -206,8 +206,8 @@ def window(symbol: str, since: str, until: str, *, over: bool, reason: str = WOR
 
 
 def row(root: Path, symbol: str) -> tuple[str, str | None]:
-    found = {one.symbol: one for one in reader.coverage(root / f"{DAY}.db")}[symbol]
-    return found.state, found.reason
+    coverage_row = {row.symbol: row for row in reader.coverage(root / f"{DAY}.db")}[symbol]
+    return coverage_row.state, coverage_row.reason
 
 
 def windows(root: Path) -> list[tuple[str, str, str]]:
@@ -264,8 +264,8 @@ def test_an_empty_answer_says_nothing_once_there_were_ticks(tmp_path: Path) -> N
     proof = [HeadProven(A, DAY, 1), Verified(A, DAY, 9, at("2026-11-20T10:00:00"))]
     writer.write(make_ticks(1, 9, symbol=A), proof)
     writer.write([], [Verified(A, DAY, NO_TICK, at("2026-11-20T16:12:00"))])
-    (found,) = reader.coverage(tmp_path / f"{DAY}.db")
-    assert (found.verified_counter, found.verified_until_ms) == (9, at("2026-11-20T10:00:00"))
+    (coverage_row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (coverage_row.verified_counter, coverage_row.verified_until_ms) == (9, at("2026-11-20T10:00:00"))
     writer.close()
 
 
@@ -274,9 +274,9 @@ def test_a_claim_of_a_clock_that_ran_ahead_gives_way_to_one_of_now(tmp_path: Pat
     writer = DayFileWriter(tmp_path)
     writer.write(make_ticks(1, 9, symbol=A), [HeadProven(A, DAY, 1), Verified(A, DAY, 9, at("2026-11-20T17:05:00"))])
     writer.write([], [Verified(A, DAY, 9, at("2026-11-20T17:03:01"))])
-    (found,) = reader.coverage(tmp_path / f"{DAY}.db")
-    assert found.verified_until_ms == at("2026-11-20T17:05:00"), "answers pass each other by seconds"
+    (coverage_row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert coverage_row.verified_until_ms == at("2026-11-20T17:05:00"), "answers pass each other by seconds"
     writer.write([], [Verified(A, DAY, 8, at("2026-11-20T09:06:00"))])
-    (found,) = reader.coverage(tmp_path / f"{DAY}.db")
-    assert (found.verified_counter, found.verified_until_ms) == (9, at("2026-11-20T09:06:00"))
+    (coverage_row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (coverage_row.verified_counter, coverage_row.verified_until_ms) == (9, at("2026-11-20T09:06:00"))
     writer.close()

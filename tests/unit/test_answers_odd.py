@@ -15,8 +15,8 @@ from futu.common.pb import GetGlobalState_pb2, Qot_GetSecuritySnapshot_pb2, Qot_
 def test_a_quota_below_nothing_is_none() -> None:
     """The last of the list were left out: a slice up to -7."""
     info = Qot_GetSubInfo_pb2.S2C(totalUsedQuota=-1, remainQuota=-7)
-    found = answers.read_subscriptions(info, 4, HK, only_own=True)
-    assert (found.remain_quota, found.used_quota) == (0, 0)
+    subscriptions = answers.read_subscriptions(info, 4, HK, only_own=True)
+    assert (subscriptions.remain_quota, subscriptions.used_quota) == (0, 0)
 
 
 @pytest.mark.parametrize(("time", "read"), [(1_795_138_200, 1_795_138_200), (2**62, 0), (-5, 0), (0, 0)])

@@ -607,7 +607,7 @@ def test_a_copy_brings_books_and_depth_back_and_can_be_sent_again(place: Place, 
     (tmp_path / "more").write_bytes(b"depth and more")
     keep_beside(target, tmp_path / "more")
     back_from(store, target.data)
-    assert [one.size_bytes for one in kept_files(target.data, DAY)] == [14]
+    assert [file.size_bytes for file in kept_files(target.data, DAY)] == [14]
 
 
 def test_books_that_the_disk_cannot_take_are_not_unpacked(
@@ -1235,12 +1235,12 @@ def test_a_program_that_changes_a_row_behind_the_comparison_keeps_the_file(
     check = retain.check_day
 
     def changed(*arguments: Any, **options: Any) -> Any:
-        found = check(*arguments, **options)
-        assert found.fine
+        checked = check(*arguments, **options)
+        assert checked.fine
         with contextlib.closing(sqlite3.connect(place.db)) as conn, conn:
             assert conn.execute("PRAGMA journal_mode").fetchone() == ("delete",)
             conn.execute(change)
-        return found
+        return checked
 
     monkeypatch.setattr(retain, "check_day", changed)
     verdict = place.retain()
@@ -1259,10 +1259,10 @@ def test_a_writer_that_comes_while_the_archive_is_read_keeps_the_file(
     check = retain.check_day
 
     def slow(*arguments: Any, **options: Any) -> Any:
-        found = check(*arguments, **options)
+        checked = check(*arguments, **options)
         beside.write(21, 5)
         beside.close()
-        return found
+        return checked
 
     monkeypatch.setattr(retain, "check_day", slow)
     assert "was opened by another program meanwhile" in (place.retain().reason or "")

@@ -31,10 +31,11 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_audit(capsys: pytest.CaptureFixture[str]) -> None:
-    one = SimpleNamespace(differences=[COMPARED], moved=[COMPARED])
+    audit_row = SimpleNamespace(differences=[COMPARED], moved=[COMPARED])
     result = SimpleNamespace(
-        market=HK, different={"HK.00700": one}, compared={"HK.00700": one}, failed={"HK.00005": "no answer " * 12},
-        suspicion="", sentence=lambda: "1 of 2 symbols differs from OpenD's minute bars",
+        market=HK, different={"HK.00700": audit_row}, compared={"HK.00700": audit_row},
+        failed={"HK.00005": "no answer " * 12}, suspicion="",
+        sentence=lambda: "1 of 2 symbols differs from OpenD's minute bars",
     )  # fmt: skip
     audit._show(cast(Any, result))
     head, row, *rest = lines_of(capsys)
@@ -46,10 +47,10 @@ def test_audit(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_repair(capsys: pytest.CaptureFixture[str]) -> None:
     state = SimpleNamespace(state="missing", reason=REASON, stored_ticks=300, missing_ticks=4, open_gaps=2)
-    one = SimpleNamespace(
+    repaired = SimpleNamespace(
         symbol="HK.00005", before=state, after=state, new_ticks=0, error=None, complete=False, why=REASON
     )
-    repair._show("20261120", cast(Any, [one]))
+    repair._show("20261120", cast(Any, [repaired]))
     lines = lines_of(capsys)
     assert lines[1].split()[:3] == ["HK.00005", "missing", "missing"]
     assert lines[2] == f"  {REASON}"

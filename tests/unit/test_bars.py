@@ -76,13 +76,13 @@ def naive_bars(ticks: Sequence[Tick], interval_ms: int, rule: TradeRule) -> list
     """The definition, one tick at a time, in exact decimals."""
     offset_ms = 8 * 3_600_000
     ordered = sorted(ticks, key=lambda tick: (tick.symbol, tick.ts_ms, tick.seq is None, tick.seq or 0))
-    found: dict[tuple[str, int], list[Tick]] = {}
+    ticks_of: dict[tuple[str, int], list[Tick]] = {}
     for tick in ordered:
         if rule.counts(tick.tick_type) and tick.price != 0 and tick.volume != 0:
             of_day = (tick.ts_ms + offset_ms) % 86_400_000
-            found.setdefault((tick.symbol, tick.ts_ms - of_day % interval_ms), []).append(tick)
+            ticks_of.setdefault((tick.symbol, tick.ts_ms - of_day % interval_ms), []).append(tick)
     result = []
-    for (symbol, start_ms), members in sorted(found.items()):
+    for (symbol, start_ms), members in sorted(ticks_of.items()):
         priced = [tick for tick in members if rule.prices(tick.tick_type) and tick.price is not None]
         prices = [tick.price for tick in priced]
         worth = sum((_worth(tick) for tick in priced if tick.volume is not None), Decimal(0))

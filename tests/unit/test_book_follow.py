@@ -61,12 +61,12 @@ def _entries(count: int, first: int = 0) -> list[BookEntry]:
 
 
 def _rest(follower: BookFollower, position: Position, limit_rows: int = 7) -> tuple[list[BookState], Position]:
-    found: list[BookState] = []
+    states_read: list[BookState] = []
     while (batch := follower.read_behind(position, limit_rows)) is not None:
         assert 0 < len(batch.states) <= limit_rows
-        found += batch.states
+        states_read += batch.states
         position = batch.position
-    return found, position
+    return states_read, position
 
 
 def _stored(root: Path, day: str = DAY) -> list[BookState]:
@@ -100,7 +100,7 @@ def test_any_states_in_any_cuts_over_restarts(
 ) -> None:
     root = tmp_path_factory.mktemp("books")
     writer = _writer(root)
-    found: list[BookState] = []
+    states_read: list[BookState] = []
     position, at_us = START, OPEN_US
     follower = BookFollower(root, days_look_sec=0)
     for books, is_restart, limit_rows in steps:
@@ -111,16 +111,16 @@ def test_any_states_in_any_cuts_over_restarts(
         writer.write(DAY, entries, len(books))
         batch = follower.read_behind(position, limit_rows)  # behind what was left of the steps before
         assert batch is not None
-        found, position = [*found, *batch.states], batch.position
+        states_read, position = [*states_read, *batch.states], batch.position
         if is_restart:
             writer.close()
             writer = _writer(root)
             follower.close()
             follower, position = BookFollower(root, days_look_sec=0), Position.parse(str(position), BOOKS.name)
     writer.close()
-    found += _rest(follower, position)[0]
+    states_read += _rest(follower, position)[0]
     follower.close()
-    assert found == _stored(root)
+    assert states_read == _stored(root)
 
 
 def test_the_next_day_is_entered_and_its_books_are_its_own(tmp_path: Path) -> None:

@@ -60,20 +60,20 @@ def test_an_overfull_queue_keeps_the_newest_of_each_symbol_in_order_and_counts_t
     received = put = 0
     newest: dict[str, int] = {}
     alive: dict[str, bool] = {}
-    for number, what in enumerate(events):
-        if isinstance(what, str):
-            queue.push([_raw(what, number)])
-            newest[what] = number
+    for number, action in enumerate(events):
+        if isinstance(action, str):
+            queue.push([_raw(action, number)])
+            newest[action] = number
             put += 1
-        elif isinstance(what, int):
-            batch = queue.take(what)
+        elif isinstance(action, int):
+            batch = queue.take(action)
             taken += batch.items
             received += batch.received
         else:
-            queue.tell([what])
-            if isinstance(what, WatchEnded):
-                newest.pop(what.symbol, None)
-            alive[what.symbol] = isinstance(what, WatchBegan)
+            queue.tell([action])
+            if isinstance(action, WatchEnded):
+                newest.pop(action.symbol, None)
+            alive[action.symbol] = isinstance(action, WatchBegan)
         # a full queue, and of each symbol at most a break, a beginning and the newest push
         assert queue.waiting <= max_pushes + 3 * len(SYMBOLS)
     while batch := queue.take(3):
@@ -364,8 +364,8 @@ def test_a_batch_of_two_days_that_hangs_in_the_second_is_counted_once(tmp_path: 
         lane.recover("none was stored")
         _until(lambda: progress.stored == 2)
         released.set()
-    sessions = [one for day in (DAY, "20261123") for one in book_reader.sessions(book_file(tmp_path, day))]
-    assert [(one.received, one.stored, one.unread) for one in sessions] == [(1, 1, 0), (2, 1, 1)]
+    sessions = [session for day in (DAY, "20261123") for session in book_reader.sessions(book_file(tmp_path, day))]
+    assert [(session.received, session.stored, session.unread) for session in sessions] == [(1, 1, 0), (2, 1, 1)]
     assert (progress.received, progress.stored, progress.unread, progress.waiting) == (3, 2, 1, 0)
 
 
@@ -454,7 +454,7 @@ def test_what_is_said_to_wait_has_what_is_in_hand_and_nothing_that_is_stored(
 
     queue = BookQueue(progress)
     first = [_raw("HK.00700", number) for number in range(3)]
-    queue.push([*first, *(one._replace(recv_ts_us=next_day_us + n) for n, one in enumerate(first[:2]))])
+    queue.push([*first, *(push._replace(recv_ts_us=next_day_us + n) for n, push in enumerate(first[:2]))])
     with _lane(tmp_path, progress, queue, make=make) as lane:
         assert hangs.wait(PATIENCE_SEC)
         lane.push([_raw("HK.00700", 9)._replace(recv_ts_us=next_day_us + 9)])

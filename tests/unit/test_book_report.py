@@ -55,8 +55,8 @@ def _report(root: Path, entries: list[BookEntry], received: int | None = None) -
 
 
 def _one(report: BookReport) -> SymbolBooks:
-    (one,) = report.symbols
-    return one
+    (symbol_report,) = report.symbols
+    return symbol_report
 
 
 def test_a_healthy_day_says_what_was_witnessed_and_no_more(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_each_fault_changes_exactly_its_own_number(tmp_path: Path, fault: str) -
 
 def test_a_book_that_stands_still_while_trades_go_on_is_a_suspected_hole(tmp_path: Path) -> None:
     healthy = _healthy()
-    one = _one(_report(tmp_path, [*healthy[:400], *healthy[500:]]))  # 50 s
-    (hole,) = one.holes
+    books = _one(_report(tmp_path, [*healthy[:400], *healthy[500:]]))  # 50 s
+    (hole,) = books.holes
     assert hole.length_ms == 50_500
     assert hole.reason == "50 trades, and the book stood still"
-    assert one.trades - one.trades_answered == 48  # the first and the last have a push within a second
-    assert one.watched_ms == 600_000
+    assert books.trades - books.trades_answered == 48  # the first and the last have a push within a second
+    assert books.watched_ms == 600_000
     quiet = dict.fromkeys(TRADES, TRADES[SYMBOL][::60])
     report = report_of(book_file(tmp_path, DAY), DAY, HK, DayKind.WHOLE, NOW_MS, quiet)
     assert not _one(report).holes  # where nobody trades, a book may stand
@@ -129,10 +129,10 @@ def test_a_book_of_a_symbol_without_ticks_is_held_against_none(tmp_path: Path) -
 
 def test_dropped_pushes_show_in_the_trades_that_nothing_answered(tmp_path: Path) -> None:
     dropped = [entry for n, entry in enumerate(_healthy()) if n == 0 or n % 20 > 9]
-    one = _one(_report(tmp_path, dropped))
-    assert 0.5 < one.trades_answered / one.trades < 0.9
-    assert not one.holes
-    assert not one.blind
+    books = _one(_report(tmp_path, dropped))
+    assert 0.5 < books.trades_answered / books.trades < 0.9
+    assert not books.holes
+    assert not books.blind
 
 
 def test_what_was_not_watched_is_blind_with_its_reason_and_no_trade_of_it_is_judged(tmp_path: Path) -> None:
@@ -140,18 +140,18 @@ def test_what_was_not_watched_is_blind_with_its_reason_and_no_trade_of_it_is_jud
     lost = [WatchEnded(SYMBOL, at, "right lost: Bmp"), WatchBegan(SYMBOL, at + 30_000_000)]
     entries = [e for e in _healthy() if not isinstance(e, PushEntry) or not at < e.push.recv_ts_us <= at + 30_000_000]
     report = _report(tmp_path, [*entries[:201], *lost, *entries[201:]])
-    one = _one(report)
-    assert one.blind == [(at // 1000, at // 1000 + 30_000, "right lost: Bmp")]
-    assert one.watched_ms == 570_000
-    assert one.trades == one.trades_answered
+    books = _one(report)
+    assert books.blind == [(at // 1000, at // 1000 + 30_000, "right lost: Bmp")]
+    assert books.watched_ms == 570_000
+    assert books.trades == books.trades_answered
     assert report.sentence.startswith("watched 95.00 % of trading, 1 blind stretch, ")
 
 
 def test_a_day_that_began_late_and_ended_early_says_both(tmp_path: Path) -> None:
     begun = WatchBegan(SYMBOL, OPEN_US + 60_000_000)
     ended = WatchEnded(SYMBOL, OPEN_US + 120_000_000, "connection lost")
-    one = _one(_report(tmp_path, [begun, *(_push(number) for number in range(120, 239)), ended]))
-    assert [(stretch.length_ms, stretch.reason) for stretch in one.blind] == [
+    books = _one(_report(tmp_path, [begun, *(_push(number) for number in range(120, 239)), ended]))
+    assert [(stretch.length_ms, stretch.reason) for stretch in books.blind] == [
         (60_000, watched.NOT_BEGUN),
         (480_000, "connection lost"),
     ]

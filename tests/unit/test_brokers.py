@@ -63,7 +63,9 @@ def test_any_queues_in_any_batches_are_in_the_file(
     root = tmp_path_factory.mktemp("queues")
     writer = broker_writer(root)
     for batch in batches:
-        writer.write(DAY, [PushEntry(BrokerPush(TENCENT, OPEN_US + n, one)) for n, one in enumerate(batch)], len(batch))
+        writer.write(
+            DAY, [PushEntry(BrokerPush(TENCENT, OPEN_US + n, queue)) for n, queue in enumerate(batch)], len(batch)
+        )
     writer.close()
     pushed = [queue for batch in batches for queue in batch]
     assert ([state.queue for state in queues(broker_file(root, DAY))] if pushed else []) == pushed
@@ -108,9 +110,14 @@ def test_a_report_says_what_was_watched_and_never_that_it_is_complete(tmp_path: 
     path = _record(tmp_path)
     kind = TradingCalendar(HK).day_kind(DAY)
     report = brokers_of(path, DAY, HK, kind, OPEN_US // 1000 + 10_000)
-    (one,) = report.symbols
-    assert (one.watched_ms, one.wanted_ms, one.pushes, one.merged) == (8_000, 10_000, 3, 4)
-    assert [stretch.reason for stretch in one.blind] == ["connection lost"]
+    (symbol_report,) = report.symbols
+    assert (symbol_report.watched_ms, symbol_report.wanted_ms, symbol_report.pushes, symbol_report.merged) == (
+        8_000,
+        10_000,
+        3,
+        4,
+    )
+    assert [stretch.reason for stretch in symbol_report.blind] == ["connection lost"]
     assert report.sentence == (
         "watched 80.00 % of trading, 1 blind stretch, 4 pushes merged, 1 of 1 pulls agree"
     )  # nobody looked for impossible states
@@ -187,9 +194,9 @@ def test_a_symbol_that_comes_while_reading_begins_has_its_name(tmp_path: Path, m
     path = broker_file(tmp_path, DAY)
 
     def then_another(path: Path) -> dict[str, int]:
-        found = book_reader.symbols(path)
+        symbols_there = book_reader.symbols(path)
         record_brokers(tmp_path, symbols=("HK.00005",))
-        return found
+        return symbols_there
 
     monkeypatch.setattr(arrow, "symbols_of", then_another)
     told = pa.Table.from_batches(arrow.read(path))["symbol"].to_pylist()

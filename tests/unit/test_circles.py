@@ -22,11 +22,11 @@ Edges = set[tuple[str, str]]
 
 
 def modules_of(root: Path) -> dict[str, Path]:
-    found = {}
+    path_of = {}
     for path in (path for tree in TREES for path in (root / tree).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        path_of[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return path_of
 
 
 def imports_of(module: str, tree: ast.AST, modules: dict[str, Path], *, inside_functions: bool) -> Edges:
@@ -59,8 +59,8 @@ def edges_of(root: Path, *, inside_functions: bool) -> Edges:
 def circles(edges: Edges) -> set[str]:
     """The modules that are left when those which import nothing, or which nobody imports, are taken away in turn."""
     while True:
-        importing, imported = {one for one, _ in edges}, {other for _, other in edges}
-        rest = {(one, other) for one, other in edges if one in imported and other in importing}
+        importing, imported = {edge_from for edge_from, _ in edges}, {other for _, other in edges}
+        rest = {(edge_from, other) for edge_from, other in edges if edge_from in imported and other in importing}
         if rest == edges:
             return importing
         edges = rest

@@ -265,13 +265,17 @@ def test_the_recorder_s_codes_come_through_the_file_into_status(tmp_path: Path) 
         Complaint(Code.NO_TICKS, Level.ALERT, "market is open and no tick came for 130 s", NOW_MS - 9000),
         Complaint(Code.SYMBOLS_REFUSED, Level.WARN, "2 symbols are not subscribed", NOW_MS),
     ]
-    condition = look_at(tmp_path, status="alert", reason=told[0].sentence, complaints=[asdict(one) for one in told])
+    condition = look_at(
+        tmp_path, status="alert", reason=told[0].sentence, complaints=[asdict(complaint) for complaint in told]
+    )
     assert condition.status is not None
     assert condition.status.complaints == tuple(told)
     assert condition.problems == ["the recorder raises an alert: market is open and no tick came for 130 s"]
     assert "the recorder says warn: 2 symbols are not subscribed" in condition.notes
     shown = json.loads(json.dumps(condition.as_json()))
-    assert [(one["code"], one["level"], one["since_ms"]) for one in shown["complaints"]][:2] == [
+    assert [(complaint["code"], complaint["level"], complaint["since_ms"]) for complaint in shown["complaints"]][
+        :2
+    ] == [
         ("no_ticks", "alert", NOW_MS - 9000),
         ("symbols_refused", "warn", NOW_MS),
     ]

@@ -163,22 +163,22 @@ def test_source_and_market_may_be_written_in_either_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "wrong", "said"),
+    ("key", "wrong", "pattern"),
     [
         ("SOURCE", "fut", r"SOURCE=fut is unknown: there is (\w+, )*futu"),
         ("MARKET", "MOON", r"MARKET=MOON is unknown: SOURCE=futu offers CN, HK or US$"),
     ],
 )
-def test_a_source_or_market_that_there_is_not(key: str, wrong: str, said: str) -> None:
-    found, text = one_problem(**SYMBOLS, **{key: wrong})
-    assert found == key
-    assert re.match(said, text), text
+def test_a_source_or_market_that_there_is_not(key: str, wrong: str, pattern: str) -> None:
+    wrong_key, text = one_problem(**SYMBOLS, **{key: wrong})
+    assert wrong_key == key
+    assert re.match(pattern, text), text
 
 
 def test_a_market_that_is_not_offered_makes_no_symbol_wrong() -> None:
     """One mistake, one sentence: what is right in a market that nobody knows?"""
-    found, _ = one_problem(FUTU_SYMBOLS="US.AAPL", MARKET="MOON")
-    assert found == "MARKET"
+    wrong_key, _ = one_problem(FUTU_SYMBOLS="US.AAPL", MARKET="MOON")
+    assert wrong_key == "MARKET"
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_a_symbol_of_another_market_is_refused_by_name(market: str, other: str) 
 
 @pytest.mark.parametrize("key", ["SOURCE", "MARKET"])
 def test_a_long_word_is_not_repeated_whole(key: str) -> None:
-    found, text = one_problem(**SYMBOLS, **{key: "x" * 5000})
-    assert found == key
+    wrong_key, text = one_problem(**SYMBOLS, **{key: "x" * 5000})
+    assert wrong_key == key
     assert len(text) < 200
 
 
@@ -351,7 +351,7 @@ def test_a_problem_names_key_value_source_limits_and_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "wrong", "said"),
+    ("key", "wrong", "words"),
     [
         ("FUTU_HOST", "127.0.0.1:11111", "no port"),
         ("FUTU_HOST", "tcp://opend", "host name"),
@@ -373,11 +373,11 @@ def test_a_problem_names_key_value_source_limits_and_remedy() -> None:
         ("WATCHDOG_RECOVERY_MAX_FAILURES", "0", "1 to 100"),
     ],
 )
-def test_wrong_value(key: str, wrong: str, said: str) -> None:
+def test_wrong_value(key: str, wrong: str, words: str) -> None:
     found_key, text = one_problem(**{**SYMBOLS, key: wrong})
     assert found_key == key
     assert repr(wrong) in text
-    assert said in text
+    assert words in text
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ def test_rsa_key_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         (None, "cannot be read"),
         ("-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n", "PKCS#1"),
@@ -613,13 +613,13 @@ def test_rsa_key_file(tmp_path: Path) -> None:
     ],
     ids=["absent", "PKCS#8", "passphrase", "empty", "cut", "one line", "BOM", "2048"],
 )
-def test_rsa_key_file_that_futu_cannot_use(tmp_path: Path, content: str | Callable[[], str] | None, said: str) -> None:
+def test_rsa_key_file_that_futu_cannot_use(tmp_path: Path, content: str | Callable[[], str] | None, words: str) -> None:
     path = tmp_path / "key.pem"
     if content is not None:
         path.write_text(content if isinstance(content, str) else content())
     key, text = one_problem(**SYMBOLS, FUTU_RSA_KEY_FILE=str(path))
     assert key == "FUTU_RSA_KEY_FILE"
-    assert said in text
+    assert words in text
     assert "MII" not in text
 
 
@@ -644,4 +644,4 @@ def test_any_input_gives_settings_or_config_errors(content: str, key: str, text:
         assert load_settings(None, {**SYMBOLS, key: text}).futu_symbols
     except ConfigErrors as error:
         problems += error.problems
-    assert all(said.startswith(named) for named, said in problems)
+    assert all(problem.startswith(named) for named, problem in problems)

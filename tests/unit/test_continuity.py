@@ -63,7 +63,7 @@ class Watched(Continuity):
 
 
 def counters(ticks: Iterable[Tick]) -> list[int]:
-    return [seq_counter(one.seq) for one in ticks if one.seq is not None]
+    return [seq_counter(tick.seq) for tick in ticks if tick.seq is not None]
 
 
 def test_in_order_makes_no_hole() -> None:
@@ -335,7 +335,7 @@ def test_a_pull_under_other_numbers_is_matched_by_content() -> None:
     renumbered = [tick(n)._replace(seq=SECOND << 32 | n + 7000) for n in (1, 2, 3)]
     fresh = continuity.pull(renumbered)
     assert unproven(continuity) == [PUSH_PULL_DISAGREE]
-    assert [one.seq for one in fresh] == [None, None, None]
+    assert [tick.seq for tick in fresh] == [None, None, None]
 
 
 def test_a_pull_with_another_price_under_the_same_number_disagrees() -> None:
@@ -397,7 +397,7 @@ def test_other_numbers_are_those_of_their_day() -> None:
     continuity.pull(shown)
     assert continuity.unkeyed == {"HK.00700": DAY}
     continuity.observe_push([tick(1, day="20261123")], 2.0)
-    assert [one.seq is None for one in continuity.pull([*shown, tick(2, day="20261123")])] == [True, False]
+    assert [pulled.seq is None for pulled in continuity.pull([*shown, tick(2, day="20261123")])] == [True, False]
 
 
 def test_distrust_ends_with_the_day_and_is_said_once() -> None:

@@ -44,8 +44,8 @@ def test_a_sink_that_is_killed_has_every_tick_once(tmp_path: Path) -> None:
                 writer.write(make_ticks(first, last))
                 wait_until(lambda: len(rows(target)) >= last, f"{last} rows in the CSV file")  # noqa: B023
             finally:
-                said = kill(sink)
-            assert said == ""
+                stderr = kill(sink)
+            assert stderr == ""
             with target.open("a") as file:
                 file.write("torn,row")  # as by a kill in the middle of a write
         sink = start(data_root, target)

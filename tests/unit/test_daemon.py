@@ -107,12 +107,12 @@ class Run:
 
         return asyncio.run(go())
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
+    async def until(self, condition: Callable[[], object], awaited: str) -> None:
         for _ in range(6000):
             if condition():
                 return
             await asyncio.sleep(0.005)
-        raise AssertionError(f"not in time: {what}")
+        raise AssertionError(f"not in time: {awaited}")
 
     @property
     def ingest(self) -> Any:
@@ -145,9 +145,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the service manager hears, less its sentences."""
     words: list[str] = []
 
-    def notify(*said: str) -> bool:
+    def notify(*states: str) -> bool:
         words.extend(
-            word.partition("=")[0] for word in said if not word.startswith(("STATUS", "MONOTONIC", "WATCHDOG"))
+            word.partition("=")[0] for word in states if not word.startswith(("STATUS", "MONOTONIC", "WATCHDOG"))
         )
         return True
 
@@ -161,8 +161,8 @@ def stop(number: int = signal.SIGTERM) -> None:
 
 def words(caplog: pytest.LogCaptureFixture, *wanted: str) -> list[str]:
     """The first words of the lines that are wanted, in order."""
-    found = (record.getMessage().split()[0] for record in caplog.records)
-    return [word for word in found if word in wanted]
+    all_words = (record.getMessage().split()[0] for record in caplog.records)
+    return [word for word in all_words if word in wanted]
 
 
 def test_start_and_stop_in_order(tmp_path: Path, told: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -38,7 +38,7 @@ DASHES = "-" * 79 + "\n"
 
 def listed(path: Path) -> tuple[dict[str, Listed], DailyQuotations]:
     with closing(DailyQuotations(path)) as page:
-        return {one.symbol: one for one in page.listed(lambda _: True)}, page
+        return {listing.symbol: listing for listing in page.listed(lambda _: True)}, page
 
 
 def read(tmp_path: Path, text: str) -> tuple[dict[str, Listed], DailyQuotations]:
@@ -47,9 +47,9 @@ def read(tmp_path: Path, text: str) -> tuple[dict[str, Listed], DailyQuotations]
     return listed(path)
 
 
-def trades_of(one: Listed, page: DailyQuotations) -> list[tuple[str, str, int, float]]:
-    assert one.unread is None, one
-    trades = one.trades
+def trades_of(listing: Listed, page: DailyQuotations) -> list[tuple[str, str, int, float]]:
+    assert listing.unread is None, listing
+    trades = listing.trades
     return [
         (SECTIONS[section], page.kinds[kind], volume, price / 1000)
         for section, kind, volume, price in zip(
@@ -79,8 +79,8 @@ def test_plain_text_and_escaped_brackets_are_the_same_page(tmp_path: Path) -> No
     plain = "".join(line for line in TEXT.splitlines(keepends=True) if "<html>" not in line)
     for text in (plain, TEXT.replace("< ", "&lt; ").replace(" >", " &gt;"), TEXT.replace("\n", "\r\n")):
         codes, again = read(tmp_path, text)
-        assert {s: trades_of(one, again) for s, one in codes.items()} == {
-            s: trades_of(one, page) for s, one in whole.items()
+        assert {s: trades_of(listing, again) for s, listing in codes.items()} == {
+            s: trades_of(listing, page) for s, listing in whole.items()
         }
 
 
@@ -157,8 +157,8 @@ def test_a_day_with_exactly_the_listed_trades(tmp_path: Path) -> None:
         assert result.sentence() == (
             f"{DAY} against HKEX's list of trades: 3 symbols with exactly its trades (17, in its order)"
         )
-        assert all(sums.equal for one in result.compared.values() for sums in one.sums)
-        assert not any(one.in_another_section for one in result.compared.values())
+        assert all(sums.equal for listing in result.compared.values() for sums in listing.sums)
+        assert not any(listing.in_another_section for listing in result.compared.values())
         if (tmp_path / f"{DAY}.db").exists():
             archive_day(tmp_path, tmp_path / "_archive")
 
@@ -167,12 +167,12 @@ def test_a_missing_trade_is_named_with_its_place(tmp_path: Path) -> None:
     record(tmp_path, HK_00700=[2])
     result = against(tmp_path)
     assert not result.equal
-    one = result.compared["HK.00700"]
-    assert (one.missing, one.extra) == ({"AUTO_MATCH": 1}, {})
-    (trade,) = one.first_missing
+    listing = result.compared["HK.00700"]
+    assert (listing.missing, listing.extra) == ({"AUTO_MATCH": 1}, {})
+    (trade,) = listing.first_missing
     assert trade[:4] == ("morning", "AUTO_MATCH", 1000, 600.2)
     assert HK.zone.clock_with_ms(trade.ts_ms or 0) == "09:30:00.000"
-    assert [sums.tick_type for sums in one.sums if not sums.equal] == ["AUTO_MATCH"]
+    assert [sums.tick_type for sums in listing.sums if not sums.equal] == ["AUTO_MATCH"]
 
 
 def test_a_type_that_the_list_leaves_out_is_not_compared(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_missing_and_extra_are_the_difference_of_two_bags(
     more = data.draw(st.lists(TRADE, max_size=5))
     stored = [*kept, *more]
     ours = columns(stored)
-    found = compare(
+    comparison = compare(
         "HK.00700", columns(rows), Stored(ours, np.zeros(len(stored)), np.arange(len(stored))), ["A", "B", "C"]
     )
     bag = [row[1:] for row in rows]
@@ -246,16 +246,16 @@ def test_missing_and_extra_are_the_difference_of_two_bags(
             bag.remove(row[1:])
         else:
             extra.append(row)
-    assert sum(found.missing.values()) == len(bag)
-    assert sum(found.extra.values()) == len(extra)
-    assert found.same_trades == len(rows) - len(bag)
+    assert sum(comparison.missing.values()) == len(bag)
+    assert sum(comparison.extra.values()) == len(extra)
+    assert comparison.same_trades == len(rows) - len(bag)
 
 
 def test_one_trade_that_moved_is_one_out_of_order() -> None:
     rows = [(1, 0, n + 1, 1000) for n in range(100)]
     moved = [*rows[:10], *rows[11:60], rows[10], *rows[60:]]
-    found = compare("HK.00700", columns(rows), Stored(columns(moved), np.zeros(100), np.arange(100)), ["A"])
-    assert (found.out_of_order, found.is_equal()) == (1, True)
+    comparison = compare("HK.00700", columns(rows), Stored(columns(moved), np.zeros(100), np.arange(100)), ["A"])
+    assert (comparison.out_of_order, comparison.is_equal()) == (1, True)
 
 
 def test_a_long_symbol_is_compared_in_a_moment() -> None:
@@ -263,10 +263,10 @@ def test_a_long_symbol_is_compared_in_a_moment() -> None:
     rows = [
         (1, draw.randrange(2), draw.randrange(1, 50) * 100, 600_000 + draw.randrange(40) * 200) for _ in range(20_000)
     ]
-    found = compare(
+    comparison = compare(
         "HK.00700", columns(rows), Stored(columns(rows[1:]), np.zeros(19_999), np.arange(19_999)), ["A", "B"]
     )
-    assert sum(found.missing.values()) == 1
+    assert sum(comparison.missing.values()) == 1
 
 
 def test_memory_hangs_on_the_busiest_code_and_not_on_the_page(tmp_path: Path) -> None:

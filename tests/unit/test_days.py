@@ -80,8 +80,8 @@ def test_one_symbol_is_read_by_its_index_and_bounded_in_time(tmp_path: Path) -> 
     writer.close()
     db = tmp_path / f"{DAY}.db"
     for symbols in (["HK.00700"], ["HK.00005", "HK.00700"], ["HK.99999"], []):
-        found = rows_of(sort_table(scan.scan_symbols(db, symbols)))
-        assert found == [row for row in stored(db) if row["symbol"] in symbols]
+        rows = rows_of(sort_table(scan.scan_symbols(db, symbols)))
+        assert rows == [row for row in stored(db) if row["symbol"] in symbols]
     first, last = make_tick(2).ts_ms, make_tick(4).ts_ms
     between = rows_of(sort_table(scan.scan_symbols(db, ["HK.00700"], start_ms=first, end_ms=last)))
     assert [row["ts_ms"] for row in between] == [first, first + 1]
@@ -130,7 +130,7 @@ def test_a_scan_that_is_given_up_leaves_no_thread_behind(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "pattern"),
     [
         ("UPDATE ticks SET volume = 1.5 WHERE rowid = 5", "column volume holds double"),
         ("UPDATE ticks SET price = 'dear' WHERE rowid = 5", "column price holds string"),
@@ -138,13 +138,13 @@ def test_a_scan_that_is_given_up_leaves_no_thread_behind(tmp_path: Path) -> None
         ("UPDATE ticks SET tick_type = x'00ff' WHERE rowid = 2500", "(Type mismatch|column tick_type)"),
     ],
 )
-def test_values_that_no_tick_has_are_named(tmp_path: Path, change: str, said: str) -> None:
+def test_values_that_no_tick_has_are_named(tmp_path: Path, change: str, pattern: str) -> None:
     record_day(tmp_path)
     db = tmp_path / f"{DAY}.db"
     with closing(sqlite3.connect(db)) as conn:
         conn.execute(change)
         conn.commit()
-    with pytest.raises(StoreCorrupt, match=said) as caught:
+    with pytest.raises(StoreCorrupt, match=pattern) as caught:
         list(scan.scan_day_file(db, workers=2, stripe_rows=100))
     assert str(db) in str(caught.value)
 
@@ -297,8 +297,8 @@ def test_parquet_holds_the_same_rows_in_order_and_skips_by_symbol_and_time(
     db = tmp_path / f"{DAY}.db"
     assert rows_of(pa.Table.from_batches(parquet.read_batches(path))) == stored(db)
     for symbol in ("HK.00001", "HK.00008", "HK.00700", "HK.99999"):
-        found = rows_of(parquet.read_symbols(path, [symbol], start_ms=make_tick(2).ts_ms))
-        assert found == [row for row in stored(db) if row["symbol"] == symbol and row["ts_ms"] >= make_tick(2).ts_ms]
+        rows = rows_of(parquet.read_symbols(path, [symbol], start_ms=make_tick(2).ts_ms))
+        assert rows == [row for row in stored(db) if row["symbol"] == symbol and row["ts_ms"] >= make_tick(2).ts_ms]
     with parquet.open_file(path) as file:
         groups = range(file.num_row_groups)
         assert len(groups) > 4
@@ -340,9 +340,9 @@ def test_the_content_does_not_depend_on_order_or_batches(seed: int, size: int) -
     expected = content_of(batches_of(ticks, 1000))
     shuffled = ticks[:]
     random.Random(seed).shuffle(shuffled)
-    found = content_of(batches_of(shuffled, size))
-    assert found.symbols == expected.symbols
-    assert found.content_hash == expected.content_hash
+    content = content_of(batches_of(shuffled, size))
+    assert content.symbols == expected.symbols
+    assert content.content_hash == expected.content_hash
 
 
 @given(st.data())

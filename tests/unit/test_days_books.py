@@ -42,8 +42,8 @@ def _table(path: Path, form: Form, symbols: list[str] | None = None, depth: int 
 
 
 def _levels(row: dict[str, object], side: str, depth: int) -> list[Level | None]:
-    found = [(row[f"{side}_px_{n}"], row[f"{side}_qty_{n}"], row[f"{side}_n_{n}"]) for n in range(depth)]
-    return [None if level == (None, None, None) else level for level in found]  # type: ignore[misc]
+    levels_shown = [(row[f"{side}_px_{n}"], row[f"{side}_qty_{n}"], row[f"{side}_n_{n}"]) for n in range(depth)]
+    return [None if level == (None, None, None) else level for level in levels_shown]  # type: ignore[misc]
 
 
 PUSHED = st.lists(st.tuples(st.sampled_from(SYMBOLS), BOOKS, TIMES_MS, TIMES_MS), min_size=1, max_size=20)
@@ -182,8 +182,10 @@ def test_a_part_tells_what_the_whole_tells_of_it(tmp_path: Path, form: Form, mon
     for _ in range(40):
         after, until, first, last = draw.randrange(115), draw.randrange(115), draw.randrange(115), draw.randrange(115)
         part = Part(after, until, OPEN_US + first * step_us, OPEN_US + last * step_us)
-        found = pa.Table.from_batches(read(path, form, None, DEPTH, part), schema=schema_of(form, DEPTH)).to_pylist()
-        assert found == [
+        part_rows = pa.Table.from_batches(
+            read(path, form, None, DEPTH, part), schema=schema_of(form, DEPTH)
+        ).to_pylist()
+        assert part_rows == [
             row
             for row, at_us in zip(rows, times_us, strict=True)
             if after < row["update_no"] <= until and OPEN_US + first * step_us <= at_us < OPEN_US + last * step_us
@@ -246,9 +248,9 @@ def test_a_symbol_that_comes_while_reading_begins_has_its_name(tmp_path: Path, m
     path = _file(tmp_path, [PushEntry(push) for push in pushes if push.symbol != SYMBOLS[0]])
 
     def then_another(path: Path) -> dict[str, int]:
-        found = book_reader.symbols(path)
+        symbols_there = book_reader.symbols(path)
         _file(tmp_path, list(map(PushEntry, late)))
-        return found
+        return symbols_there
 
     monkeypatch.setattr(books, "symbols_of", then_another)
     told = _table(path, Form.WIDE)["symbol"].to_pylist()

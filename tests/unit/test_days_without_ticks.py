@@ -54,8 +54,8 @@ def test_they_are_among_the_days(root: Path) -> None:
 
 
 def test_verify_reads_them_where_they_are(root: Path) -> None:
-    found = {row["trading_day"]: row for row in tickctl_json("verify", data_root=root)}
-    assert {day: (row["fine"], row["depth_files"]) for day, row in found.items()} == {
+    verified = {row["trading_day"]: row for row in tickctl_json("verify", data_root=root)}
+    assert {day: (row["fine"], row["depth_files"]) for day, row in verified.items()} == {
         DEPTH_ALONE: (True, 1), BOOKS_ALONE: (True, 0), QUEUES_ALONE: (True, 0),
     }  # fmt: skip
     shown = tickctl("verify", DEPTH_ALONE, data_root=root).stdout

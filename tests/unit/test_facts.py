@@ -53,8 +53,8 @@ def read(root: Path, *, name_symbols: bool = False) -> DayFacts:
 
 def values(facts: DayFacts, fact: str, cls: str = "stock") -> dict[str, object]:
     """The figures of one fact, by label."""
-    (found,) = [one for one in facts.facts if one.name == fact]
-    return {line.label.strip(): line.values[cls] for line in found.lines}
+    (named_fact,) = [told_fact for told_fact in facts.facts if told_fact.name == fact]
+    return {line.label.strip(): line.values[cls] for line in named_fact.lines}
 
 
 def test_codes_fall_into_classes() -> None:
@@ -103,22 +103,22 @@ def test_lunch(after: int, told_by: str, tmp_path: Path) -> None:
     facts = told(tmp_path, ticks, name_symbols=True)
     lunch = values(facts, "Lunch")
     assert {label: number for label, number in lunch.items() if number} == {told_by: 1}
-    (fact,) = [one for one in facts.facts if one.name == "Lunch"]
+    (fact,) = [fact for fact in facts.facts if fact.name == "Lunch"]
     assert fact.symbols == ((STOCK,) if told_by != "goes on by 1" else None)
 
 
 def test_a_half_day_has_no_lunch_and_its_auction_at_noon(tmp_path: Path) -> None:
     half = "20261224"
     shift_ms = day_start_ms(half) - MIDNIGHT_MS
-    ticks = [one._replace(ts_ms=one.ts_ms + shift_ms, trading_day=half)
-             for one in (at("11:59:59", 1), at("12:08:12", 2, tick_type="AUCTION"))]  # fmt: skip
+    ticks = [tick._replace(ts_ms=tick.ts_ms + shift_ms, trading_day=half)
+             for tick in (at("11:59:59", 1), at("12:08:12", 2, tick_type="AUCTION"))]  # fmt: skip
     writer = DayFileWriter(tmp_path)
     writer.write(ticks)
     writer.close()
     day = Catalog(tmp_path, tmp_path / "_archive").day(half)
     facts = day_facts(day, CALENDAR, day_start_ms(half))
     assert (facts.day_kind, facts.so_far) == ("half", True)
-    assert "Lunch" not in [one.name for one in facts.facts]
+    assert "Lunch" not in [fact.name for fact in facts.facts]
     assert values(facts, "Auctions")["closing: prints"] == 1
     assert values(facts, "Auctions")["goes on by 1 (closing)"] == 1
 
@@ -143,11 +143,13 @@ def test_what_sequences_are_missing_shared_or_of_another_second(tmp_path: Path) 
          at("09:31:00", 3, seq=second << 32 | 3)],
         name_symbols=True,
     )  # fmt: skip
-    found = values(facts, "Sequences")
-    assert (found["ticks"], found["without a sequence"]) == (4, 1)
-    assert (found["its second is the tick's"], found["2 to 5 s off"], found["more"]) == (1, 1, 1)
-    assert found["another symbol has the same"] == values(facts, "Sequences", "etf")["another symbol has the same"] == 1
-    (fact,) = [one for one in facts.facts if one.name == "Sequences"]
+    figures = values(facts, "Sequences")
+    assert (figures["ticks"], figures["without a sequence"]) == (4, 1)
+    assert (figures["its second is the tick's"], figures["2 to 5 s off"], figures["more"]) == (1, 1, 1)
+    assert (
+        figures["another symbol has the same"] == values(facts, "Sequences", "etf")["another symbol has the same"] == 1
+    )
+    (fact,) = [fact for fact in facts.facts if fact.name == "Sequences"]
     assert fact.symbols == (STOCK,)
 
 
@@ -174,10 +176,10 @@ def test_push_against_pull(tmp_path: Path) -> None:
         [Verified(STOCK, DAY, 5, MIDNIGHT_MS + 40_000_000), Unproven(ETF, DAY, PUSH_PULL_DISAGREE)],
         name_symbols=True,
     )  # fmt: skip
-    found = values(facts, "Push against pull")
-    assert (found["came by push"], found["came by poll"], found["came otherwise"]) == (2, 2, 0)
-    assert (found["push next to pull: step 1"], found["other steps"], found["time goes back"]) == (2, 1, 1)
-    assert found["symbols: push and pull agree"] == 1
+    figures = values(facts, "Push against pull")
+    assert (figures["came by push"], figures["came by poll"], figures["came otherwise"]) == (2, 2, 0)
+    assert (figures["push next to pull: step 1"], figures["other steps"], figures["time goes back"]) == (2, 1, 1)
+    assert figures["symbols: push and pull agree"] == 1
     assert values(facts, "Push against pull", "etf")["and disagree"] == 1
 
 

@@ -22,30 +22,30 @@ def after(seconds: float, **changes: object) -> FeedSnapshot:
 
 
 def watch() -> FeedWatch:
-    one = FeedWatch(push_silent_sec=60, all_silent_sec=180)
-    assert one.check(START) is None
-    return one
+    feed_watch = FeedWatch(push_silent_sec=60, all_silent_sec=180)
+    assert feed_watch.check(START) is None
+    return feed_watch
 
 
 def test_pushes_that_come_are_fine() -> None:
-    one = watch()
+    feed_watch = watch()
     for n in range(1, 100):
-        assert one.check(after(n * 10, push_rows=1000 + n)) is None
+        assert feed_watch.check(after(n * 10, push_rows=1000 + n)) is None
 
 
 def test_polls_that_bring_what_no_push_brought_mean_a_dead_push_channel() -> None:
-    one = watch()
-    assert one.check(after(59, poll_accepted_rows=60)) is None
-    assert told(one.check(after(61, poll_accepted_rows=60))) == (
+    feed_watch = watch()
+    assert feed_watch.check(after(59, poll_accepted_rows=60)) is None
+    assert told(feed_watch.check(after(61, poll_accepted_rows=60))) == (
         "push_silent",
         "no push for 61 s while polls brought 10 ticks",
     )
 
 
 def test_quiet_symbols_raise_nothing() -> None:
-    one = watch()
-    assert one.check(after(100)) is None
-    assert one.check(after(170)) is None
+    feed_watch = watch()
+    assert feed_watch.check(after(100)) is None
+    assert feed_watch.check(after(170)) is None
 
 
 def test_an_open_market_without_any_tick_is_rebuilt_a_closed_one_not() -> None:
@@ -54,10 +54,10 @@ def test_an_open_market_without_any_tick_is_rebuilt_a_closed_one_not() -> None:
 
 
 def test_silence_counts_from_the_opening_however_late_it_is() -> None:
-    one = watch()
-    assert one.check(after(9000, market_open=False)) is None
-    assert one.check(after(9010)) is None
-    assert told(one.check(after(9000 + 181))) == ("no_ticks", "market is open and no tick came for 181 s")
+    feed_watch = watch()
+    assert feed_watch.check(after(9000, market_open=False)) is None
+    assert feed_watch.check(after(9010)) is None
+    assert told(feed_watch.check(after(9000 + 181))) == ("no_ticks", "market is open and no tick came for 181 s")
 
 
 def complaint_of(snapshot: FeedSnapshot) -> Complaint | None:
@@ -70,14 +70,14 @@ def told(complaint: Complaint | None) -> tuple[str, str]:
 
 
 def test_each_rebuild_in_vain_makes_it_more_patient_and_a_push_ends_that() -> None:
-    one = watch()
-    assert one.check(after(181))
-    assert one.check(after(182)) is None  # the new connection
-    assert one.check(after(182 + 181)) is None
-    assert one.check(after(182 + 361))
-    assert one.check(after(600, push_rows=1001)) is None
-    assert one.check(after(601, push_rows=1002)) is None
-    assert one.check(after(601 + 181, push_rows=1002))
+    feed_watch = watch()
+    assert feed_watch.check(after(181))
+    assert feed_watch.check(after(182)) is None  # the new connection
+    assert feed_watch.check(after(182 + 181)) is None
+    assert feed_watch.check(after(182 + 361))
+    assert feed_watch.check(after(600, push_rows=1001)) is None
+    assert feed_watch.check(after(601, push_rows=1002)) is None
+    assert feed_watch.check(after(601 + 181, push_rows=1002))
 
 
 def test_a_dead_network_thread_is_rebuilt_at_once() -> None:
@@ -85,7 +85,7 @@ def test_a_dead_network_thread_is_rebuilt_at_once() -> None:
 
 
 def test_while_disconnected_nothing_is_judged() -> None:
-    one = watch()
-    assert one.check(after(500, connected=False)) is None
-    assert one.check(after(600)) is None
-    assert one.check(after(700)) is None
+    feed_watch = watch()
+    assert feed_watch.check(after(500, connected=False)) is None
+    assert feed_watch.check(after(600)) is None
+    assert feed_watch.check(after(700)) is None

@@ -267,16 +267,16 @@ class FollowMachine(RuleBasedStateMachine):
             self.check(batch.day)
         return True
 
-    def begin_again(self, said: DayChanged) -> None:
-        seen = self.seen[said.day]
-        read_all = all(place.unread == 0 for place in self.position.places if place.day == said.day)
-        assert not read_all or self.truth(said.day)[: len(seen)] != seen, "said to be changed, and is not"
-        self.seen[said.day] = []
-        self.position = said.onward
+    def begin_again(self, changed: DayChanged) -> None:
+        seen = self.seen[changed.day]
+        read_all = all(place.unread == 0 for place in self.position.places if place.day == changed.day)
+        assert not read_all or self.truth(changed.day)[: len(seen)] != seen, "said to be changed, and is not"
+        self.seen[changed.day] = []
+        self.position = changed.onward
 
-    def give_up(self, said: DayGone) -> None:
-        assert not (self.root / f"{said.day}.db").exists()
-        self.position = said.onward
+    def give_up(self, gone: DayGone) -> None:
+        assert not (self.root / f"{gone.day}.db").exists()
+        self.position = gone.onward
 
     def truth(self, day: str) -> list[tuple[object, object]]:
         path = self.root / f"{day}.db"

@@ -42,9 +42,9 @@ def test_what_was_likely_meant_is_named(words: tuple[str, ...], meant: str) -> N
 @pytest.mark.parametrize("words", [("statu",), ("day", "--nonsense"), ("gaps", "--state", "x"), ("export",)])
 def test_a_wrong_command_line_is_json_where_json_was_asked_for(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(tickctl, [*words, "--json"])
-    said = json.loads(done.stdout)
-    assert (done.exit_code, said["exit_code"]) == (2, 2)
-    assert f"Error: {said['error']}\n" in done.stderr
+    error_json = json.loads(done.stdout)
+    assert (done.exit_code, error_json["exit_code"]) == (2, 2)
+    assert f"Error: {error_json['error']}\n" in done.stderr
     assert CliRunner().invoke(tickctl, words).stdout == "", "and only there"
 
 
@@ -97,13 +97,13 @@ def test_a_group_of_one_word_suggests_nothing_far() -> None:
 
 def every_command() -> list[tuple[str, click.Command]]:
     """All of them with what they are called, those of groups too."""
-    found = []
+    commands = []
     for name in COMMANDS:
         command = tickctl.get_command(click.Context(tickctl), name)
         assert command is not None
         inner = command.commands if isinstance(command, click.Group) else {"": command}
-        found += [(f"{name} {word}".strip(), one) for word, one in inner.items()]
-    return found
+        commands += [(f"{name} {word}".strip(), member) for word, member in inner.items()]
+    return commands
 
 
 @pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
@@ -118,8 +118,8 @@ def test_an_option_has_one_name_everywhere_and_help_shows_no_other(name: str, co
             assert parameter.envvar == "HK_TICKCTL_ENV_FILE", f"{name}: the service's command names it so"
         if "--days" in parameter.opts:
             assert "--day" in parameter.opts, f"{name}: --day was a name of it everywhere"
-    if any(one.name in ("day", "days") for one in command.params):
-        assert any("--days" in one.opts for one in command.params), f"{name}: a day may be an option"
+    if any(param.name in ("day", "days") for param in command.params):
+        assert any("--days" in param.opts for param in command.params), f"{name}: a day may be an option"
 
 
 def test_a_day_is_an_argument_or_an_option_and_not_both(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_a_day_is_an_argument_or_an_option_and_not_both(tmp_path: Path) -> None:
     answers = [
         CliRunner().invoke(tickctl, ["day", *words, *root]) for words in ([DAY], ["--days", DAY], ["--day", DAY])
     ]
-    said = [(done.exit_code, json.loads(done.stdout)["trading_day"]) for done in answers]
-    assert said == [(0, DAY)] * 3
+    outcomes = [(done.exit_code, json.loads(done.stdout)["trading_day"]) for done in answers]
+    assert outcomes == [(0, DAY)] * 3
     both = CliRunner().invoke(tickctl, ["day", DAY, "--days", DAY, *root])
     assert (both.exit_code, "exclude each other" in both.stderr) == (2, True)
     none = CliRunner().invoke(tickctl, ["restore", *root[:2]])

@@ -155,8 +155,8 @@ def ticks(*rows: dict[str, object]) -> pa.Table:
     }  # fmt: skip
     full = [{**base, "seq": n + 1, **row} for n, row in enumerate(rows)]
     schema = ticks_schema(hft.TICK_COLUMNS)
-    kinds = [pa.int64() if pa.types.is_timestamp(one.type) else one.type for one in schema]
-    plain = pa.schema([pa.field(one.name, kind) for one, kind in zip(schema, kinds, strict=True)])
+    kinds = [pa.int64() if pa.types.is_timestamp(schema_field.type) else schema_field.type for schema_field in schema]
+    plain = pa.schema([pa.field(schema_field.name, kind) for schema_field, kind in zip(schema, kinds, strict=True)])
     return pa.Table.from_pylist(full, plain).cast(schema)
 
 
@@ -216,7 +216,7 @@ def test_order_latency_is_numpys_median_whatever_comes(events: list[tuple[int, i
     blank = np.zeros(len(events))
     table = hft.order_latency(Rows(blank.astype(np.uint64), exch, exch + lag, blank, blank))
     minute = exch // (60_000 * MS)
-    told = {int(one): int(np.median(lag[minute == one])) for one in np.unique(minute)}
+    told = {int(minute_no): int(np.median(lag[minute == minute_no])) for minute_no in np.unique(minute)}
     assert (table["req_ts"] // (60_000 * MS)).tolist() == list(told)
     assert (table["exch_ts"] - table["req_ts"]).tolist() == list(told.values())
     assert (table["resp_ts"] - table["exch_ts"]).tolist() == list(told.values())

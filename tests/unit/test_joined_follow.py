@@ -73,8 +73,8 @@ class Reader:
 
 
 def joined_day(roots: Sequence[Path], day: str) -> Counter[tuple[Any, ...]]:
-    found = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots]).day(day)
-    table = found.ticks(list(SYMBOLS), ("trading_day", "symbol", "seq", "ts_ms", "price", "volume"))
+    union_day = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots]).day(day)
+    table = union_day.ticks(list(SYMBOLS), ("trading_day", "symbol", "seq", "ts_ms", "price", "volume"))
     times = table.column("ts_ms").cast("int64").to_pylist()
     rows = zip(table.to_pylist(), times, strict=True)
     return Counter(

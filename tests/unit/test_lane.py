@@ -137,10 +137,10 @@ class Lanes:
     def _lane(self, kind: RecordKind, make_writer: Callable[[], object], progress: IngestProgress) -> Lane:
         return Lane(kind, self.root, make_writer, OPTIONS, QUEUE_ROWS, hk_date, progress, SystemClock())
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
+    async def until(self, condition: Callable[[], object], awaited: str) -> None:
         deadline_sec = asyncio.get_running_loop().time() + PATIENCE_SEC
         while not condition():
-            assert asyncio.get_running_loop().time() < deadline_sec, (what, self.of_quotes, self.of_ticks)
+            assert asyncio.get_running_loop().time() < deadline_sec, (awaited, self.of_quotes, self.of_ticks)
             await asyncio.sleep(0.005)
 
     async def finish(self) -> None:
@@ -154,11 +154,11 @@ class Lanes:
 
 def stored(root: Path) -> tuple[int, int]:
     """How many quotes and ticks are in the files."""
-    found = []
+    counts = []
     for path, table in ((quote_file(root, DAY), "quotes"), (root / f"{DAY}.db", "ticks")):
         with contextlib.closing(sqlite3.connect(path)) as conn:
-            found.append(conn.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
-    return found[0], found[1]
+            counts.append(conn.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+    return counts[0], counts[1]
 
 
 def test_two_kinds_are_stored_in_two_files(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_pause_ends_a_record_and_the_time_is_handed_on() -> None:
     ]
 
 
-CHARACTERS = st.characters().filter(lambda one: one.isprintable() or ord(one) <= 0xFF)
+CHARACTERS = st.characters().filter(lambda char: char.isprintable() or ord(char) <= 0xFF)
 values = st.one_of(st.none(), st.booleans(), st.integers(-(10**15), 10**15), st.text(CHARACTERS, max_size=30))
 
 

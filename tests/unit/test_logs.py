@@ -123,14 +123,14 @@ def test_level_error_stands_in_the_first_of_several_lines() -> None:
 
 @pytest.mark.parametrize("journald", [False, True])
 def test_the_operators_grep_finds_its_lines(journald: bool) -> None:
-    found = lines(
+    log_lines = lines(
         (logging.INFO, "health connected=True"),
         (logging.INFO, "persist_summary rows=1"),
         (logging.ERROR, "spill_refused rows=1"),
         (logging.INFO, "futu_connected"),
         journald=journald,
     )
-    assert [bool(OPERATORS_GREP.search(line)) for line in found] == [True, True, True, False]
+    assert [bool(OPERATORS_GREP.search(line)) for line in log_lines] == [True, True, True, False]
 
 
 # --- levels and handlers ---

@@ -356,7 +356,7 @@ def test_a_day_that_now_cannot_have_is_doubted_and_moved_nowhere(day: str, kept:
     odd = message(time=f"{day} 09:30:00.000", timestamp=None, sequence=None)
     ticks = TickMapper().map_all("HK.00700", [odd, odd], "push", TODAY_MS, rejected)
     assert [tick.trading_day for tick in ticks] == [day.replace("-", "")] * 2 * kept
-    assert [one.code for one in rejected] == [RejectCode.DAY] * 2 * (not kept)
+    assert [rejected_tick.code for rejected_tick in rejected] == [RejectCode.DAY] * 2 * (not kept)
 
 
 def test_opends_clock_is_asked_where_ours_is_wrong_or_the_market_is_replayed() -> None:
@@ -405,10 +405,10 @@ def test_the_kind_of_a_reason_holds_no_value_of_opends_and_the_value_is_cut() ->
     rejected: list[RejectedTick] = []
     flood = [message(time="x" * 4_000_000), message(time="\x1b[31m"), *(message(price=-float(n)) for n in range(1, 50))]
     TickMapper().map_all("HK.00700", flood, "push", TODAY_MS, rejected)
-    assert {one.code for one in rejected} == {RejectCode.TIME, RejectCode.PRICE}
-    assert max(len(one.reason) for one in rejected) < 400
+    assert {rejected_tick.code for rejected_tick in rejected} == {RejectCode.TIME, RejectCode.PRICE}
+    assert max(len(rejected_tick.reason) for rejected_tick in rejected) < 400
     assert len(str(rejected[0].raw["time"])) < 400
-    assert all(one.reason.isprintable() for one in rejected)
+    assert all(rejected_tick.reason.isprintable() for rejected_tick in rejected)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_symbol_is_taken_as_people_and_other_vendors_write_it(market: Market, 
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "words"),
     [
         ("US.AAPL", "market US"),
         ("SH.600519", "market SH"),
@@ -61,11 +61,11 @@ def test_a_symbol_is_taken_as_people_and_other_vendors_write_it(market: Market, 
         ("HK.\uff10\uff10\uff17\uff10\uff10", "not an HK stock code"),
     ],
 )
-def test_refused_by_name_with_the_reason(word: str, said: str) -> None:
+def test_refused_by_name_with_the_reason(word: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_symbols(word, HK.symbols)
     assert str(caught.value).startswith(f"{word}: ")
-    assert said in str(caught.value)
+    assert words in str(caught.value)
 
 
 def test_all_problems_at_once_and_the_good_ones_kept() -> None:
@@ -105,8 +105,8 @@ def test_unreadable_files_are_problems(tmp_path: Path) -> None:
     _, problems = check_symbols("@missing.txt @empty.txt @binary.txt @big.txt @ @.", HK.symbols, tmp_path)
     expected = ["cannot be read", "holds no code", "not UTF-8", "larger than", "@ without", "cannot be read"]
     assert len(problems) == len(expected)
-    for problem, said in zip(problems, expected, strict=True):
-        assert said in problem
+    for problem, words in zip(problems, expected, strict=True):
+        assert words in problem
 
 
 @given(st.text(max_size=60))

@@ -103,7 +103,7 @@ def test_two_that_lack_something_never_the_same_are_proven_together(tmp_path: Pa
     assert (row.state, row.stored_ticks, row.missing_ticks) == ("proven", 1000, 0)
     assert stored(result) == [(SYMBOL, tick.seq, tick.ts_ms) for tick in ALL]
     assert result.added_rows == {"a": 50, "b": 0} or result.added_rows == {"a": 0, "b": 101}
-    assert {found.state for found in reader.gaps(Path(result.path))} == {"closed"}
+    assert {gap.state for gap in reader.gaps(Path(result.path))} == {"closed"}
 
 
 def test_missing_is_what_both_miss(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_missing_is_what_both_miss(tmp_path: Path) -> None:
     result = merged(tmp_path, a, b)
     assert (result.missing_ticks, result.states) == (11, {"missing": 1})
     assert {tick.seq for tick in ALL} - {seq for _, seq, _ in stored(result)} == {t.seq for t in ALL[589:600]}
-    still = [found for found in reader.gaps(Path(result.path)) if found.state == "open"]
-    assert sum(found.missing_ticks or 0 for found in still) == 11
+    still = [gap for gap in reader.gaps(Path(result.path)) if gap.state == "open"]
+    assert sum(gap.missing_ticks or 0 for gap in still) == 11
 
 
 DOUBTS: list[Sequence[Fact]] = [
@@ -211,14 +211,14 @@ def test_recordings_that_number_otherwise_are_not_joined(tmp_path: Path) -> None
     result = merged(tmp_path, a, b)
     assert (result.rows, coverage(result).state) == (1000, "unproven")
     assert joining.DISAGREE in str(coverage(result).reason)
-    assert [(found.symbol, found.left_out) for found in result.conflicts] in ([(SYMBOL, "b")], [(SYMBOL, "a")])
+    assert [(conflict.symbol, conflict.left_out) for conflict in result.conflicts] in ([(SYMBOL, "b")], [(SYMBOL, "a")])
 
 
 def test_one_sequence_for_two_trades_is_a_contradiction(tmp_path: Path) -> None:
     other = [*ALL[:99], ALL[99]._replace(price=400.0, turnover=40000.0), *ALL[100:]]
     a, b = record(tmp_path / "a", ALL, whole()), record(tmp_path / "b", other, whole())
     result = merged(tmp_path, a, b)
-    assert [(found.otherwise, found.renumbered) for found in result.conflicts] == [(1, 0)]
+    assert [(conflict.otherwise, conflict.renumbered) for conflict in result.conflicts] == [(1, 0)]
     assert (result.rows, coverage(result).state) == (1000, "unproven")
 
 
@@ -282,11 +282,11 @@ SETS = st.sets(st.integers(1, 60), min_size=1)
 
 @given(SETS, SETS)
 def test_compare_finds_what_each_has_alone(first: set[int], second: set[int]) -> None:
-    found = twins.compare(table(first), table(second))
-    assert [n for n in sorted(first) if n not in second] == [sorted(first)[place] for place in found.first_only]
-    assert [n for n in sorted(second) if n not in first] == [sorted(second)[place] for place in found.second_only]
-    assert (found.common_rows, found.contradicts) == (len(first & second), False)
-    assert found.is_equal == (first == second)
+    difference = twins.compare(table(first), table(second))
+    assert [n for n in sorted(first) if n not in second] == [sorted(first)[place] for place in difference.first_only]
+    assert [n for n in sorted(second) if n not in first] == [sorted(second)[place] for place in difference.second_only]
+    assert (difference.common_rows, difference.contradicts) == (len(first & second), False)
+    assert difference.is_equal == (first == second)
 
 
 def table(numbers: Iterable[int]) -> pa.Table:

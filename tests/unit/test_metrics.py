@@ -50,10 +50,10 @@ def test_order_books_are_told_of_where_they_are_recorded(tmp_path: Path) -> None
     books = scraped.progress.books
     books.wanted, books.received, books.merged, books.refused_symbols = 3, 41, 5, {"HK.00001": "no right"}
     books.last_commit_lag_sec = 0.25
-    found = [
+    figures = [
         scraped.value(f"books_{name}") for name in ("received_total", "merged_total", "stored_total", "lag_seconds")
     ]
-    assert found == [41, 5, 0, 0.25]
+    assert figures == [41, 5, 0, 0.25]
     assert [scraped.value(f"books_symbols_{name}") for name in ("wanted", "watched", "refused")] == [3, 0, 1]
 
 
@@ -201,7 +201,7 @@ def test_reasons_add_up_to_the_whole(scraped: Scraped) -> None:
 @pytest.mark.parametrize(("moment", "phase"), [(MID_MORNING, "morning"), (NIGHT, "closed")])
 def test_the_phase_is_one_of_all(tmp_path: Path, moment: datetime, phase: str) -> None:
     phases = Scraped(tmp_path, moment).values("market_phase", "phase")
-    assert set(phases) == {one.value for one in Phase}
+    assert set(phases) == {phase.value for phase in Phase}
     assert [name for name, present in phases.items() if present] == [phase]
 
 
@@ -343,8 +343,8 @@ def test_more_connections_than_the_limit_are_closed_at_once(port: int, caplog: p
     threads_before = threading.active_count()
     with ExitStack() as stack:
         mute = [stack.enter_context(connect(port)) for _ in range(3 * metrics_server.MAX_CONNECTIONS)]
-        for one in mute[metrics_server.MAX_CONNECTIONS :]:
-            assert one.recv(1) == b"", "closed by the server"
+        for connection in mute[metrics_server.MAX_CONNECTIONS :]:
+            assert connection.recv(1) == b"", "closed by the server"
         assert threading.active_count() - threads_before <= metrics_server.MAX_CONNECTIONS
     assert caplog.text.count("metrics_refused") == 1
     wait_until(lambda: answers(port), "an answer once the others are gone")
@@ -367,8 +367,8 @@ def test_the_last_descriptors_are_not_for_clients(port: int, caplog: pytest.LogC
     os.close(lowest_free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + metrics_server.RESERVED_DESCRIPTORS, limits[1]))
     try:
-        with connect(port) as one:
-            assert one.recv(1) == b""
+        with connect(port) as connection:
+            assert connection.recv(1) == b""
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert "metrics_refused" in caplog.text

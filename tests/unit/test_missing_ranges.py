@@ -34,17 +34,16 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     lines = [gap(AT_MS, AT_MS + 7), gap(AT_MS + 50, None, "1-8 at most"), gap(AT_MS, AT_MS + 90, state="closed")]
     told = document(lines, [DAY])
     assert told["summary"] == {"gap_count": 2, "missing_ticks": 6, "gaps_of_unknown_size": 0}
-    assert [(one["seq_start"], one["seq_end"], one["metadata"]["missing_ticks"]) for one in told["missing_ranges"]] == [
-        (5, 6, 2), (9, 9, 1), (None, None, 3),
-    ]  # fmt: skip
-    found = read_ranges(written(tmp_path / "f", told), HK)
-    assert found.ranges == (
+    spans = [(span["seq_start"], span["seq_end"], span["metadata"]["missing_ticks"]) for span in told["missing_ranges"]]
+    assert spans == [(5, 6, 2), (9, 9, 1), (None, None, 3)]
+    read = read_ranges(written(tmp_path / "f", told), HK)
+    assert read.ranges == (
         MissingRange(SYMBOL, DAY, AT_MS, AT_MS + 7), MissingRange(SYMBOL, DAY, AT_MS + 50, None),
     )  # fmt: skip
-    assert [now(one, lines, {SYMBOL: "missing"}) for one in found.ranges] == [Now.MISSING] * 2
-    assert [now(one, [lines[2]], {SYMBOL: "proven"}) for one in found.ranges] == [Now.STORED] * 2, "it was filled"
-    assert now(found.ranges[0], [], {SYMBOL: "unproven"}) is Now.UNPROVEN
-    assert now(found.ranges[0], lines, {}) is Now.NOT_RECORDED
+    assert [now(span, lines, {SYMBOL: "missing"}) for span in read.ranges] == [Now.MISSING] * 2
+    assert [now(span, [lines[2]], {SYMBOL: "proven"}) for span in read.ranges] == [Now.STORED] * 2, "it was filled"
+    assert now(read.ranges[0], [], {SYMBOL: "unproven"}) is Now.UNPROVEN
+    assert now(read.ranges[0], lines, {}) is Now.NOT_RECORDED
 
 
 @pytest.mark.parametrize(
@@ -64,13 +63,15 @@ def test_ranges_meet_gaps_by_their_times(
     assert MissingRange(SYMBOL, DAY, *mine).meets(gap(*gaps)) is meets
 
 
-@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: {"gaps": [one]}, lambda one: {"ranges": [one]}])
+@pytest.mark.parametrize(
+    "wrap", [lambda entry: [entry], lambda entry: {"gaps": [entry]}, lambda entry: {"ranges": [entry]}]
+)
 @pytest.mark.parametrize(
     "start", [AT_MS * 1_000_000, AT_MS * 1000, AT_MS, AT_MS / 1000, "2026-11-20T09:30:00+08:00", "2026-11-20T01:30:00"]
 )
 def test_times_and_lists_of_other_programs(tmp_path: Path, wrap: Any, start: object) -> None:
-    found = read_ranges(written(tmp_path / "f", wrap({"symbol": "700", "start_ts": start})), HK)
-    assert found.ranges == (MissingRange(SYMBOL, DAY, AT_MS, None),)
+    read = read_ranges(written(tmp_path / "f", wrap({"symbol": "700", "start_ts": start})), HK)
+    assert read.ranges == (MissingRange(SYMBOL, DAY, AT_MS, None),)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ def test_times_and_lists_of_other_programs(tmp_path: Path, wrap: Any, start: obj
     ],
 )
 def test_entries_that_mean_nothing_are_named(tmp_path: Path, entry: object, says: str) -> None:
-    found = read_ranges(written(tmp_path / "f", [entry, {"symbol": SYMBOL, "start_ts": AT_MS}]), HK)
-    assert (len(found.ranges), found.unread_count) == (1, 1)
-    assert says in found.unread[0]
+    read = read_ranges(written(tmp_path / "f", [entry, {"symbol": SYMBOL, "start_ts": AT_MS}]), HK)
+    assert (len(read.ranges), read.unread_count) == (1, 1)
+    assert says in read.unread[0]
 
 
 NAMES = st.sampled_from(["missing_ranges", "symbol", "start_ts", "end_ts", "gap_type"])

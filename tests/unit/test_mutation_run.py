@@ -78,7 +78,8 @@ def test_of_a_change_the_tests_that_run_its_statement_are_tried_the_quickest_fir
     )
     assert runs.limit_sec(["slow", "quick"]) == mutation.SLOWER * 6 + mutation.LONGER_SEC
     chosen = {
-        (one.line, one.before): mutation.tests_of(one, source, runs) for one in mutation.mutants_of("a/place", source)
+        (mutant.line, mutant.before): mutation.tests_of(mutant, source, runs)
+        for mutant in mutation.mutants_of("a/place", source)
     }
     assert chosen == {
         (1, "3"): ["quick", "other", "slow"],  # at import
@@ -96,8 +97,8 @@ def test_of_a_change_the_tests_that_run_its_statement_are_tried_the_quickest_fir
 
 
 def test_the_changes_of_a_module(mutation: ModuleType) -> None:
-    found = [(one.before, one.after) for one in mutation.mutants_of("a/place", SOURCE)]
-    assert sorted(found) == sorted(
+    changes = [(mutant.before, mutant.after) for mutant in mutation.mutants_of("a/place", SOURCE)]
+    assert sorted(changes) == sorted(
         [
             ("3", "4"),
             ("True", "False"),
@@ -110,8 +111,8 @@ def test_the_changes_of_a_module(mutation: ModuleType) -> None:
             ("'low' * n", "'low' // n"),
         ]
     ), "not the assertion, the line for the log, annotations and texts"
-    for one in mutation.mutants_of("a/place", SOURCE):
-        assert ast.dump(ast.parse(one.applied_to(SOURCE))) != ast.dump(ast.parse(SOURCE))
+    for mutant in mutation.mutants_of("a/place", SOURCE):
+        assert ast.dump(ast.parse(mutant.applied_to(SOURCE))) != ast.dump(ast.parse(SOURCE))
 
 
 def test_every_place_is_there_with_its_tests_and_has_mutants(mutation: ModuleType) -> None:
@@ -141,10 +142,10 @@ def test_what_a_test_does_not_look_at_survives(
     monkeypatch.setattr(mutation, "ROOT", tmp_path / "project")
     monkeypatch.setattr(mutation, "PLACES", {"place": ("test_place.py",)})
     chosen, scores = mutation.choose(["place"], None, "seed", None)
-    found = mutation.run(chosen, tmp_path / "copies", scores)
-    assert sorted(f"{one.before} -> {one.after}" for one in found) == ["3 -> 4", "n < 3 -> n <= 3"]
+    survivors = mutation.run(chosen, tmp_path / "copies", scores)
+    assert sorted(f"{mutant.before} -> {mutant.after}" for mutant in survivors) == ["3 -> 4", "n < 3 -> n <= 3"]
     assert (scores["place"].tried, scores["place"].noticed) == (3, 1), "'return None' was noticed"
-    assert "| `place` | 3 | 3 | 1 | 33.3 % |" in mutation.report(scores, found, "seed", "all")
+    assert "| `place` | 3 | 3 | 1 | 33.3 % |" in mutation.report(scores, survivors, "seed", "all")
     assert "no test runs it" not in capsys.readouterr().out
     assert "n < 3" in (tmp_path / "project/hk_tick_collector/place.py").read_text()
 

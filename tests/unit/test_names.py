@@ -31,8 +31,8 @@ ONE_OF_THEM = re.compile(r"(?i:^_?(?:hk|futu|opend)(?:_|$)|_(?:hk|futu|opend)(?:
 def names_in(source: str) -> set[str]:
     """The names in code that mean Hong Kong, Futu or OpenD; no text and no comment."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    found = {token.string for token in tokens if token.type == tokenize.NAME}
-    return {name for name in found if name != OURS and ONE_OF_THEM.search(name)}
+    matching = {token.string for token in tokens if token.type == tokenize.NAME}
+    return {name for name in matching if name != OURS and ONE_OF_THEM.search(name)}
 
 
 def test_names_of_one_market_or_source_stand_where_the_page_says() -> None:
@@ -40,16 +40,16 @@ def test_names_of_one_market_or_source_stand_where_the_page_says() -> None:
     table = page.partition("### What still names one market or one source\n")[2].partition("\n## ")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     listed = {path for cell in cells for path in re.findall(r"`([^`]+)`", cell)}
-    found = {
+    names_of = {
         name: names
         for path in sorted(PACKAGE.rglob("*.py"))
         if not (name := path.relative_to(PACKAGE).as_posix()).startswith(AT_HOME)
         and (names := names_in(path.read_text()))
     }
-    unexplained = {name: names for name, names in found.items() if not any(fnmatch(name, path) for path in listed)}
+    unexplained = {name: names for name, names in names_of.items() if not any(fnmatch(name, path) for path in listed)}
     assert unexplained == {}, "say why, or name it otherwise"
-    assert len(found) <= MOST_FILES, sorted(found)
-    assert [path for path in listed if not filter_names(found, path)] == [], "these need no reason any more"
+    assert len(names_of) <= MOST_FILES, sorted(names_of)
+    assert [path for path in listed if not filter_names(names_of, path)] == [], "these need no reason any more"
 
 
 def test_a_name_is_told_from_a_text() -> None:

@@ -56,9 +56,9 @@ def written(root: Path, market: Market, ticks: list[Tick], *facts: GapFound | Re
 
 def counted(root: Path, market: Market, day: str = DAY) -> tuple[Certificate, Recount]:
     calendar = TradingCalendar(market)
-    found = Catalog(root, root / "_archive").day(day)
-    rows = recount(found, calendar.day_kind(day))
-    return make_certificate(found, calendar, market.day_bounds(day)[1] + 1, rows), rows
+    day_read = Catalog(root, root / "_archive").day(day)
+    rows = recount(day_read, calendar.day_kind(day))
+    return make_certificate(day_read, calendar, market.day_bounds(day)[1] + 1, rows), rows
 
 
 @pytest.mark.parametrize(("market", "begins_ms", "shown"), EVENINGS)
@@ -173,9 +173,9 @@ def test_a_shared_archive_shows_each_market_its_own_days(shared: tuple[Path, Pat
     with pytest.raises(NoData, match="no ticks of 20261120"):
         of_us.day(DAY)
     written(new_york, US, ticks_at(US, DAY, [hm(10)]))
-    found = of_us.day(DAY)
-    assert (found.manifest, found.conflict, found.is_archived_only) == (None, None, False)
-    assert found.rows_by_symbol() == {US.symbols.example: 1}
+    day = of_us.day(DAY)
+    assert (day.manifest, day.conflict, day.is_archived_only) == (None, None, False)
+    assert day.rows_by_symbol() == {US.symbols.example: 1}
     with pytest.raises(Refused, match="give each market an archive of its own"):
         archived(new_york, archive)
 

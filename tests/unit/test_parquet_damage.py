@@ -42,12 +42,12 @@ def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refusals(path: Path) -> list[str]:
     """What each way to read says of the file."""
-    said = []
+    refusals = []
     for read in READERS:
         with pytest.raises(StoreCorrupt) as caught:
             read(path)
-        said.append(str(caught.value))
-    return said
+        refusals.append(str(caught.value))
+    return refusals
 
 
 def footer_start(whole: bytes) -> int:

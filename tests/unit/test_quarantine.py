@@ -29,7 +29,7 @@ class Bench:
 
     def kept(self) -> list[dict[str, object]]:
         lines = self.path.read_bytes().decode("ascii").splitlines() if self.path.exists() else []
-        return [found for found in map(json.loads, lines) if found["code"] != "limit_reached"]
+        return [entry for entry in map(json.loads, lines) if entry["code"] != "limit_reached"]
 
     def add(self, rows: int, **fields: object) -> None:
         self.quarantine.add([rejected(number=number, **fields) for number in range(rows)])
@@ -77,7 +77,7 @@ def test_what_an_answer_shows_again_each_time_is_kept_once(tmp_path: Path, caplo
         bench.quarantine.flush()
     bench.add(6)
     bench.quarantine.flush()
-    assert [one["raw"]["number"] for one in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
+    assert [entry["raw"]["number"] for entry in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
     assert (bench.progress.quarantined_rows, bench.progress.quarantine_known_rows) == (6, 15)
     caplog.clear()
     after_a_restart = Bench(tmp_path)
@@ -107,10 +107,10 @@ def test_a_tick_with_a_sequence_is_one_on_whichever_way_it_is_told(tmp_path: Pat
     first.quarantine.add([pushed])
     first.quarantine.flush()
     after_a_restart = Bench(tmp_path)
-    for one in (shown, pushed, other):
-        after_a_restart.quarantine.add([one])
+    for tick in (shown, pushed, other):
+        after_a_restart.quarantine.add([tick])
     after_a_restart.quarantine.flush()
-    times = [(one["raw"]["time"], one["raw"]["pushDataType"]) for one in first.kept()]  # type: ignore[index]
+    times = [(entry["raw"]["time"], entry["raw"]["pushDataType"]) for entry in first.kept()]  # type: ignore[index]
     without = [] if sequence else [(way, 3)]  # nothing tells that the two are one
     assert times == [(way, 1), *without, ("another", 3)]
 
@@ -131,15 +131,15 @@ def test_what_is_known_again_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     assert after_a_restart.quarantine.waiting_rows == 1, "the newest lines are known, the old ones beyond the limit not"
 
 
-@pytest.mark.parametrize("thing", ["directory", "link", "fifo", "noise"])
-def test_whatever_lies_where_a_quarantine_file_should_be_costs_no_start(tmp_path: Path, thing: str) -> None:
+@pytest.mark.parametrize("obstacle", ["directory", "link", "fifo", "noise"])
+def test_whatever_lies_where_a_quarantine_file_should_be_costs_no_start(tmp_path: Path, obstacle: str) -> None:
     path = tmp_path / "_quarantine" / "20261119.jsonl"
     path.parent.mkdir()
-    if thing == "directory":
+    if obstacle == "directory":
         path.mkdir()
-    elif thing == "link":
+    elif obstacle == "link":
         path.symlink_to("/dev/zero")
-    elif thing == "fifo":
+    elif obstacle == "fifo":
         os.mkfifo(path)
     else:
         path.write_bytes(bytes(range(256)) * 100)
@@ -190,7 +190,7 @@ def test_no_failure_gets_out_and_what_was_taken_goes_back_in_order(
         assert bench.quarantine.waiting_rows == 6
         assert not bench.quarantine.due, "the disk gets its time"
     bench.quarantine.flush()
-    assert [one["raw"]["number"] for one in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
+    assert [entry["raw"]["number"] for entry in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
     assert bench.progress.quarantine_dropped_rows == 0
     assert "quarantine_unwritable" in caplog.text
 
@@ -231,9 +231,9 @@ def test_a_stop_says_what_is_in_no_file(tmp_path: Path, caplog: pytest.LogCaptur
     bench.quarantine.flush()
     bench.quarantine.close()
     assert bench.progress.quarantine_dropped_rows == 7
-    (said,) = [line for line in caplog.messages if line.startswith("quarantine_full")]
-    assert "before the stop" in said
-    assert "dropped_rows=7" in said
+    (full_line,) = [line for line in caplog.messages if line.startswith("quarantine_full")]
+    assert "before the stop" in full_line
+    assert "dropped_rows=7" in full_line
 
 
 def test_a_flood_is_one_line_for_each_kind_of_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

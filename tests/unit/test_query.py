@@ -163,7 +163,7 @@ def test_order_books_and_their_best_prices_are_tables(tmp_path: Path) -> None:
     told = {"symbol": "HK.00700", "trading_day": DAY, "hour": 9, "n": len(mine), "worst": mine[-1].book.asks[9][0]}
     assert ask(place, sql, DAY, symbols=["HK.00700"]) == [told]
     tops = [(push.book.bids[0], push.book.asks[0]) for push in mine]
-    changes = 1 + sum(one != before for one, before in zip(tops[1:], tops, strict=False))
+    changes = 1 + sum(top != before for top, before in zip(tops[1:], tops, strict=False))
     of_quotes = "SELECT count(*) AS n FROM quotes WHERE kind <> 'B' AND symbol = 'HK.00700'"
     assert ask(place, of_quotes, DAY) == [{"n": changes}]
 
@@ -538,8 +538,8 @@ def test_a_price_or_volume_of_zero_is_stored_and_is_no_price(tmp_path: Path) -> 
         result = top(asked, "volatility", 9)
         rows = pa.Table.from_batches(result.batches, result.schema).to_pylist()
     assert {row["symbol"]: row["volatility_pct"] for row in rows}["HK.00700"] is None
-    found = recount(day, DayKind.WHOLE).total
-    assert (found.no_price_ticks, found.no_volume_ticks) == (1, 1)
+    total = recount(day, DayKind.WHOLE).total
+    assert (total.no_price_ticks, total.no_volume_ticks) == (1, 1)
 
 
 @pytest.mark.parametrize("at", ["made", "nearly open", "open"])

@@ -123,8 +123,8 @@ def test_ticks_of_one_data_root_and_snapshots_of_another_are_one_day(root: Path,
 def test_of_two_data_roots_the_first_with_a_symbol_tells(root: Path, tmp_path: Path) -> None:
     twin = record(tmp_path / "twin", [snapshot(SPX, 40, says="twin"), snapshot(SPX._replace(symbol="US.RUT"), 41)])
     sql = f"SELECT symbol, count(*) AS n FROM pictures WHERE trading_day = '{DAY}' GROUP BY 1 ORDER BY 1"
-    found = {row["symbol"]: row["n"] for row in ask(every(root, twin), sql)}
-    assert found == {"US.NDX": 2, "US.RUT": 1, "US.SPX": 23 + 7}
+    rows_of = {row["symbol"]: row["n"] for row in ask(every(root, twin), sql)}
+    assert rows_of == {"US.NDX": 2, "US.RUT": 1, "US.SPX": 23 + 7}
     assert {row["symbol"]: row["n"] for row in ask(every(twin, root), sql)} == {"US.NDX": 2, "US.RUT": 1, "US.SPX": 1}
 
 

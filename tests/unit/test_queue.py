@@ -317,12 +317,12 @@ def test_the_last_resort_goes_round_a_thread_that_hangs_in_the_spill(
     saved = within(30, lambda: queue.spill_everything(make_ticks(21, 30)))
     again = SpillQueue(tmp_path)
     again.open()
-    found: set[Tick] = set()
+    taken: set[Tick] = set()
     while rows := again.peek(1000):
-        found.update(rows)
+        taken.update(rows)
         again.ack()
     wanted = {*make_ticks(1, 2), *make_ticks(3, 20 if hanging == "append" else 10), *make_ticks(21, 30)}
-    assert wanted <= found
+    assert wanted <= taken
     assert saved == len(wanted) - 2
     disk.release.set()
     other.join(30)

@@ -58,8 +58,8 @@ def test_what_a_repair_stores_goes_on_from_what_it_has_read_and_from_nothing_els
     job._store(writer)
     writer.close()
     with closing(sqlite3.connect(plan.db)) as conn:
-        found = conn.execute("SELECT stored_ticks, interrupted_seq FROM coverage").fetchall()
-    assert found == [(12, run(8, 8)[0].seq if blind else None)]
+        row = conn.execute("SELECT stored_ticks, interrupted_seq FROM coverage").fetchall()
+    assert row == [(12, run(8, 8)[0].seq if blind else None)]
 
 
 def test_what_a_repair_of_another_market_stores_is_that_markets(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_an_answer_that_no_longer_reaches_back_interrupts_nothing_that_is_being_
     recorder.close()
     plan.look_again()
     with closing(sqlite3.connect(plan.db)) as conn:
-        (found,) = conn.execute("SELECT state, stored_ticks, interrupted_seq, verified_until_ms FROM coverage")
-    assert found[:3] == (("proven", 1300, None) if beside else ("missing", 1050, day[49].seq))
-    assert found[3] < day[0].recv_ts_ms + HOUR_MS, "as OpenD's clock had it when it was asked, not as ours"
+        (row,) = conn.execute("SELECT state, stored_ticks, interrupted_seq, verified_until_ms FROM coverage")
+    assert row[:3] == (("proven", 1300, None) if beside else ("missing", 1050, day[49].seq))
+    assert row[3] < day[0].recv_ts_ms + HOUR_MS, "as OpenD's clock had it when it was asked, not as ours"
 
 
 def test_strays_that_only_a_repair_is_shown_are_stored_in_their_dates_files(tmp_path: Path) -> None:

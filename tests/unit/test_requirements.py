@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PYTHONS = [found for text in PROJECT["classifiers"] if (found := text.rpartition(" ")[2]).startswith("3.")]
+PYTHONS = [version for text in PROJECT["classifiers"] if (version := text.rpartition(" ")[2]).startswith("3.")]
 EXTRAS = PROJECT["optional-dependencies"]
 SERVICE = ("alert", "metrics", "redis", "screen", "serve", "ship", "tools")
 WANTED = {
@@ -27,20 +27,20 @@ def _text(name: str) -> str:
 
 def _locked(name: str, python: str) -> dict[str, str]:
     """Package and version, of the lines that count for a Python on Linux."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     environment = {
         "python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux",
         "platform_system": "Linux", "platform_machine": "x86_64", "implementation_name": "cpython",
         "platform_python_implementation": "CPython", "os_name": "posix",
     }  # fmt: skip
     for line in re.findall(r"^(\w[^\\\n]*)", _text(name), re.MULTILINE):
-        one = Requirement(line)
-        (specifier,) = one.specifier
+        requirement = Requirement(line)
+        (specifier,) = requirement.specifier
         assert specifier.operator == "==", line
-        if one.marker is None or one.marker.evaluate(environment):
-            assert one.name not in found, f"{one.name} is there twice for Python {python}"
-            found[one.name] = specifier.version
-    return found
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            assert requirement.name not in versions, f"{requirement.name} is there twice for Python {python}"
+            versions[requirement.name] = specifier.version
+    return versions
 
 
 def test_pythons_are_those_that_the_project_names() -> None:

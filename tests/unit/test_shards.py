@@ -68,8 +68,8 @@ def test_one_that_was_never_recorded_costs_by_its_turnover() -> None:
         "HK.00700": Score("HK.00700", 20, ticks=90_000, turnover=9e9),
         "HK.00005": Score("HK.00005", 0, turnover=1e9, is_snapshot=True),
     }
-    found = shards.loads_of(["HK.00700", "HK.00005", "HK.09988"], of)
-    assert found == {"HK.00700": FIXED_LOAD + 90_000, "HK.00005": FIXED_LOAD + 10_000, "HK.09988": FIXED_LOAD}
+    loads = shards.loads_of(["HK.00700", "HK.00005", "HK.09988"], of)
+    assert loads == {"HK.00700": FIXED_LOAD + 90_000, "HK.00005": FIXED_LOAD + 10_000, "HK.09988": FIXED_LOAD}
 
 
 def test_a_plan_is_read_as_it_was_written_and_one_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ class Inbox:
             self.messages.append((header.proto_id, message.s2c))
 
     def of(self, proto_id: int) -> list[Any]:
-        return [s2c for found, s2c in self.messages if found == proto_id]
+        return [s2c for message_id, s2c in self.messages if message_id == proto_id]
 
     def books(self) -> list[Depth]:
         return [Depth(_levels(s2c.orderBookBidList), _levels(s2c.orderBookAskList)) for s2c in self.of(3013)]

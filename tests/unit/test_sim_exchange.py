@@ -374,7 +374,7 @@ def test_default_symbols() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "pattern"),
     [
         ({"symbols": []}, "symbol"),
         ({"rate_per_sec": 0.0}, "rate_per_sec"),
@@ -384,8 +384,8 @@ def test_default_symbols() -> None:
         ({"history_ticks": -1}, "history_ticks"),
     ],
 )
-def test_impossible_markets_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_impossible_markets_are_refused(options: dict[str, object], pattern: str) -> None:
+    with pytest.raises(ValueError, match=pattern):
         MarketConfig(**{"symbols": FEW, **options})  # type: ignore[arg-type]
 
 

@@ -135,7 +135,7 @@ class Inbox:
             self.messages.append((header.proto_id, message.s2c))
 
     def of(self, proto_id: int) -> list[Any]:
-        return [s2c for found, s2c in self.messages if found == proto_id]
+        return [s2c for message_id, s2c in self.messages if message_id == proto_id]
 
 
 class World:

@@ -23,8 +23,8 @@ Main = Callable[[list[str]], int]
 
 @pytest.fixture(params=COMMANDS)
 def name(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
+    sim_name: str = request.param
+    return sim_name
 
 
 @pytest.fixture

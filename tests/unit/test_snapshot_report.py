@@ -16,64 +16,81 @@ AFTER_MS = (OPEN_SEC + GRID_SEC + 60) * 1000
 
 
 def grid(root: Path, now_ms: int = AFTER_MS) -> SeriesGrid:
-    (found,) = report_of(snapshot_file(root, DAY), DAY, US, DayKind.HALF, now_ms).series
-    return found
+    (grid_read,) = report_of(snapshot_file(root, DAY), DAY, US, DayKind.HALF, now_ms).series
+    return grid_read
 
 
 def test_without_the_sources_file_every_hole_is_absent_and_nothing_is_proven(tmp_path: Path) -> None:
-    found = grid(record(tmp_path, [snapshot(SPX, second) for second in (0, 1, 5)]))
-    assert (found.state, found.expected, found.seen, found.absent, found.not_offered) == (
+    grid_read = grid(record(tmp_path, [snapshot(SPX, second) for second in (0, 1, 5)]))
+    assert (grid_read.state, grid_read.expected, grid_read.seen, grid_read.absent, grid_read.not_offered) == (
         "unproven",
         12_600,
         3,
         12_597,
         None,
     )
-    assert found.reason == "the source's own file of the day was not read"
-    assert found.absent_ranges == ((OPEN_SEC + 2, OPEN_SEC + 4), (OPEN_SEC + 6, OPEN_SEC + 12_599))
+    assert grid_read.reason == "the source's own file of the day was not read"
+    assert grid_read.absent_ranges == ((OPEN_SEC + 2, OPEN_SEC + 4), (OPEN_SEC + 6, OPEN_SEC + 12_599))
 
 
 def test_the_sources_file_tells_not_offered_from_absent(tmp_path: Path) -> None:
     live = [snapshot(SPX, second) for second in (0, 1)]
-    found = grid(record(tmp_path, [*live, *filled(SPX, (3, 4))], [copied(SPX, (0, 1, 3, 4, 9))]))
-    assert (found.state, found.seen, found.absent, found.not_offered, found.only_copy) == ("missing", 4, 1, 12_595, 2)
-    assert found.absent_ranges == ((OPEN_SEC + 9, OPEN_SEC + 9),)
-    assert found.reason == "1 second of the source's own file missing here"
+    grid_read = grid(record(tmp_path, [*live, *filled(SPX, (3, 4))], [copied(SPX, (0, 1, 3, 4, 9))]))
+    assert (grid_read.state, grid_read.seen, grid_read.absent, grid_read.not_offered, grid_read.only_copy) == (
+        "missing",
+        4,
+        1,
+        12_595,
+        2,
+    )
+    assert grid_read.absent_ranges == ((OPEN_SEC + 9, OPEN_SEC + 9),)
+    assert grid_read.reason == "1 second of the source's own file missing here"
 
 
 def test_a_day_is_proven_when_all_of_the_file_is_stored_and_the_file_has_all_that_was_seen(tmp_path: Path) -> None:
     seconds = range(2, GRID_SEC)
-    found = grid(record(tmp_path, filled(SPX, seconds), [copied(SPX, seconds)]))
-    assert (found.state, found.reason, found.seen, found.not_offered) == ("proven", "", GRID_SEC - 2, 2)
-    assert found.sha256 == "ab" * 32
+    grid_read = grid(record(tmp_path, filled(SPX, seconds), [copied(SPX, seconds)]))
+    assert (grid_read.state, grid_read.reason, grid_read.seen, grid_read.not_offered) == ("proven", "", GRID_SEC - 2, 2)
+    assert grid_read.sha256 == "ab" * 32
 
 
 def test_a_file_that_lacks_what_was_seen_live_proves_nothing(tmp_path: Path) -> None:
-    found = grid(record(tmp_path, [snapshot(SPX, 7), *filled(SPX, (8,))], [copied(SPX, (8,))]))
-    assert (found.state, found.reason) == ("unproven", "the source's own file lacks 1 second seen live")
+    grid_read = grid(record(tmp_path, [snapshot(SPX, 7), *filled(SPX, (8,))], [copied(SPX, (8,))]))
+    assert (grid_read.state, grid_read.reason) == ("unproven", "the source's own file lacks 1 second seen live")
 
 
 def test_a_file_with_records_that_could_not_be_read_proves_nothing(tmp_path: Path) -> None:
-    found = grid(record(tmp_path, filled(SPX, (8,)), [copied(SPX, (8,), unread=2)]))
-    assert (found.state, found.reason) == ("unproven", "2 records of the source's own file could not be read")
+    grid_read = grid(record(tmp_path, filled(SPX, (8,)), [copied(SPX, (8,), unread=2)]))
+    assert (grid_read.state, grid_read.reason) == ("unproven", "2 records of the source's own file could not be read")
 
 
 def test_a_day_that_runs_expects_what_can_have_been(tmp_path: Path) -> None:
-    found = grid(record(tmp_path, [snapshot(SPX, second) for second in range(10)]), (OPEN_SEC + 10) * 1000)
-    assert (found.expected, found.seen, found.absent, found.reason) == (10, 10, 0, "the day is not over")
+    grid_read = grid(record(tmp_path, [snapshot(SPX, second) for second in range(10)]), (OPEN_SEC + 10) * 1000)
+    assert (grid_read.expected, grid_read.seen, grid_read.absent, grid_read.reason) == (
+        10,
+        10,
+        0,
+        "the day is not over",
+    )
 
 
 def test_two_pictures_of_a_second_are_counted_and_so_are_seconds_outside_the_grid(tmp_path: Path) -> None:
     rows = [snapshot(SPX, 3), snapshot(SPX, 3, "copy", "other"), snapshot(SPX, -5), snapshot(SPX, GRID_SEC)]
-    found = grid(record(tmp_path, rows, [copied(SPX, (-5, 3, GRID_SEC))]))
-    assert (found.rows, found.seen, found.several, found.outside, found.state) == (4, 1, 1, 2, "proven")
+    grid_read = grid(record(tmp_path, rows, [copied(SPX, (-5, 3, GRID_SEC))]))
+    assert (grid_read.rows, grid_read.seen, grid_read.several, grid_read.outside, grid_read.state) == (
+        4,
+        1,
+        1,
+        2,
+        "proven",
+    )
 
 
 def test_the_days_word_is_its_worst_series(tmp_path: Path) -> None:
     rows = [*filled(SPX, (1,)), snapshot(FLOW, 1), snapshot(NDX, 1)]
     record(tmp_path, rows, [copied(SPX, (1,)), copied(NDX, (1, 2))])
     report = report_of(snapshot_file(tmp_path, DAY), DAY, US, DayKind.HALF, AFTER_MS)
-    assert [(one.symbol, one.package, one.state) for one in report.series] == [
+    assert [(grid_row.symbol, grid_row.package, grid_row.state) for grid_row in report.series] == [
         ("US.NDX", "classic", "missing"), ("US.SPX", "classic", "proven"), ("US.SPX", "orderflow", "unproven")
     ]  # fmt: skip
     assert report.state == "missing"

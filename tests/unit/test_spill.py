@@ -116,9 +116,9 @@ any_ticks = st.builds(
 def test_every_value_comes_back_exactly(tmp_path_factory, rows):
     spilled = queue(tmp_path_factory.mktemp("spill"))
     spilled.append(rows)
-    found = drain(spilled)
-    assert found == rows
-    assert [[type(value) for value in row] for row in found] == [[type(value) for value in row] for row in rows]
+    drained = drain(spilled)
+    assert drained == rows
+    assert [[type(value) for value in row] for row in drained] == [[type(value) for value in row] for row in rows]
 
 
 def test_numbers_that_a_float_would_change(tmp_path):

@@ -123,15 +123,15 @@ class SpillMachine(RuleBasedStateMachine):
             self.found_at_start = set(self.segments())
             self.queue = SpillQueue(self.root, segment_bytes=self.segment_bytes)
             self.queue.open()
-        found: list[Tick] = []
+        rows_read: list[Tick] = []
         while rows := self.queue.peek(100):
-            found += rows
+            rows_read += rows
             self.queue.ack()
         assert self.queue.rows == 0
         known = self.acknowledged + self.expected
-        assert found == sorted(found, key=lambda row: row.ts_ms)
-        assert set(found) <= set(known)
-        assert len(set(self.expected) - set(found)) <= lost_rows
+        assert rows_read == sorted(rows_read, key=lambda row: row.ts_ms)
+        assert set(rows_read) <= set(known)
+        assert len(set(self.expected) - set(rows_read)) <= lost_rows
         self.acknowledged += self.expected
         self.expected = []
 

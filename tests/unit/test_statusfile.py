@@ -321,11 +321,11 @@ def test_a_complaint_tells_since_when_it_has_been_so(tmp_path: Path) -> None:
         spill = Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
         missing = Complaint(Code.TICKS_MISSING, Level.WARN, "3 ticks are missing")
         desk.complaints = [spill]
-        assert [one.since_ms for one in (await desk.written()).complaints] == [MID_MORNING_MS]
+        assert [complaint.since_ms for complaint in (await desk.written()).complaints] == [MID_MORNING_MS]
         desk.clock.advance(60)
         desk.complaints = [replace(missing, sentence="4 ticks are missing"), spill]
         status = await desk.written()
-        assert [(one.code, one.since_ms) for one in status.complaints] == [
+        assert [(complaint.code, complaint.since_ms) for complaint in status.complaints] == [
             ("ticks_missing", MID_MORNING_MS + 60_000),
             ("spill_waiting", MID_MORNING_MS),
         ]
@@ -333,7 +333,7 @@ def test_a_complaint_tells_since_when_it_has_been_so(tmp_path: Path) -> None:
         assert (await desk.written()).complaints == ()
         desk.clock.advance(60)
         desk.complaints = [spill]  # another time
-        assert [one.since_ms for one in (await desk.written()).complaints] == [MID_MORNING_MS + 120_000]
+        assert [complaint.since_ms for complaint in (await desk.written()).complaints] == [MID_MORNING_MS + 120_000]
         assert (await desk.written("asked to stop")).complaints == ()
 
     on_loop(go)

@@ -74,13 +74,13 @@ def extents_of(counters: set[int]) -> str | None:
 
 def check_against_ticks(db: Path) -> None:
     """All of ``coverage`` that follows from ``ticks``, by the plainest way to say it."""
-    found = {row.symbol: row for row in reader.coverage(db)}
+    row_of = {row.symbol: row for row in reader.coverage(db)}
     stored: dict[str, list[tuple[int | None, int]]] = {}
     for symbol, seq, ts_ms in query(db, "SELECT symbol, seq, ts_ms FROM ticks"):
         stored.setdefault(symbol, []).append((seq, ts_ms))
-    assert set(stored) == {symbol for symbol, row in found.items() if row.stored_ticks}
+    assert set(stored) == {symbol for symbol, row in row_of.items() if row.stored_ticks}
     for symbol, rows in stored.items():
-        row = found[symbol]
+        row = row_of[symbol]
         sequenced = [seq & SEQ_COUNTER_MASK for seq, _ in rows if seq is not None]
         counters = set(sequenced)
         assert row.stored_ticks == len(rows)
@@ -222,7 +222,7 @@ def test_the_ends_of_the_day_follow_a_time_that_is_told_again(writer, db, other_
     writer.write([cut, *others])
     writer.write([cut._replace(ts_ms=OPEN_MS + 250, push_type="poll")])
     check_against_ticks(db)
-    times = [OPEN_MS + 250, *(one.ts_ms for one in others)]
+    times = [OPEN_MS + 250, *(other.ts_ms for other in others)]
     assert (row_of(db).first_ts_ms, row_of(db).last_ts_ms) == (min(times), max(times))
 
 
@@ -435,7 +435,7 @@ def test_counters_that_do_not_count_are_given_up(writer, db, tmp_path):
         assert len((row.holes or "").split()) < 50
         assert row.stored_ticks == query(db, "SELECT COUNT(*) FROM ticks")[0][0] == len(lone) + 3
         # The ranges claim what is not stored: the gap must not be closed by them.
-        assert [found.state for found in reader.gaps(db)] == ["open"]
+        assert [gap.state for gap in reader.gaps(db)] == ["open"]
         assert row.state == "missing"
         made.close()
     track = reader.tracks(tmp_path, [SYMBOL], 3)[SYMBOL]
@@ -562,8 +562,8 @@ def test_tracks_go_on_where_the_files_end(writer, tmp_path):
     writer.write([*ticks(5, day=old), *ticks(3, day=old, symbol=OTHER)], [HeadProven(OTHER, old, 1)])
     writer.write([tick(2), tick(4)])
     writer.write([tick(7, "HK.00001")], [GapFound("HK.00001", DAY, None, 6, NOW_MS, "mid-session")])
-    found = reader.tracks(tmp_path, [SYMBOL, OTHER, "HK.00001", "HK.09999"], 2)
-    seen = {symbol: (t.trading_day, t.stored.ranges, t.last_seq, t.head_known) for symbol, t in found.items()}
+    tracks = reader.tracks(tmp_path, [SYMBOL, OTHER, "HK.00001", "HK.09999"], 2)
+    seen = {symbol: (t.trading_day, t.stored.ranges, t.last_seq, t.head_known) for symbol, t in tracks.items()}
     assert seen == {
         SYMBOL: (DAY, [[2, 2], [4, 4]], tick(4).seq, False),
         OTHER: (old, [[1, 3]], tick(3).seq, True),

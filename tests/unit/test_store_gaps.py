@@ -265,9 +265,9 @@ def test_open_gaps_hold_exactly_what_was_told_and_never_came(plan):
         if not db.exists():
             return
         rows = reader.gaps(db, state="open")
-        found = [n for row in rows for a, b in parse_extents(meta(row).get("extents")) for n in range(a, b + 1)]
-        assert sorted(found) == sorted(told - stored)
-        assert sum(row.missing_ticks for row in rows) == len(found)
+        open_counters = [n for row in rows for a, b in parse_extents(meta(row).get("extents")) for n in range(a, b + 1)]
+        assert sorted(open_counters) == sorted(told - stored)
+        assert sum(row.missing_ticks for row in rows) == len(open_counters)
         assert all(meta(row).get("extents") is None for row in reader.gaps(db, state="closed"))
 
 

@@ -256,12 +256,12 @@ def test_one_trade_told_in_two_ways_is_one_row(
     assert stored(writer, tmp_path) == [(437, 1, 0)]
 
 
-@pytest.mark.parametrize("one", [cut, without, lambda tick: cut(without(tick))])
+@pytest.mark.parametrize("first", [cut, without, lambda tick: cut(without(tick))])
 @pytest.mark.parametrize("other", [lambda tick: tick, cut, without])
 def test_whatever_tells_more_completes_the_row(
-    writer: DayFileWriter, tmp_path: Path, one: Callable[[Tick], Tick], other: Callable[[Tick], Tick]
+    writer: DayFileWriter, tmp_path: Path, first: Callable[[Tick], Tick], other: Callable[[Tick], Tick]
 ) -> None:
-    for tick in (one(trade(1)), other(trade(1)), trade(1)):
+    for tick in (first(trade(1)), other(trade(1)), trade(1)):
         writer.write([tick])
     assert stored(writer, tmp_path) == [(437, 1, 0)]
 
@@ -325,8 +325,8 @@ def test_a_sequence_is_not_given_to_a_tick_that_has_one(writer: DayFileWriter, t
     """To one whose sequence another tick has, that is."""
     writer.write([trade(1), trade(1, price=383.0)])
     writer.write([trade(2, price=383.0)])
-    found = stored(writer, tmp_path)
-    assert sorted((counter or 0, occurrence) for _, counter, occurrence in found) == [
+    stored_rows = stored(writer, tmp_path)
+    assert sorted((counter or 0, occurrence) for _, counter, occurrence in stored_rows) == [
         (0, ~trade(1).seq), (1, 0), (2, 0),
     ]  # fmt: skip
 
@@ -433,9 +433,9 @@ def test_salvage_matches_every_row_with_one_of_its_own(tmp_path: Path, order: in
     keyed, twin, collided = trade(1), without(trade(2)), trade(1, price=383.0)
     told = ([keyed, twin, collided, trade(5, 900)], [collided, keyed, trade(2), cut(trade(5, 900)), trade(6, 700)])
     for name, ticks in zip("ab", told, strict=True):
-        one = DayFileWriter(tmp_path / name)
-        one.write(number_equal_ticks(ticks))
-        one.close()
+        writer_there = DayFileWriter(tmp_path / name)
+        writer_there.write(number_equal_ticks(ticks))
+        writer_there.close()
     source, target = (tmp_path / name / f"{DAY}.db" for name in "ab"[::order])
     added_rows = 1 if order == -1 else 0  # only b has the last one
     assert [salvage(source, target).copied_rows for _ in range(2)] == [added_rows, 0]
@@ -444,9 +444,9 @@ def test_salvage_matches_every_row_with_one_of_its_own(tmp_path: Path, order: in
 
 def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) -> None:
     """A refused row takes back what was noted of its batch; the others then find their places again."""
-    one = DayFileWriter(tmp_path)
-    one.write([trade(1), *(trade(n, price=float(n)) for n in range(2, 9))])
-    one.close()
+    writer_there = DayFileWriter(tmp_path)
+    writer_there.write([trade(1), *(trade(n, price=float(n)) for n in range(2, 9))])
+    writer_there.close()
     target = tmp_path / "target" / f"{DAY}.db"
     two = DayFileWriter(target.parent)
     two.write([without(trade(1)), without(trade(4, price=4.0))])

@@ -65,9 +65,9 @@ def ticks_of(db: Path) -> object:
 def test_open_in_another_process(db: Path) -> None:
     assert open_elsewhere(db).pids == ()
     with held_open(db) as pid:
-        found = open_elsewhere(db)
-        assert found.pids == (pid,)
-        assert f"pid {pid} (python" in found.holders
+        holders = open_elsewhere(db)
+        assert holders.pids == (pid,)
+        assert f"pid {pid} (python" in holders.holders
         with pytest.raises(StoreBusy, match=f"{DAY}.db is open in another process: pid {pid}"):
             refuse_if_open(db)
         assert open_elsewhere(db.with_name("20261121.db")).pids == ()
@@ -105,11 +105,11 @@ def test_processes_of_others_are_named_as_unseen_unless_a_lock_shows_them(db: Pa
     with closing(sqlite3.connect(db)) as conn:
         conn.execute("PRAGMA journal_mode = DELETE")
     with held_open(db) as pid, without_root():  # in rollback mode nothing shows
-        found = open_elsewhere(db)
-        assert pid in found.unseen
-        assert found.pids == ()
-        assert "does not let us look into" in str(found.caveat)
-        assert "none of them has it open" in str(found.caveat)
+        holders = open_elsewhere(db)
+        assert pid in holders.unseen
+        assert holders.pids == ()
+        assert "does not let us look into" in str(holders.caveat)
+        assert "none of them has it open" in str(holders.caveat)
     with closing(sqlite3.connect(db)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     with held_open(db) as pid:

@@ -24,7 +24,7 @@ from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 
 def last_seqs(root: Path, symbols: list[str], days: int) -> dict[str, tuple[str, int]]:
-    return {symbol: (one.trading_day, one.last_seq) for symbol, one in tracks(root, symbols, days).items()}
+    return {symbol: (track.trading_day, track.last_seq) for symbol, track in tracks(root, symbols, days).items()}
 
 
 @pytest.fixture

@@ -298,9 +298,9 @@ def test_a_day_joined_from_two_files_proves_nothing(tmp_path: Path) -> None:
         pack.archive_day(root, archive, DAY, (PARQUET,), made_at_ms=READ_MS)
         db.unlink()
         store(root, [trade(9)], origin=FIRST_ORIGIN)
-        found = Day(DAY, db, archive)
-        assert found.is_joined
-        (row,) = found.coverage()
+        day = Day(DAY, db, archive)
+        assert day.is_joined
+        (row,) = day.coverage()
         assert verdict_of(row, ()).level is EvidenceLevel.ID
         assert verdict_of(row, ()).state == "unproven"
         assert row.replay is None
@@ -418,7 +418,7 @@ class Place:
         if row is None or verdict_of(row, ()).state != "proven" or row.stored_ticks != len(rows):
             return False  # rows that were removed behind the notes: every certificate counts them
         last = self.read[-1]
-        assert rows == sorted((one.us // 1_000_000, one.price, one.volume) for one in last)
+        assert rows == sorted((trade.us // 1_000_000, trade.price, trade.volume) for trade in last)
         assert last in self.read[:-1]
         return True
 
@@ -453,11 +453,11 @@ def test_no_order_of_events_makes_a_false_proof(steps: list[tuple[object, ...]])
 
 
 def test_import_import_again_remove_a_row_append_import(tmp_path: Path) -> None:
-    place, found = Place(tmp_path), []
+    place, outcomes = Place(tmp_path), []
     for step in (place.run, place.run, lambda: place.remove(2), lambda: place.grow(3), place.run, place.run):
         step()
-        found.append(place.check())
-    assert found == [False, True, False, False, False, True]
+        outcomes.append(place.check())
+    assert outcomes == [False, True, False, False, False, True]
 
 
 def test_the_same_number_of_rows_after_a_death_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +482,7 @@ def test_a_day_that_became_bars_is_not_proven_by_what_it_was(tmp_path: Path) -> 
     place.run()
     place.run()
     assert place.check()
-    place.trades = [bar(one.us) for one in place.trades]
+    place.trades = [bar(trade.us) for trade in place.trades]
     for _ in range(3):
         place.run()
         assert not place.check()

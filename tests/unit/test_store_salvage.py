@@ -68,11 +68,11 @@ def overwrite(path: Path, page: int, content: bytes | None = None) -> None:
 
 def assert_true_rows(target: Path, at_least: int) -> None:
     """Whatever was salvaged is what was stored, row by row."""
-    found = list(iter_ticks(target))
+    rows = list(iter_ticks(target))
     truth = set(ticks(ROWS))
-    assert all(row in truth for row in found)
-    assert len(set(found)) == len(found)
-    assert len(found) >= at_least
+    assert all(row in truth for row in rows)
+    assert len(set(rows)) == len(rows)
+    assert len(rows) >= at_least
 
 
 @pytest.mark.parametrize("table", ["gaps", "coverage", "amendments"])
@@ -133,8 +133,8 @@ def test_the_ranges_name_every_row_that_is_missing(broken, target):
         overwrite(broken, page)
     report = salvage(broken, target)
     named = {rowid for low, high in report.unreadable for rowid in range(low, high + 1)}
-    found = set(iter_ticks(target))
-    missing = {rowid for rowid, row in enumerate(ticks(ROWS), 1) if row not in found}
+    rows = set(iter_ticks(target))
+    missing = {rowid for rowid, row in enumerate(ticks(ROWS), 1) if row not in rows}
     assert missing
     assert missing <= named
     assert named & set(range(1, ROWS + 1)) == missing

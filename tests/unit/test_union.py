@@ -42,9 +42,9 @@ def lacking(root: Path, first: int, last: int) -> Path:
 
 
 def union(*roots: Path) -> UnionDay:
-    found = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots]).day(DAY)
-    assert isinstance(found, UnionDay)
-    return found
+    union_day = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots]).day(DAY)
+    assert isinstance(union_day, UnionDay)
+    return union_day
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_rows_that_another_program_removed_from_one_root_are_no_complete_day(tmp
     assert not make_certificate(day, calendar, now_ms).problems
     with closing(sqlite3.connect(day_file(b, DAY))) as conn, conn:
         conn.execute("DELETE FROM ticks WHERE seq & 0xFFFFFFFF = 3")
-    found = make_certificate(union(a, b), calendar, now_ms)
-    assert found.problems == (f"{day_file(b, DAY)}: coverage counts 5 ticks, there are 4 rows",)
-    assert found.grade == "F"
-    served = _as_shown(found, day)
+    certificate = make_certificate(union(a, b), calendar, now_ms)
+    assert certificate.problems == (f"{day_file(b, DAY)}: coverage counts 5 ticks, there are 4 rows",)
+    assert certificate.grade == "F"
+    served = _as_shown(certificate, day)
     assert len(served.problems) == 1
     assert str(tmp_path) not in repr(served.problems)
 
@@ -176,11 +176,11 @@ def test_days_that_were_read_are_let_go_and_what_was_found_is_kept(tmp_path: Pat
     catalog = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots])
     given = []
     for day in days:
-        found = catalog.day(day)
-        assert catalog.day(day) is found
-        assert found.coverage()[0].state == UNPROVEN
-        given.append(weakref.ref(found))
-        del found
+        day_read = catalog.day(day)
+        assert catalog.day(day) is day_read
+        assert day_read.coverage()[0].state == UNPROVEN
+        given.append(weakref.ref(day_read))
+        del day_read
     gc.collect()
     assert [ref() is not None for ref in given] == [False] * (len(days) - MAX_DAYS) + [True] * MAX_DAYS
     assert [text[:8] for text in catalog.contradictions] == days

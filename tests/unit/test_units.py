@@ -64,10 +64,10 @@ def test_a_template_is_its_plain_unit_with_a_name(plain: str, template: str, nam
     for before, after in named.items():
         end = "" if before.endswith(" ") else "\n"
         wanted = wanted.replace(f"{before}{end}", f"{after}{end}")
-    found = lines(template)
+    unit_lines = lines(template)
     same = [line for line in wanted.splitlines() if not line.startswith("Description=")]
-    assert [line for line in found if not line.startswith("Description=")] == same
-    (description,) = [line for line in found if line.startswith("Description=")]
+    assert [line for line in unit_lines if not line.startswith("Description=")] == same
+    (description,) = [line for line in unit_lines if line.startswith("Description=")]
     assert "%i" in description
 
 
@@ -121,12 +121,12 @@ def test_one_target_holds_each_recorder_and_what_serves() -> None:
 
 @pytest.mark.parametrize("name", SERVING)
 def test_what_serves_writes_nothing_of_the_recorders(name: str) -> None:
-    found = lines(f"hk-tick-{name}.service")
+    unit_lines = lines(f"hk-tick-{name}.service")
     recorders = lines("hk-tick-collector.service")
-    assert not [line for line in found if line.startswith(("ReadWritePaths", "BindPaths", "SupplementaryGroups"))]
-    assert {"ProtectSystem=strict", "Restart=always", "UMask=0027"} <= set(found)
-    assert "User=hk-tick-serve" in found
-    assert "Group=hk-tick-collector" in found
+    assert not [line for line in unit_lines if line.startswith(("ReadWritePaths", "BindPaths", "SupplementaryGroups"))]
+    assert {"ProtectSystem=strict", "Restart=always", "UMask=0027"} <= set(unit_lines)
+    assert "User=hk-tick-serve" in unit_lines
+    assert "Group=hk-tick-collector" in unit_lines
     assert "Group=hk-tick-collector" in recorders
 
 
@@ -135,9 +135,9 @@ def test_what_serves_writes_nothing_of_the_recorders(name: str) -> None:
 def test_exposure_of_what_serves(name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", UNITS / f"hk-tick-{name}.service"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
-    assert found is not None, done.stdout
-    assert float(found.group(1)) <= 1.5
+    match = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert match is not None, done.stdout
+    assert float(match.group(1)) <= 1.5
 
 
 def test_a_unit_of_ours_that_fails_reaches_the_one_that_calls() -> None:

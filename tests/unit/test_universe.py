@@ -29,11 +29,11 @@ def chosen(
 
 def test_medians_are_what_counts() -> None:
     days = [[Measured("HK.00700", ticks, 10.0 * ticks, 1.0)] for ticks in (100, 120, 9_000_000)]
-    found = universe.scores([*days, [Measured("HK.00005", 49, 7.0, 30.0)]])
-    assert found["HK.00700"] == Score("HK.00700", 3, 120, 1200.0, 1.0)
-    assert found["HK.00005"].volatility is None, "so few trades move the price by the spread"
-    assert universe.ranking("volatility", found) == ["HK.00700"]
-    assert universe.ranking("turnover", found, {"HK.00005"}) == ["HK.00005"], "another currency is not held against it"
+    scores = universe.scores([*days, [Measured("HK.00005", 49, 7.0, 30.0)]])
+    assert scores["HK.00700"] == Score("HK.00700", 3, 120, 1200.0, 1.0)
+    assert scores["HK.00005"].volatility is None, "so few trades move the price by the spread"
+    assert universe.ranking("volatility", scores) == ["HK.00700"]
+    assert universe.ranking("turnover", scores, {"HK.00005"}) == ["HK.00005"], "another currency is not held against it"
 
 
 def test_one_comes_in_at_a_rank_and_goes_out_a_fifth_behind_it() -> None:
@@ -46,7 +46,7 @@ def test_one_comes_in_at_a_rank_and_goes_out_a_fifth_behind_it() -> None:
     at_23 = [*CODES[1:20], *CODES[20:24], CODES[0], *CODES[24:]]
     assert CODES[0] in chosen(24, at_23, first).symbols
     assert CODES[0] in chosen(24, at_24, first, days=4).symbols, "not before five trading days"
-    member = next(one for one in later.members if one.symbol == CODES[1])
+    member = next(candidate for candidate in later.members if candidate.symbol == CODES[1])
     assert member.since == first.trading_day
 
 
@@ -70,13 +70,13 @@ def test_there_are_never_more_than_the_limit_and_each_once(
     keep = list(dict.fromkeys(keep))[:limit]
     rankings = dict(zip(("turnover", "ticks", "volatility"), orders, strict=False))
     before = universe.choose("20261120", limit, [], {"turnover": earlier}, of=of(*CODES))
-    found = universe.choose(
+    choice = universe.choose(
         "20261123", limit, keep, rankings, of=of(*CODES), before=before, days_between=lambda _a, _b: days
     )
-    assert len(found.symbols) == len(set(found.symbols)) <= limit
-    assert set(keep) <= set(found.symbols)
-    assert set(found.came) | set(before.symbols) == set(found.symbols) | set(found.went)
-    ranked, slots = set(found.symbols).difference(keep), limit - len(keep)
+    assert len(choice.symbols) == len(set(choice.symbols)) <= limit
+    assert set(keep) <= set(choice.symbols)
+    assert set(choice.came) | set(before.symbols) == set(choice.symbols) | set(choice.went)
+    ranked, slots = set(choice.symbols).difference(keep), limit - len(keep)
     assert len(ranked) >= min(slots, max(1, int(slots / universe.OUT_FACTOR) - len(rankings) + 1)), "no slot is idle"
 
 

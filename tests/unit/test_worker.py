@@ -68,14 +68,14 @@ class Bench:
     def _left_over(self, rows: Sequence[Tick]) -> None:
         self.on_left_over(rows)
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
+    async def until(self, condition: Callable[[], object], awaited: str) -> None:
         for _ in range(2000):
             if condition():
                 return
             if self.task.done():
                 self.task.result()
             await asyncio.sleep(0.005)
-        raise AssertionError(f"not in time: {what}; {self.progress}")
+        raise AssertionError(f"not in time: {awaited}; {self.progress}")
 
     async def finish(self) -> None:
         self.worker.flush()
@@ -386,11 +386,11 @@ def test_spilled_rows_leave_the_disk_only_after_their_commit(tmp_path: Path, mon
         shutil.copytree(root / "_spill", copy / "_spill")
         left = SpillQueue(copy)
         left.open()
-        found: set[Tick] = set()
+        rows_written: set[Tick] = set()
         while rows := left.peek(10_000):
-            found.update(rows)
+            rows_written.update(rows)
             left.ack()
-        assert found.issuperset(ticks), "a death now would lose them"
+        assert rows_written.issuperset(ticks), "a death now would lose them"
         result = real(self, ticks, facts)
         committed.append(len(ticks))
         return result

@@ -30,10 +30,10 @@ def _written_behind(monkeypatch: pytest.MonkeyPatch, module: Any, path: Path, wr
     digest_of = module.digest_of
 
     def digest(read: Path) -> tuple[int, str]:
-        found: tuple[int, str] = digest_of(read)
+        digest_there: tuple[int, str] = digest_of(read)
         if read == path:
             write()
-        return found
+        return digest_there
 
     monkeypatch.setattr(module, "digest_of", digest)
 

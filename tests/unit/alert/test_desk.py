@@ -57,11 +57,11 @@ def full(*_: object, **__: object) -> None:
 
 
 def texts(outbox: Outbox, target: str, now_ms: int) -> list[str]:
-    found = []
+    letters = []
     while (letter := outbox.due(target, now_ms)) is not None:
-        found.append(letter_of(letter, 0, "HK").title + "\n" + letter_of(letter, 0, "HK").text)
+        letters.append(letter_of(letter, 0, "HK").title + "\n" + letter_of(letter, 0, "HK").text)
         outbox.sent(letter, now_ms)
-    return found
+    return letters
 
 
 def test_the_digest_comes_once_after_the_day_with_grades_of_the_week(root: Path, outbox: Outbox) -> None:

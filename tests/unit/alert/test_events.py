@@ -135,8 +135,8 @@ def test_nobody_is_told_that_it_is_over_before_it_was_told(steps: list[tuple[str
     for code, on_looks, off_looks in steps:
         for is_there in (*[True] * on_looks, *[False] * off_looks):
             now_ms += 2000
-            found = [finding(code, RULES[code].level)] if is_there else []
-            tellings += ledger.observe(found, now_ms)
+            findings = [finding(code, RULES[code].level)] if is_there else []
+            tellings += ledger.observe(findings, now_ms)
     for telling in tellings:
         if telling.kind in (Kind.FIRED, Kind.FLAPS):
             firing.add(telling.event.key)

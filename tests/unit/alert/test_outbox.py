@@ -41,11 +41,11 @@ def test_alerts_go_before_warnings_and_these_before_digests(outbox: Outbox) -> N
     outbox.add("desk", Level.WARN, ["digest"], NOW_MS, kind="digest")
     outbox.add("desk", Level.WARN, ["warning"], NOW_MS)
     outbox.add("desk", Level.ALERT, ["alert"], NOW_MS + 2 * GROUP_MS)
-    found = []
+    first_lines = []
     while (letter := outbox.due("desk", NOW_MS + 10 * GROUP_MS)) is not None:
-        found.append(letter.lines[0])
+        first_lines.append(letter.lines[0])
         outbox.sent(letter, NOW_MS)
-    assert found == ["alert", "warning", "digest"]
+    assert first_lines == ["alert", "warning", "digest"]
 
 
 def test_a_target_that_is_away_is_tried_later_each_time_and_given_up_after_a_day(outbox: Outbox) -> None:

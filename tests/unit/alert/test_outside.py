@@ -32,7 +32,7 @@ def hooks(tmp_path: Path) -> Path:
 
 
 def seen(outside: Outside, at_ms: int) -> list[tuple[str, str]]:
-    return [(found.code, found.subject) for found in outside.findings(at_ms)]
+    return [(finding.code, finding.subject) for finding in outside.findings(at_ms)]
 
 
 def outside_of(tmp_path: Path, hooks_dir: Path | None = None, **silent_sec: float) -> Outside:
@@ -57,8 +57,8 @@ def test_a_hook_is_silent_in_continuous_trading_alone(tmp_path: Path, hooks: Pat
 def test_a_hook_that_never_sent_is_silent_since_the_opening(tmp_path: Path) -> None:
     outside = outside_of(tmp_path, tmp_path / "none", ml_trade=600)
     assert seen(outside, OPEN_MS + 9 * MINUTE_MS) == []
-    (found,) = outside.findings(OPEN_MS + 10 * MINUTE_MS)
-    assert found.sentence == "no signal of ml-trade for 10 minutes of trading (none came yet)"
+    (finding,) = outside.findings(OPEN_MS + 10 * MINUTE_MS)
+    assert finding.sentence == "no signal of ml-trade for 10 minutes of trading (none came yet)"
 
 
 def test_what_was_found_holds_until_the_next_look(tmp_path: Path, hooks: Path) -> None:

@@ -51,9 +51,9 @@ def test_what_prometheus_has_no_rule_for_is_known_by_name() -> None:
 
 
 def test_every_code_that_needs_somebody_has_a_rule_or_is_an_absence() -> None:
-    said = {Code.LOOP_STUCK, Code.NETWORK_THREAD_DEAD, Code.PUSH_SILENT}  # in the log alone, where the watchdog acts
+    logged = {Code.LOOP_STUCK, Code.NETWORK_THREAD_DEAD, Code.PUSH_SILENT}  # in the log alone, where the watchdog acts
     notes = {Code.RECORDER_STOPPING, Code.SERVICE_NOT_ENABLED}
-    assert set(Code) - said - notes == {code for code in Code if code in RULES or code in ABSENCE}
+    assert set(Code) - logged - notes == {code for code in Code if code in RULES or code in ABSENCE}
 
 
 def status(**values: Any) -> RecorderStatus:
@@ -70,7 +70,7 @@ def condition(now: RecorderStatus | None, *complaints: Complaint, at_ms: int = N
 
 
 def codes(seer: Seer, *args: Any, **more: Any) -> dict[str, Level]:
-    return {found.code: found.level for found in seer.findings(condition(*args, **more))}
+    return {finding.code: finding.level for finding in seer.findings(condition(*args, **more))}
 
 
 def test_what_happened_since_the_look_before_is_a_finding() -> None:

@@ -39,11 +39,11 @@ def send(store: SignalStore, name: str = "ml-trade", **more: Any) -> None:
 
 
 def lines(outbox: Outbox, target: str) -> list[str]:
-    found: list[str] = []
+    all_lines: list[str] = []
     while (letter := outbox.due(target, NOW_MS + GROUP_MS)) is not None:
-        found += letter.lines
+        all_lines += letter.lines
         outbox.sent(letter, NOW_MS)
-    return found
+    return all_lines
 
 
 def test_each_goes_once_to_those_who_ask_for_its_hook(tmp_path: Path, outbox: Outbox) -> None:

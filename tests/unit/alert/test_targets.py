@@ -49,13 +49,13 @@ def written(tmp_path: Path, text: str, mode: int = 0o640) -> Path:
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
-    found = read_targets(written(tmp_path, GOOD))
-    assert [target.name for target in found.targets] == ["channel", "desk", "phone"]
-    assert (found.targets[0].mention, found.targets[0].signals) == (77, ("ml-trade",))
-    assert found.deadman is not None
-    assert found.deadman.every_sec == 30
-    assert found.rules["ticks_late"].for_sec == 1200
-    assert "TOKEN" not in repr(found)
+    targets = read_targets(written(tmp_path, GOOD))
+    assert [target.name for target in targets.targets] == ["channel", "desk", "phone"]
+    assert (targets.targets[0].mention, targets.targets[0].signals) == (77, ("ml-trade",))
+    assert targets.deadman is not None
+    assert targets.deadman.every_sec == 30
+    assert targets.rules["ticks_late"].for_sec == 1200
+    assert "TOKEN" not in repr(targets)
 
 
 def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", ["alerts.md", "alerts.zh-Hant.md"])
 def test_the_file_that_the_page_shows_is_one(tmp_path: Path, page: str) -> None:
     text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
-    found = read_targets(
+    targets = read_targets(
         written(tmp_path, text.partition("```toml\n")[2].partition("```")[0].replace('"..."', '"123456:abcdef"'))
     )
-    assert [target.name for target in found.targets] == ["desk", "mail", "pager", "chat"]
+    assert [target.name for target in targets.targets] == ["desk", "mail", "pager", "chat"]
 
 
 def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def here(root: Path) -> Recordings:
 
 
 def moments(table: pa.Table) -> list[int]:
-    found: list[int] = table["ts_ms"].cast(pa.int64()).to_pylist()
-    return found
+    times_ms: list[int] = table["ts_ms"].cast(pa.int64()).to_pylist()
+    return times_ms
 
 
 def test_a_date_stands_for_the_beginning_of_its_trading_day(here: Recordings) -> None:

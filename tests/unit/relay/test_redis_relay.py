@@ -94,13 +94,13 @@ def stored(root: Path, day: str = DAY) -> list[object]:
 
 def streamed(server: RedisServer, stream: str = STREAM) -> list[object]:
     """The sequences of a stream in its order; each entry says which one was before it."""
-    found: list[object] = []
+    seqs: list[object] = []
     before = f"{stream.split(':')[2]}-0"
     for entry_id, fields in server.client.xrange(stream):  # type: ignore[union-attr]
         assert fields["after"] == before
         before = entry_id
-        found += [row[SEQ] for row in json.loads(fields["ticks"])]
-    return found
+        seqs += [row[SEQ] for row in json.loads(fields["ticks"])]
+    return seqs
 
 
 def is_whole(root: Path, server: RedisServer, stream: str = STREAM) -> bool:
@@ -297,7 +297,7 @@ def mend(server: RedisServer, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "words"),
     [
         ("no auth", "put user and password into REDIS_URL"),
         ("full", "is full (maxmemory)"),
@@ -318,13 +318,13 @@ def test_what_redis_refuses_is_said_once_and_waited_for(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     how: str,
-    said: str,
+    words: str,
 ) -> None:
     monkeypatch.setattr(redis_sink, "TIMEOUT_SEC", 0.5)
     writer.write(ticks(120))
     break_by(server, how)
     with relaying(root, settings_of(server)):
-        wait_for(lambda: said in caplog.text)
+        wait_for(lambda: words in caplog.text)
         time.sleep(0.4)  # several attempts
         mend(server, how)
         wait_for(lambda: is_whole(root, server))
@@ -439,11 +439,11 @@ def test_metrics_tell_what_was_put_and_that_it_waits(root: Path, writer: DayFile
     endpoint = MetricsServer(counts, 0, RelayCounts())
     with relaying(root, settings_of(server), counts):
         wait_for(lambda: is_whole(root, server) and counts.ticks == 250)
-        found = metrics_of(endpoint.port)
-        assert found["hk_redis_frames_total"] == 3
-        assert found["hk_redis_newest_tick_timestamp_seconds"] == ticks(250)[-1].ts_ms / 1000
-        assert (found["hk_redis_waiting"], found["hk_redis_waits_total"]) == (0, 0)
-        assert found["hk_redis_last_put_timestamp_seconds"] > 0
+        metrics = metrics_of(endpoint.port)
+        assert metrics["hk_redis_frames_total"] == 3
+        assert metrics["hk_redis_newest_tick_timestamp_seconds"] == ticks(250)[-1].ts_ms / 1000
+        assert (metrics["hk_redis_waiting"], metrics["hk_redis_waits_total"]) == (0, 0)
+        assert metrics["hk_redis_last_put_timestamp_seconds"] > 0
         server.client.config_set("min-replicas-to-write", 1)
         writer.write(ticks(5, first=251))
         wait_for(lambda: metrics_of(endpoint.port)["hk_redis_waiting"] == 1)
@@ -471,7 +471,7 @@ def test_the_console_script_relays_and_stops_as_asked(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "words"),
     [
         ("REDIS_URL", "127.0.0.1:6379", "not an address of Redis"),
         ("REDIS_STREAM", "ticks", "needs {day}"),
@@ -481,13 +481,18 @@ def test_the_console_script_relays_and_stops_as_asked(
     ],
 )
 def test_wrong_settings_end_with_78(
-    tmp_path: Path, key: str, value: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    key: str,
+    value: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text(f"{key}={value}\nAPI_PORT=1\n")
     monkeypatch.delenv("REDIS_URL", raising=False)
     assert main(["--env-file", str(env_file)]) == 78
-    assert said in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 def test_settings_are_found_in_the_recorders_file(tmp_path: Path) -> None:

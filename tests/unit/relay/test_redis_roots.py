@@ -35,11 +35,11 @@ DEADLINE_SEC = 60
 
 @pytest.fixture
 def roots(tmp_path: Path) -> list[Path]:
-    found = [tmp_path / "one", tmp_path / "two"]
-    for root in found:
+    roots_made = [tmp_path / "one", tmp_path / "two"]
+    for root in roots_made:
         root.mkdir()
         claim(root, "HK")
-    return found
+    return roots_made
 
 
 @pytest.fixture
@@ -76,15 +76,15 @@ def relaying(server: RedisServer, roots: Sequence[Path]) -> Iterator[Relay]:
 
 def streamed(server: RedisServer, stream: str = STREAM) -> Counter[tuple[Any, ...]]:
     """The trades of a stream; each entry says which one was before it."""
-    found: Counter[tuple[Any, ...]] = Counter()
+    streamed_rows: Counter[tuple[Any, ...]] = Counter()
     before = f"{DAY}-0"
     for entry_id, fields in server.client.xrange(stream):  # type: ignore[union-attr]
         assert fields["after"] == before
         before = entry_id
         for row in json.loads(fields["ticks"]):
             told = dict(zip(COLUMNS, row, strict=True))
-            found[tuple(told[name] for name in NAMES)] += 1
-    return found
+            streamed_rows[tuple(told[name] for name in NAMES)] += 1
+    return streamed_rows
 
 
 def joined(roots: Sequence[Path]) -> Counter[tuple[Any, ...]]:
@@ -119,9 +119,9 @@ def test_twins_that_lose_ticks_and_a_relay_killed_in_the_middle_give_each_trade_
                 traded = ticks(chance.randint(1, 120), first=done[symbol] + 1, symbol=symbol)
                 done[symbol] += len(traded)
                 for writer in chance.sample(writers, 2):
-                    kept = [one for one in traded if chance.random() < 0.9]
+                    kept = [row for row in traded if chance.random() < 0.9]
                     writer.write(kept)
-                    late.append((writer, [one for one in traded if one not in kept]))
+                    late.append((writer, [row for row in traded if row not in kept]))
             wait_until(lambda: server.client.exists(STREAM) == 1, "the stream begins")
             relay.kill()
         finally:
@@ -130,9 +130,9 @@ def test_twins_that_lose_ticks_and_a_relay_killed_in_the_middle_give_each_trade_
         writer.write(repaired)
     with relaying(server, roots) as relay:
         wait_until_equal(server, roots)
-    found = streamed(server)
-    assert set(found.values()) == {1}
-    assert len(found) > 0.9 * sum(done.values())
+    streamed_rows = streamed(server)
+    assert set(streamed_rows.values()) == {1}
+    assert len(streamed_rows) > 0.9 * sum(done.values())
 
 
 def test_the_id_counts_the_rows_read_of_the_day(
@@ -238,7 +238,9 @@ def test_data_roots_that_contradict_each_other_are_told_in_the_stream(
         writers[0].write([tick(101)])
         wait_until(lambda: sum(streamed(server).values()) == 101, "the frame behind it")
     told = [json.loads(fields["told"]) for _, fields in server.client.xrange(STREAM) if "told" in fields]  # type: ignore[union-attr]
-    assert [(one["symbol"], one["kept"], one["left_out"]) for one in told[0]] == [("HK.00700", 0, 1)]
+    assert [
+        (contradiction["symbol"], contradiction["kept"], contradiction["left_out"]) for contradiction in told[0]
+    ] == [("HK.00700", 0, 1)]
     assert {trade[3] for trade in streamed(server)} == {612.5}
 
 

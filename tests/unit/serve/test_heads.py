@@ -101,9 +101,9 @@ def test_idle_connections_keep_nobody_out(server: _Server, held: ExitStack) -> N
     idle = [connect(server, held) for _ in range(4 * MOST)]
     kept = ask(server, held)
     assert answered(kept)[1] == b"ok"
-    for one in idle[: 3 * MOST]:
+    for connection in idle[: 3 * MOST]:
         with suppress(ConnectionResetError):
-            assert one.recv(1) == b""
+            assert connection.recv(1) == b""
     for _ in range(MOST):  # a kept connection that asks for nothing gives way, too
         assert answered(ask(server, held))[1] == b"ok"
     wait_until(lambda: server.connections <= MOST, "no more than there may be")
@@ -113,9 +113,9 @@ def test_an_answer_that_is_still_on_its_way_is_not_cut(server: _Server, held: Ex
     slow = ask(server, held, "/large")
     wait_until(lambda: server.answers == 1, "written by the application")
     strangers = [connect(server, held) for _ in range(2 * MOST)]
-    for one in strangers[:MOST]:
+    for connection in strangers[:MOST]:
         with suppress(ConnectionResetError):
-            assert one.recv(1) == b"", "strangers go, who ask for nothing"
+            assert connection.recv(1) == b"", "strangers go, who ask for nothing"
     assert len(answered(slow)[1]) == LARGE_BYTES
 
 
@@ -129,7 +129,7 @@ def test_work_beyond_the_limit_is_refused_with_a_problem(server: _Server, held: 
     assert (response.headers["retry-after"], response.headers["connection"]) == ("1", "close")
     assert problem["request_id"] == response.headers["x-request-id"]
     server.may_end.set()
-    assert [answered(one)[1] for one in working] == [b"ok"] * MOST
+    assert [answered(connection)[1] for connection in working] == [b"ok"] * MOST
     assert answered(ask(server, held))[0].status == 200
 
 

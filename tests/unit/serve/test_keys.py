@@ -108,9 +108,9 @@ def test_a_file_of_something_else_is_refused(path: Path, content: str) -> None:
 def test_a_key_that_somebody_wrote_by_hand_is_checked(path: Path) -> None:
     stored, _ = new_key("research", now_ms=NOW_MS)
     write_keys(path, [stored])
-    found = json.loads(path.read_text())
-    found["keys"][0]["symbols"] = ["[A-Z]*"]
-    path.write_text(json.dumps(found))
+    keys_json = json.loads(path.read_text())
+    keys_json["keys"][0]["symbols"] = ["[A-Z]*"]
+    path.write_text(json.dumps(keys_json))
     with pytest.raises(KeysFileError, match="not a pattern of symbols"):
         read_keys(path)
 

@@ -42,8 +42,8 @@ def looker(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> Newest:
     return Newest(Root(0, root, root / "_archive", _Clock(), root.name), monotonic)  # type: ignore[arg-type]
 
 
-def newest(found: Newest, count: int = 5, symbols: tuple[str, ...] = SYMBOLS) -> Latest:
-    return asyncio.run(found.ask(symbols, count))
+def newest(looking: Newest, count: int = 5, symbols: tuple[str, ...] = SYMBOLS) -> Latest:
+    return asyncio.run(looking.ask(symbols, count))
 
 
 def shown(answer: Latest) -> Any:
@@ -152,39 +152,39 @@ def test_rows_are_read_again_only_when_they_are_other_ones(tmp_path: Path, monke
         return real(conn, columns, symbol, count)
 
     monkeypatch.setattr(latest, "_newest", noted)
-    found = looker(tmp_path)
+    looking = looker(tmp_path)
     with closing(DayFileWriter(tmp_path)) as writer:
         writer.write([*make_ticks(1, 3), *make_ticks(1, 3, "HK.00005")], [])
         for counter in range(4, 8):
-            newest(found, symbols=("HK.00700",))
+            newest(looking, symbols=("HK.00700",))
             writer.write([make_tick(counter, "HK.00005")], [])
         assert read == ["HK.00700"]
         writer.write([make_tick(4)], [])
-        newest(found, symbols=("HK.00700",))
+        newest(looking, symbols=("HK.00700",))
         assert read == ["HK.00700"] * 2
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latest, "KEPT_BYTES", 5000)
-    found = looker(tmp_path)
+    looking = looker(tmp_path)
     with closing(DayFileWriter(tmp_path)) as writer:
         for number in range(30):
             writer.write(make_ticks(1, 3, f"HK.{number + 1:05d}"), [])
         for number in range(30):
-            newest(found, symbols=(f"HK.{number + 1:05d}",))
-        (file,) = found._files
+            newest(looking, symbols=(f"HK.{number + 1:05d}",))
+        (file,) = looking._files
         assert sum(len(tail.json) for tail in file._tails.values()) == file._kept_bytes <= 5000
         assert len(file._tails) > 1
 
 
 def test_questions_that_wait_are_answered_together(tmp_path: Path) -> None:
-    found = looker(tmp_path)
+    looking = looker(tmp_path)
     with closing(DayFileWriter(tmp_path)) as writer:
         writer.write(make_ticks(1, 3), [])
 
     async def all_at_once() -> list[Any]:
-        asked = [found.ask(("HK.00700",), count) for count in (1, 2, 3) * 10]
-        gone = asyncio.ensure_future(found.ask(("HK.00700",), 2))
+        asked = [looking.ask(("HK.00700",), count) for count in (1, 2, 3) * 10]
+        gone = asyncio.ensure_future(looking.ask(("HK.00700",), 2))
         gone.cancel()
         return await asyncio.gather(*asked)
 
@@ -193,9 +193,9 @@ def test_questions_that_wait_are_answered_together(tmp_path: Path) -> None:
 
 def test_an_error_is_everybodys_who_asked_for_it(tmp_path: Path) -> None:
     day_file(tmp_path, DAY).write_bytes(b"no database" * 1000)
-    found = looker(tmp_path)
+    looking = looker(tmp_path)
 
     async def both() -> list[Any]:
-        return await asyncio.gather(*(found.ask(SYMBOLS, 1) for _ in range(2)), return_exceptions=True)
+        return await asyncio.gather(*(looking.ask(SYMBOLS, 1) for _ in range(2)), return_exceptions=True)
 
     assert {type(error).__name__ for error in asyncio.run(both())} == {"StoreCorrupt"}

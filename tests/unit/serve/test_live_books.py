@@ -166,7 +166,9 @@ def test_the_book_of_a_symbol_that_went_still_or_was_lost_long_ago(writer: BookW
     began = [WatchBegan(symbol, OPEN_US) for symbol in (STILL, LOST)]
     write(writer, *began, push(STILL, 1, 6.8), push(LOST, 2, 80.0), push(STILL, 3, 6.9))
     hour_us = 3_600_000_000
-    later = [one._replace(recv_ts_us=one.recv_ts_us + hour_us) for one in lively_pushes((LIVELY,), 300, step_us=10**6)]
+    later = [
+        push._replace(recv_ts_us=push.recv_ts_us + hour_us) for push in lively_pushes((LIVELY,), 300, step_us=10**6)
+    ]
     write(writer, *map(PushEntry, later))
     write(writer, WatchEnded(LOST, OPEN_US + 2 * hour_us, "connection lost"), push(LIVELY, 2 * hour_us, 1.0))
     path = book_file(tmp_path, DAY)
@@ -174,9 +176,9 @@ def test_the_book_of_a_symbol_that_went_still_or_was_lost_long_ago(writer: BookW
     del expected[LOST]
     for _ in range(2):
         with BookFollower(tmp_path) as follower:
-            found = follower.known(follower.end())
-            assert {symbol: known.state for symbol, known in found.items()} == expected
-            assert found.keys() == {STILL, LIVELY}
+            known_of = follower.known(follower.end())
+            assert {symbol: known.state for symbol, known in known_of.items()} == expected
+            assert known_of.keys() == {STILL, LIVELY}
             (only,) = follower.known(follower.end(back_rows=302), frozenset({LOST})).values()
             assert only.state.book == Book(((80.0, 100, 1),), ())
         with closing(open_for_writing(path, SqliteOptions())) as conn:
@@ -203,9 +205,9 @@ def test_a_day_that_was_put_away_is_over_for_who_read_it_to_its_end(writer: Book
 class Turning(Here):
     """Gives others their turn."""
 
-    async def ask(self, what: str, *arguments: Any) -> Any:
+    async def ask(self, question: str, *arguments: Any) -> Any:
         await asyncio.sleep(0)
-        return await super().ask(what, *((*arguments[:-2], 0, 0) if what == "tail" else arguments))
+        return await super().ask(question, *((*arguments[:-2], 0, 0) if question == "tail" else arguments))
 
 
 class _Entry:

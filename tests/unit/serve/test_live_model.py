@@ -52,9 +52,9 @@ class Here:
     def __init__(self) -> None:
         self.files = Files(days_look_sec=0, piece_rows={"ticks": PIECE_ROWS, "books": PIECE_ROWS})
 
-    async def ask(self, what: str, *arguments: Any) -> Any:
+    async def ask(self, question: str, *arguments: Any) -> Any:
         try:
-            return getattr(self.files, what)(*arguments)
+            return getattr(self.files, question)(*arguments)
         finally:
             self.files.read_ahead()
 

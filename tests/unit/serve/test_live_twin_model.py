@@ -107,11 +107,11 @@ async def play(steps: list[tuple[Any, ...]], recorders: Recorders, roots: list[P
 
 
 def stored(roots: list[Path]) -> set[tuple[str, str, int]]:
-    found: set[tuple[str, str, int]] = set()
+    keys_stored: set[tuple[str, str, int]] = set()
     for path in (path for root in roots for path in root.glob("*.db")):
         with closing(sqlite3.connect(path)) as conn:
-            found.update(conn.execute("SELECT trading_day, symbol, seq FROM ticks"))
-    return found
+            keys_stored.update(conn.execute("SELECT trading_day, symbol, seq FROM ticks"))
+    return keys_stored
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

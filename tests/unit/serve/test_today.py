@@ -72,13 +72,13 @@ def answer(roots: Roots, **asked: Any) -> Any:
     return json.loads(out.body.getvalue())
 
 
-def timeless(found: Any) -> Any:
+def timeless(reply: Any) -> Any:
     """An answer without the moment of it."""
-    if not isinstance(found, dict):
-        return found
-    at_ms = str(found["as_of"].pop("at_ms")).encode()
-    cursor = base64.urlsafe_b64decode(found["next"].split(".")[1] + "==") if found["next"] else b""
-    return {**found, "next": cursor.replace(at_ms, b"")}
+    if not isinstance(reply, dict):
+        return reply
+    at_ms = str(reply["as_of"].pop("at_ms")).encode()
+    cursor = base64.urlsafe_b64decode(reply["next"].split(".")[1] + "==") if reply["next"] else b""
+    return {**reply, "next": cursor.replace(at_ms, b"")}
 
 
 def without_none(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,10 +297,10 @@ def test_bars_of_archived_days_are_made_once_and_those_of_today_as_they_come(
             writer.write(told(n, "next day"), [])
             writer.write([tick._replace(symbol="HK.00700") for tick in told(100 + n, "next day")], [])
             monkeypatch.setattr(LocalFiles, "bars_of", counted)
-            found = [answer(kept, **asked, **more) for more in ({}, {"limit": 3}, {"fill": "session"})]
+            answers = [answer(kept, **asked, **more) for more in ({}, {"limit": 3}, {"fill": "session"})]
             monkeypatch.setattr(LocalFiles, "bars_of", real)
-            for one, more in zip(found, ({}, {"limit": 3}, {"fill": "session"}), strict=True):
-                assert timeless(one) == timeless(slowly(tmp_path, clock, **asked, **more))
+            for reply, more in zip(answers, ({}, {"limit": 3}, {"fill": "session"}), strict=True):
+                assert timeless(reply) == timeless(slowly(tmp_path, clock, **asked, **more))
     assert made == [DAY] * 2, "as it is, and with bars between"
 
 
@@ -315,14 +315,14 @@ def test_a_page_that_was_kept_is_followed_by_pages_of_its_state(
             writer.write([make_tick(n, symbol, ts_ms=BASE_MS + n * 400) for n in range(1, 60)], [])
         whole = answer(kept, **asked)["data"]
         monkeypatch.setattr(LocalFiles, "bars_of", None)  # pages are cut from what the first one was cut from
-        found: list[Any] = []
+        rows: list[Any] = []
         page = answer(kept, **asked, limit=7)
         while page["next"] is not None:
-            found += page["data"]
-            writer.write(told(len(found) + 100, "in full"), [])  # between two pages
+            rows += page["data"]
+            writer.write(told(len(rows) + 100, "in full"), [])  # between two pages
             page = answer(kept, **asked, limit=7, cursor=page["next"])
-        found += page["data"]
-    assert found == whole
+        rows += page["data"]
+    assert rows == whole
 
 
 def test_a_day_that_is_over_archived_or_of_another_time_is_not_kept(tmp_path: Path) -> None:
@@ -388,10 +388,10 @@ def test_a_row_that_gets_its_finer_time_later_may_be_the_last_of_its_bar(tmp_pat
         writer.write([make_tick(2, ts_ms=BASE_MS + 500), late._replace(ts_ms=BASE_MS)], [])
         assert answer(kept, **asked)["data"][0]["close"] != 101.0
         writer.write([late], [])
-        found = answer(kept, **asked)
-        assert found["data"][0]["close"] == 101.0
+        reply = answer(kept, **asked)
+        assert reply["data"][0]["close"] == 101.0
         assert kept.all[0].today.kept_rows > 0
-        assert timeless(found) == timeless(slowly(tmp_path, clock, **asked))
+        assert timeless(reply) == timeless(slowly(tmp_path, clock, **asked))
 
 
 def test_errors_are_those_of_the_way_of_all_days(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def file(root: Path) -> Path:
     return path
 
 
-def told(found: object) -> dict[str, tuple[int, str]]:
-    return {name: (one.rows, one.content_hash) for name, one in found.items()}  # type: ignore[attr-defined]
+def told(contents: object) -> dict[str, tuple[int, str]]:
+    return {name: (content.rows, content.content_hash) for name, content in contents.items()}  # type: ignore[attr-defined]
 
 
 def is_equal(file: Path, engine: ClickHouse) -> bool:
@@ -212,8 +212,8 @@ def test_verify_names_the_books_of_a_day_on_a_line_of_their_own(
     writer.close()
     days, copies = catalog(root), Copies(engine, "A")
     assert _days(days, "last") == [DAY, f"{DAY} books"]
-    found = _compared(days, copies, _days(days, "all"))
-    assert [row[:2] for row in found] == [(DAY, "WRONG"), (f"{DAY} books", "WRONG")]
+    checks = _compared(days, copies, _days(days, "all"))
+    assert [row[:2] for row in checks] == [(DAY, "WRONG"), (f"{DAY} books", "WRONG")]
     keeper_of(root, engine, state).look()
     assert _compared(days, copies, _days(days, DAY)) == [(DAY, "equal", ""), (f"{DAY} books", "equal", "")]
     assert _as_json(f"{DAY} books", "equal", "")["kind"] == "books"

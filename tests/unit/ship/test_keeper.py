@@ -67,7 +67,7 @@ def keeper(root: Path, writer: DayFileWriter, copies: Stubborn, state: State, cl
 
 
 def verified(state: State) -> list[str]:
-    return [one.day for one in state.verified_days()]
+    return [verified_day.day for verified_day in state.verified_days()]
 
 
 def fails(keeper: Keeper) -> None:
@@ -149,8 +149,8 @@ def test_what_is_refused_of_days_is_said_and_complained_about(
     assert status.is_refused
     assert status.is_waiting
     assert status.waits_for == ""
-    found = {one.code: one.sentence for one in complaints(status, status.written_ms)}
-    assert found[Code.COPY_BEHIND] == (
+    sentences = {complaint.code: complaint.sentence for complaint in complaints(status, status.written_ms)}
+    assert sentences[Code.COPY_BEHIND] == (
         f"ClickHouse lets no copy be proven: {DAY}: the user lacks a right: give it ALTER"
     )
 
@@ -237,12 +237,12 @@ def test_rows_that_are_sent_while_a_day_is_compared_are_not_sent_again(
     looked = Copies.there
 
     def there(self: Copies, day: str, table: str = "ticks") -> Symbols:
-        found = looked(self, day, table)
-        if len(found):
+        looked_up = looked(self, day, table)
+        if len(looked_up):
             monkeypatch.setattr(Copies, "there", looked)
             writer.write(ticks(2, first=6))
             assert live.step() == 2
-        return found
+        return looked_up
 
     monkeypatch.setattr(Copies, "there", there)
     keeper = Keeper(catalog(root), copies, state)
@@ -252,7 +252,7 @@ def test_rows_that_are_sent_while_a_day_is_compared_are_not_sent_again(
     assert state.places()[DAY].rowid == 7
     assert live.step() == 0
     assert keeper.check(DAY) == ""
-    assert [one.rows for one in state.verified_days()] == [7]
+    assert [verified_day.rows for verified_day in state.verified_days()] == [7]
 
 
 def test_a_shipment_of_a_day_that_was_replaced_meanwhile_is_not_resumed(
@@ -271,9 +271,9 @@ def test_a_shipment_of_a_day_that_was_replaced_meanwhile_is_not_resumed(
 
     def rows_behind(*asked: object) -> object:
         monkeypatch.setattr(live, "_rows_behind", read)
-        found = read(*asked)
+        rows_read = read(*asked)
         assert keeper.check(DAY, is_alone=True)  # brings the day, all ten rows of it
-        return found
+        return rows_read
 
     monkeypatch.setattr(live, "_rows_behind", rows_behind)
     assert live.step() == 0
@@ -317,7 +317,7 @@ def test_only_who_was_asked_to_stop_is_stopped(
     thread = threading.Thread(target=shipper.run, args=(settings, stop, ShipCounts()))
     thread.start()
     try:
-        until(lambda: (found := read_status(own)) is not None and found.is_refused)
+        until(lambda: (status := read_status(own)) is not None and status.is_refused)
     finally:
         stop.set()
         thread.join()

@@ -43,8 +43,8 @@ class Recording:
         self.rows = 0
 
     def go_on(self, pushes: int = PUSHES) -> None:
-        found = [PushEntry(next(self._pushes)) for _ in range(pushes)]
-        self._writer.write(DAY, found, pushes)
+        entries = [PushEntry(next(self._pushes)) for _ in range(pushes)]
+        self._writer.write(DAY, entries, pushes)
         self.rows += pushes
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ def test_the_server_answers_from_there_as_it_did_from_the_file(
     assert answers() == here
     line = asked(api, f"/v1/days/{BEFORE}").json()
     assert (line["in_clickhouse"], line["has_day_file"], line["is_archived"], line["rows"]) == (True, False, False, 60)
-    assert [one["day"] for one in asked(api, "/v1/days").json()["data"]] == [BEFORE, DAY]
+    assert [row["day"] for row in asked(api, "/v1/days").json()["data"]] == [BEFORE, DAY]
     assert asked(api, f"/v1/days/{BEFORE}/certificate").json()["stored_ticks"] == 60
     paged: list[Any] = []
     more: dict[str, str] = {}
@@ -162,11 +162,11 @@ def test_what_was_known_of_it_counts_until_it_answers_again(
     day_file(root, BEFORE).unlink()
     now_sec = [0.0]
     older = Older(lambda: shipped, "A", monotonic=lambda: now_sec[0])
-    assert [one.days() for one in older([catalog(root)])] == [[BEFORE]]
+    assert [catalog_there.days() for catalog_there in older([catalog(root)])] == [[BEFORE]]
     now_sec[0] += older_days.LOOK_SEC
     database = shipped.address.database
     shipped.address = shipped.address._replace(database="nowhere")
-    assert [one.days() for one in older([catalog(root)])] == [[BEFORE]]
+    assert [catalog_there.days() for catalog_there in older([catalog(root)])] == [[BEFORE]]
     assert older.reason == ""
     shipped.address = shipped.address._replace(database=database)
     assert Older(lambda: shipped, "B")([catalog(root)]) == []

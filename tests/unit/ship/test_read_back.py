@@ -105,7 +105,7 @@ def test_what_is_noted_of_other_ticks_than_are_there_proves_nothing(
         assert there.load("5", DAY).num_rows == 39
         with pytest.raises(hk.NotProven, match="ClickHouse has 39 ticks of it, and what is noted there is of 40"):
             there.load("5", DAY, require="proven")
-        (certified,) = [one for one in there.certificate(DAY)["symbols"] if one["symbol"] == "HK.00005"]
+        (certified,) = [row for row in there.certificate(DAY)["symbols"] if row["symbol"] == "HK.00005"]
         assert certified["state"] == "unproven"
 
 
@@ -121,6 +121,6 @@ def test_what_two_recorders_shipped_is_joined(root: Path, engine: ClickHouse, tm
         assert keeper_of(own, engine, state, name).look() == 1
         state.close()
     url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
-    with hk.connect(url) as both, hk.connect(url, recorder="B") as one:
+    with hk.connect(url) as both, hk.connect(url, recorder="B") as narrow:
         assert both.load("700", DAY).num_rows == 60
-        assert one.load("700", DAY).num_rows == 40
+        assert narrow.load("700", DAY).num_rows == 40

@@ -63,8 +63,8 @@ def equal(root: Path, engine: ClickHouse, day: str = DAY, recorder: str = "A") -
     """Has the copy, to its hash, what the day has?"""
     here = content_of(catalog(root).day(day).batches()).symbols
     there = contents_in(engine, "ticks", day, recorder)
-    return {name: (one.rows, one.content_hash) for name, one in here.items()} == {
-        name: (one.rows, one.content_hash) for name, one in there.items()
+    return {name: (content.rows, content.content_hash) for name, content in here.items()} == {
+        name: (content.rows, content.content_hash) for name, content in there.items()
     }
 
 
@@ -130,7 +130,7 @@ def test_a_set_aside_file_is_sent_again_and_the_copy_is_healed(
     assert keeper.look() == 1
     assert equal(root, engine)
     assert keeper.counts.days_healed == 1
-    assert [one.rows for one in state.verified_days()] == [15]
+    assert [day_verified.rows for day_verified in state.verified_days()] == [15]
 
 
 def test_a_filled_in_sequence_is_found_and_healed(
@@ -167,7 +167,7 @@ def test_past_days_are_brought_whole_and_archived_ones_too(
     assert raw_rows(engine) == 84
     assert keeper.counts.days_brought == 3
     assert keeper.look() == 0  # nothing changed
-    assert [one.day for one in verified_days(state.directory)] == [*days, DAY]
+    assert [day_verified.day for day_verified in verified_days(state.directory)] == [*days, DAY]
     ((told,),) = engine.rows(f"SELECT count() FROM {engine.database}.days FINAL")
     assert told == 5
 
@@ -233,8 +233,8 @@ def test_notes_are_those_of_the_day(root: Path, writer: DayFileWriter, engine: C
     digest = copies.send_notes(catalog(root).day(DAY), None)
     writer.write(ticks(3, first=30))
     assert copies.send_notes(catalog(root).day(DAY), digest) != digest
-    found = engine.rows(f"SELECT symbol, stored_ticks, state FROM {engine.database}.coverage ORDER BY symbol")
-    assert found == [[one.symbol, one.stored_ticks, one.state] for one in catalog(root).day(DAY).coverage()]
+    rows = engine.rows(f"SELECT symbol, stored_ticks, state FROM {engine.database}.coverage ORDER BY symbol")
+    assert rows == [[row.symbol, row.stored_ticks, row.state] for row in catalog(root).day(DAY).coverage()]
     assert keeper.counts.unequal == ""
 
 
@@ -339,9 +339,9 @@ def test_a_day_whose_files_go_away_ends_nothing(
 
     monkeypatch.setattr(keeper._days, "day", day)
     assert keeper.look() == 1
-    assert [one.day for one in state.verified_days()] == [BEFORE]
-    found = _compared(keeper._days, Copies(engine, "A"), [DAY, BEFORE])
-    assert found == [(DAY, "FAILED", str(error)), (BEFORE, "equal", "")]
+    assert [day_verified.day for day_verified in state.verified_days()] == [BEFORE]
+    checks = _compared(keeper._days, Copies(engine, "A"), [DAY, BEFORE])
+    assert checks == [(DAY, "FAILED", str(error)), (BEFORE, "equal", "")]
 
 
 def test_a_file_that_went_away_is_busy(root: Path, writer: DayFileWriter) -> None:

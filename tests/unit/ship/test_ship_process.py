@@ -31,10 +31,10 @@ TICKCTL = Path(sys.executable).with_name("hk-tickctl")
 PASSWORD = "s3cret-of-the-test"
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], awaited: str) -> None:
     deadline = time.monotonic() + DEADLINE_SEC
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, awaited
         time.sleep(0.05)
 
 
@@ -76,9 +76,9 @@ def settings(tmp_path: Path, root: Path, own_server: ClickHouseServer) -> dict[s
 
 
 def status(tmp_path: Path) -> ShipStatus:
-    found = read_status(tmp_path / "ship")
-    assert found is not None
-    return found
+    status = read_status(tmp_path / "ship")
+    assert status is not None
+    return status
 
 
 def test_kills_of_either_side_lose_and_double_nothing(
@@ -118,7 +118,9 @@ def test_kills_of_either_side_lose_and_double_nothing(
     assert (rows, symbols) == (stored, stored)
     done = tickctl(settings, "ship", "verify", "last", "--json")
     assert json.loads(done.stdout) == [{"trading_day": DAY, "result": "equal", "reason": ""}]
-    assert [(one.day, one.rows) for one in verified_days(tmp_path / "ship")] == [(DAY, stored)]
+    assert [(day_verified.day, day_verified.rows) for day_verified in verified_days(tmp_path / "ship")] == [
+        (DAY, stored)
+    ]
     told = tickctl(settings, "day", DAY, "--no-write")
     assert "verified in ClickHouse at " in told.stdout, told.stderr
     writer.write(ticks(1, first=stored + 1))
@@ -151,13 +153,17 @@ def test_wrong_credentials_are_said_without_them(
     assert b"not-the-pass-word" not in log.read_bytes()
     told = json.loads(tickctl(settings, "status", "--json").stdout)
     assert told["ship"]["rows_behind"] == 5
-    assert "ClickHouse takes no ticks" in {one["code"]: one["sentence"] for one in told["complaints"]}["copy_behind"]
+    assert (
+        "ClickHouse takes no ticks"
+        in {complaint["code"]: complaint["sentence"] for complaint in told["complaints"]}["copy_behind"]
+    )
     refused = tickctl({**settings, "SHIP_PASSWORD_FILE": str(wrong)}, "ship", "verify")
     assert refused.returncode == 1
     assert "user or password is wrong" in refused.stderr
     assert "not-the-pass-word" not in refused.stderr
     checks = {
-        one["name"]: one for one in json.loads(tickctl(settings, "doctor", "--offline", "--json").stdout)["checks"]
+        check["name"]: check
+        for check in json.loads(tickctl(settings, "doctor", "--offline", "--json").stdout)["checks"]
     }
     assert checks["clickhouse"]["result"] == "ok"
     wrong.chmod(0o640)

@@ -65,10 +65,10 @@ class Steps:
 
 def kind_of(request: httpx.Request) -> str:
     text = request.url.params.get("query") or request.content.decode()
-    found = re.match(r"(INSERT INTO) \w+\.(\w+)|ALTER TABLE \w+\.(\w+) (REPLACE|DROP)", text)
-    if found is None:
+    match = re.match(r"(INSERT INTO) \w+\.(\w+)|ALTER TABLE \w+\.(\w+) (REPLACE|DROP)", text)
+    if match is None:
         return text.split(maxsplit=1)[0]
-    return f"{found[1]} {found[2]}" if found[1] else f"{found[4]} {found[3]}"
+    return f"{match[1]} {match[2]}" if match[1] else f"{match[4]} {match[3]}"
 
 
 def watch(steps: Steps, patch: pytest.MonkeyPatch) -> None:
@@ -133,14 +133,14 @@ class Life:
         with self.server.engine("hk") as engine:
             days = all(equal(self.root, engine, day, self.recorder) for day in ROWS)
             books = {
-                name: (one.rows, one.content_hash)
-                for name, one in book_contents_in(engine, "books", DAY, self.recorder).items()
+                name: (content.rows, content.content_hash)
+                for name, content in book_contents_in(engine, "books", DAY, self.recorder).items()
             }
             file = book_content_of(read_stored(book_file(self.root, DAY)))
             noted = engine.rows(f"SELECT count() FROM hk.days FINAL WHERE recorder = '{self.recorder}'")
             return (
                 days
-                and books == {name: (one.rows, one.content_hash) for name, one in file.items()}
+                and books == {name: (content.rows, content.content_hash) for name, content in file.items()}
                 and raw_rows(engine, self.recorder) == sum(ROWS.values())
                 and noted == [[len(ROWS)]]
             )

@@ -154,7 +154,7 @@ class Desk:
         return list(iter_ticks(self.data_root / f"{day}.db", symbol))
 
     def counters(self) -> list[int]:
-        return sorted(seq_counter(one.seq) for one in self.stored() if one.seq is not None)
+        return sorted(seq_counter(tick.seq) for tick in self.stored() if tick.seq is not None)
 
     def _store(self, ticks: Sequence[Tick]) -> None:
         facts = list(self.facts)

@@ -227,7 +227,7 @@ class Ledger:
     def show(self, made: Sequence[Made], asked_rows: int) -> None:
         """The recorder asks, and the source answers with the newest of these."""
         question = self.recorder.feed.ask(SYMBOL, asked_rows, self.now_ms)
-        rows = [one.trade for one in made][-min(asked_rows, self.limits.newest_rows) :]
+        rows = [made_trade.trade for made_trade in made][-min(asked_rows, self.limits.newest_rows) :]
         self.recorder.answer(question, rows, self.now_ms + self.r.choice([0, 900]))
 
     def pull(self) -> None:
@@ -319,18 +319,18 @@ class Ledger:
 
     def broken(self) -> list[str]:
         """The promises that do not hold at the end."""
-        made, stored = Counter(content_of(one.trade) for one in self.made), self.stored()
-        shown = Counter(content_of(one.trade) for one in self.made[-self.limits.newest_rows :])
-        found = []
+        made, stored = Counter(content_of(made_trade.trade) for made_trade in self.made), self.stored()
+        shown = Counter(content_of(made_trade.trade) for made_trade in self.made[-self.limits.newest_rows :])
+        mistakes = []
         if shown - stored:
-            found.append(f"lost {dict(shown - stored)}")
+            mistakes.append(f"lost {dict(shown - stored)}")
         if stored - made:
-            found.append(f"doubled {dict(stored - made)}")
+            mistakes.append(f"doubled {dict(stored - made)}")
         for day in DAYS:
             path = self.data_root / f"{day}.db"
             if path.exists():
-                found += self._broken_words(day, path, made - stored)
-        return found
+                mistakes += self._broken_words(day, path, made - stored)
+        return mistakes
 
     def _broken_words(self, day: str, path: Path, absent: Counter[Content]) -> list[str]:
         row = next((row for row in reader.coverage(path) if row.symbol == SYMBOL), None)
@@ -338,21 +338,28 @@ class Ledger:
         if row is None:
             return []
         until_ms = row.verified_until_ms or 0
-        found = []
-        known = [one.trade for one in self.made if one.trade.trading_day == day and one.at_ms < until_ms]
+        mistakes = []
+        known = [
+            made_trade.trade
+            for made_trade in self.made
+            if made_trade.trade.trading_day == day and made_trade.at_ms < until_ms
+        ]
         stored_now = Counter(content_of(trade) for trade in iter_ticks(path, SYMBOL))
         if row.state == "proven" and Counter(map(content_of, known)) - stored_now:
-            found.append(f"false proven {day}: {dict(Counter(map(content_of, known)) - stored_now)}")
+            mistakes.append(f"false proven {day}: {dict(Counter(map(content_of, known)) - stored_now)}")
         if row.state == "missing" and not missing:
-            found.append(f"false missing {day}: {row.missing_ticks} ({row.holes}, {row.reason})")
+            mistakes.append(f"false missing {day}: {row.missing_ticks} ({row.holes}, {row.reason})")
         if self.spec.market == "TW":
             units = {(t.trading_day, t.seq or 0): t.volume or 0 for t in iter_ticks(path, SYMBOL)}
             taken = sorted((seq - volume + 1, seq) for (_, seq), volume in units.items())
-            end = max((one.trade.seq or 0 for one in self.made if one.trade.trading_day == day), default=0)
+            end = max(
+                (made_trade.trade.seq or 0 for made_trade in self.made if made_trade.trade.trading_day == day),
+                default=0,
+            )
             gaps = missing_units(taken, end)
             if bool(gaps) != bool(missing):
-                found.append(f"the total of {day} says {gaps}, and {missing} are missing")
-        return found
+                mistakes.append(f"the total of {day} says {gaps}, and {missing} are missing")
+        return mistakes
 
 
 def play(seed: int, data_root: Path) -> Ledger:

@@ -146,15 +146,17 @@ def test_a_trade_under_two_numbers_takes_them_away() -> None:
     desk = Desk()
     pushed = [us_tick(second, 7) for second in range(4)]
     desk.push(*pushed)
-    answer = [us_tick(-1), *(one._replace(seq=(one.seq or 0) + 1) for one in pushed), us_tick(9)]
+    answer = [us_tick(-1), *(tick._replace(seq=(tick.seq or 0) + 1) for tick in pushed), us_tick(9)]
     taken, _ = desk.pull(answer)
     assert desk.doubts == [PUSH_PULL_DISAGREE]
-    assert [one.seq for one in taken] == [None] * len(answer)
+    assert [tick.seq for tick in taken] == [None] * len(answer)
     assert desk.identities.unkeyed == {SYMBOL: DAY}
     later = us_tick(86_400, trading_day="20261123")
     desk.push(later)
     taken, _ = desk.pull([*answer, later, us_tick(86_401, trading_day="20261123")])
-    assert [one.seq is None for one in taken] == [True] * len(answer) + [False], "that day's, as long as they are shown"
+    assert [tick.seq is None for tick in taken] == [True] * len(answer) + [False], (
+        "that day's, as long as they are shown"
+    )
 
 
 @pytest.mark.parametrize("interruption", ["reconnect", "restart"])
@@ -170,9 +172,9 @@ def test_what_was_pushed_before_an_interruption_is_held_against_the_answer_behin
             DAY, CounterRanges(), pushed[-1].seq or 0, head_known=False, distrust="no counter", witnesses=tuple(pushed)
         )
         desk.identities.seed({SYMBOL: stored})
-    taken, _ = desk.pull([us_tick(-1), *(one._replace(seq=(one.seq or 0) + 1) for one in pushed), us_tick(9)])
+    taken, _ = desk.pull([us_tick(-1), *(tick._replace(seq=(tick.seq or 0) + 1) for tick in pushed), us_tick(9)])
     assert desk.doubts == [PUSH_PULL_DISAGREE]
-    assert {one.seq for one in taken} == {None}
+    assert {tick.seq for tick in taken} == {None}
 
 
 def test_equal_trades_of_one_moment_are_no_second_number() -> None:
@@ -181,7 +183,7 @@ def test_equal_trades_of_one_moment_are_no_second_number() -> None:
     fills = [us_tick(1, index, ts_ms=(OPEN_SEC + 1) * 1000) for index in range(8)]
     desk.push(*fills[::2])
     taken, _ = desk.pull([us_tick(0), *fills, us_tick(2)])
-    assert [one.seq for one in taken] == [one.seq for one in (us_tick(0), *fills[1::2], us_tick(2))]
+    assert [tick.seq for tick in taken] == [tick.seq for tick in (us_tick(0), *fills[1::2], us_tick(2))]
     assert desk.facts == []
 
 

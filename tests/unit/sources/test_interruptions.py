@@ -169,7 +169,7 @@ def test_rows_left_in_the_spill_for_a_day_that_has_turned_are_doubted(desk: Desk
     spilled = desk.push_to_spill(run(9, 40, 60))
     desk = desk.killed()
     desk.later(3 * 86_400)
-    desk.push([one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 3, day=TOMORROW)])
+    desk.push([tick._replace(recv_ts_ms=desk.now_ms) for tick in run(1, 3, day=TOMORROW)])
     desk.unspill(spilled)
     assert (desk.state(), desk.reason()) == ("unproven", NOT_JOINED)
 

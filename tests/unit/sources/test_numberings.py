@@ -198,7 +198,7 @@ def test_an_answer_begins_with_its_first_row_and_not_with_its_oldest(
 ) -> None:
     """An equal part of one order, just before the answer begins, is no trade that is numbered otherwise."""
     pushed = tick(37, 1.003, price=2)
-    pulled = [one._replace(push_type="poll") for one in answer]
+    pulled = [tick._replace(push_type="poll") for tick in answer]
     assert are_named_otherwise([pushed], pulled, 1000) is is_otherwise
     with closing(DayFileWriter(tmp_path)) as writer:
         writer.write([pushed])
@@ -227,7 +227,7 @@ def test_a_number_that_an_answer_gives_to_another_trade_names_none(
     """Between the two the answer would show a twin."""
     path = stored_pushes(tmp_path, tick(2, 0.37))
     with closing(sqlite3.connect(path)) as conn:
-        pulled = [one._replace(push_type="poll") for one in answer]
+        pulled = [tick._replace(push_type="poll") for tick in answer]
         assert numbered_otherwise(conn, SYMBOL, pulled) is is_otherwise
     path = stored_pushes(tmp_path / "pulled", *pulled)
     with closing(sqlite3.connect(path)) as conn:  # a message is no answer: it need not show what stands between
@@ -246,13 +246,13 @@ def test_strays_that_came_on_both_ways_are_told_apart_by_their_file(tmp_path: Pa
     with closing(DayFileWriter(tmp_path)) as writer:
         writer.write([*own, stray(FAR)], [Unproven(SYMBOL, TOMORROW, DATED_OTHERWISE)])
     with closing(DayFileWriter(tmp_path)) as writer:
-        writer.write([one._replace(push_type="poll") for one in (*own, stray(1), stray(2, 1, price=5))])
+        writer.write([tick._replace(push_type="poll") for tick in (*own, stray(1), stray(2, 1, price=5))])
         writer.write([tick(3, 3, day=TOMORROW)])
     stored = list(iter_ticks(tmp_path / f"{TOMORROW}.db", SYMBOL))
     assert Counter(map(content_of, stored)) == Counter(
         map(content_of, [*own, stray(FAR), stray(2, 1, price=5), tick(3, 3, day=TOMORROW)])
     )
-    assert [one.price for one in stored if one.seq is None] == [5]  # the day's own numbers are names
+    assert [tick.price for tick in stored if tick.seq is None] == [5]  # the day's own numbers are names
     (row,) = reader.coverage(tmp_path / f"{TOMORROW}.db")
     assert reasons_of(row.distrust) == (DATED_OTHERWISE, STRAYS_DISAGREE)
 
@@ -261,7 +261,7 @@ def test_what_a_count_found_is_noted_where_its_strays_are(tmp_path: Path) -> Non
     """Numbers too near to be told from twins by that file alone."""
     desk = Desk(tmp_path)
     trades = [tick(1, 0, price=1), stray(2, 1, price=2), tick(3, 2, price=3), tick(4, 3, price=4)]
-    desk.push([one._replace(seq=(one.seq or 0) + 1) for one in trades])
+    desk.push([tick._replace(seq=(tick.seq or 0) + 1) for tick in trades])
     desk.pull(trades)
     assert STRAYS_DISAGREE in reasons_of(desk.coverage(day=TOMORROW).distrust)
     desk = desk.restarted_blind()
@@ -276,7 +276,7 @@ def test_a_late_tick_of_the_day_before_is_no_stray(tmp_path: Path) -> None:
     late = tick(900, 1, day=YESTERDAY, price=9)
     trades = [tick(n, n, price=n) for n in range(1, 5)]
     desk.push([late])
-    desk.push([one._replace(seq=(one.seq or 0) + FAR) for one in trades])
+    desk.push([tick._replace(seq=(tick.seq or 0) + FAR) for tick in trades])
     desk.pull([late, *trades])
     assert desk.coverage(day=YESTERDAY).distrust is None
     assert PUSH_PULL_DISAGREE in reasons_of(desk.coverage().distrust)

@@ -172,7 +172,7 @@ def test_bare_numbers_that_begin_anew_in_silence_hide_no_tick(desk: Desk) -> Non
 
     def bare(first: int, last: int, sec: float, price: float) -> list[Tick]:
         ticks = [tick(n, sec + n, price=price) for n in range(first, last + 1)]
-        return [one._replace(seq=seq_counter(one.seq or 0)) for one in ticks]
+        return [tick._replace(seq=seq_counter(tick.seq or 0)) for tick in ticks]
 
     desk.pull([])
     before = bare(1, 100, 0, 1.0)
@@ -367,7 +367,7 @@ def test_a_late_report_of_yesterday_in_a_full_answer_shows_no_beginning(desk: De
 def test_several_late_reports_in_front_of_a_full_answer_show_no_beginning(desk: Desk, counted_by: str) -> None:
     late = run(900, 902, day=YESTERDAY)
     if counted_by == "today":
-        late = [one._replace(trading_day=YESTERDAY) for one in run(501, 503, 50)]
+        late = [tick._replace(trading_day=YESTERDAY) for tick in run(501, 503, 50)]
     shown = [*late, *run(504, 1500, 50.3)]
     desk.push(shown[-5:])
     desk.pull(shown)
@@ -426,7 +426,7 @@ def test_a_tick_dated_tomorrow_makes_no_hole_in_tomorrows_count(desk: Desk) -> N
     desk.push(day)
     desk.pull(day)
     desk.later(3 * DAY_MS / 1000)
-    tomorrow = [one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 20, day=TOMORROW)]
+    tomorrow = [tick._replace(recv_ts_ms=desk.now_ms) for tick in run(1, 20, day=TOMORROW)]
     desk.pull([])
     desk.push(tomorrow)
     desk.pull(tomorrow)
@@ -626,7 +626,7 @@ def test_more_ticks_than_opend_shows_before_the_first_pull(desk: Desk, first: in
 
 def test_yesterdays_answer_and_an_unbroken_subscription_are_evidence_too(desk: Desk) -> None:
     desk.now_ms -= 86_400_000
-    yesterday = [one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 20, day=YESTERDAY)]
+    yesterday = [tick._replace(recv_ts_ms=desk.now_ms) for tick in run(1, 20, day=YESTERDAY)]
     desk.push(yesterday)
     desk.pull(yesterday)
     desk.now_ms += 86_400_000
@@ -650,7 +650,7 @@ def test_a_late_tick_is_judged_by_its_neighbours(desk: Desk) -> None:
 def test_an_answer_sorted_by_time_is_no_count_that_goes_back(desk: Desk) -> None:
     desk.pull([])
     desk.push([*run(1, 40), tick(41, 1.5), *run(42, 60, 4)])
-    shown = sorted([*run(1, 40), tick(41, 1.5), *run(42, 60, 4)], key=lambda one: one.ts_ms)
+    shown = sorted([*run(1, 40), tick(41, 1.5), *run(42, 60, 4)], key=lambda row: row.ts_ms)
     desk.pull(shown)
     assert (desk.state(), desk.reason()) == ("proven", "")
 
@@ -716,7 +716,7 @@ def test_distrust_stays_for_the_day(desk: Desk, how: str) -> None:
 
 
 def test_a_symbol_whose_ticks_have_no_sequences_is_still_known_after_a_restart(desk: Desk) -> None:
-    desk.push([one._replace(seq=None) for one in run(1, 5)])
+    desk.push([tick._replace(seq=None) for tick in run(1, 5)])
     desk = desk.restarted()
     assert desk.continuity.distrusted([SYMBOL, OTHER]).keys() == {SYMBOL}
 
@@ -754,7 +754,7 @@ def test_the_limit_is_what_opend_shows() -> None:
 
 def pushed_as(ticks: list[Tick], ahead: int = 500_000) -> list[Tick]:
     """The same trades as pushes number them."""
-    return [one._replace(seq=(one.seq or 0) + ahead) for one in ticks]
+    return [tick._replace(seq=(tick.seq or 0) + ahead) for tick in ticks]
 
 
 def trades(first: int, last: int, sec: float = 0.5, day: str = DAY) -> list[Tick]:
@@ -824,7 +824,7 @@ def test_the_day_before_stays_without_numbers_when_the_day_turns(desk: Desk) -> 
     desk.push(run(1, 3, day=TOMORROW))
     desk.pull([*shown, *run(1, 3, day=TOMORROW)])
     assert len(desk.stored()) == 8
-    assert [one.seq is None for one in desk.stored(day=TOMORROW)] == [False] * 4
+    assert [tick.seq is None for tick in desk.stored(day=TOMORROW)] == [False] * 4
 
 
 @pytest.mark.parametrize("other_day", [YESTERDAY, TOMORROW])
@@ -922,6 +922,6 @@ def test_a_trade_that_an_answer_tells_without_its_number_has_no_other_one(desk: 
     shown = trades(1, 8)
     shown[0] = shown[0]._replace(seq=None)
     desk.push(shown)
-    desk.pull([one._replace(seq=None) if n in (3, 7) else one for n, one in enumerate(shown)])
+    desk.pull([tick._replace(seq=None) if n in (3, 7) else tick for n, tick in enumerate(shown)])
     assert desk.reason() == NO_SEQUENCE
     assert len(desk.stored()) == 8

@@ -39,7 +39,7 @@ def test_counters_that_begin_anew_or_repeat_in_one_answer(
 
 def test_unreadable_rows_are_found_at_their_places() -> None:
     day = run(1, 6)
-    messages = [message_of(one._replace(price=None) if n in (0, 3, 5) else one) for n, one in enumerate(day)]
+    messages = [message_of(tick._replace(price=None) if n in (0, 3, 5) else tick) for n, tick in enumerate(day)]
     rejected: list[RejectedTick] = []
     assert len(TickMapper().map_all(SYMBOL, messages, "poll", day[0].recv_ts_ms, rejected)) == 3
     assert unread_rows(messages, rejected) == [UnreadRow(n, day[n].seq or 0) for n in (0, 3, 5)]

@@ -99,7 +99,7 @@ async def test_rows_that_cannot_be_read_go_to_the_quarantine_and_stay_holes(benc
     bench.opend.ticks[SYMBOL] = [day[0]._replace(price=None), day[1], day[2]._replace(price=None), day[3]]
     result = await bench.puller.pull(bench.link, SYMBOL, 1000, PUSH_TYPE_POLL)
     assert (result.fetched_rows, result.fresh_rows) == (4, 2)
-    assert [one.symbol for one in bench.rejected] == [SYMBOL, SYMBOL]
+    assert [tick.symbol for tick in bench.rejected] == [SYMBOL, SYMBOL]
     assert [(hole.first, hole.unread) for hole in bench.continuity.holes()] == [(3, True), (1, True)]
     assert bench.hole_found.is_set()
     assert bench.facts == []
@@ -189,7 +189,7 @@ async def test_a_distrusted_busy_symbol_is_pulled_whole_before_opend_can_show_no
     """A tick without a sequence, then no push at all: at 50 ticks a second nothing may pass unseen."""
     follower = Follower(bench.puller, bench.continuity, bench.progress, bench.clock)
     bench.continuity.observe_push([tick(1)._replace(seq=None)], 0.0)
-    day = [one._replace(ts_ms=one.ts_ms - (n - 1) * 80) for n, one in enumerate(run(1, 6000), 1)]
+    day = [tick._replace(ts_ms=tick.ts_ms - (n - 1) * 80) for n, tick in enumerate(run(1, 6000), 1)]
     started_sec = bench.clock.monotonic()
     while (shown := int((bench.clock.monotonic() - started_sec) * 50)) < 5900:
         bench.opend.ticks[SYMBOL] = day[max(0, shown - 1000) : shown]

@@ -44,7 +44,7 @@ def test_one_unreadable_tick_costs_itself_alone_and_is_followed_up() -> None:
     day = run(1, 3)
     bench, woken = handed([[day[0], day[1], day[2]._replace(price=None)]])
     assert len(bench.rows) == 2
-    assert [one.symbol for one in bench.rejected] == [SYMBOL]
+    assert [tick.symbol for tick in bench.rejected] == [SYMBOL]
     assert [(hole.first, hole.last, hole.unread) for hole in bench.continuity.holes()] == [(3, 3, True)]
     assert woken == ["hole"]
 

@@ -70,7 +70,7 @@ def test_the_example_is_recorded(tmp_path: Path) -> None:
         pulled = await link.pull("HK.00700", 100, "poll", 1)
         assert [tick.seq for tick in pulled.ticks] == [tick.seq for tick in ticks[200:300]]
         bench.queue.put(pulled.ticks)
-        sink.learn([noted(one, DAY, 1) for one in await link.describe(["HK.00700"])])
+        sink.learn([noted(info, DAY, 1) for info in await link.describe(["HK.00700"])])
         link.close()
         link.close()
         assert await link.lost == "closed"
@@ -118,9 +118,9 @@ def test_every_source_is_offered_once_and_says_what_it_can_prove() -> None:
     names = [spec.name for spec in registry.OFFERED]
     assert len(set(names)) == len(names)
     assert {spec.name: spec.evidence for spec in registry.OFFERED}["futu HK"] is EvidenceLevel.COUNTER
-    for one in registry.OFFERED:
-        if one.pull.surely_all_rows:
-            assert one.pull.surely_all_rows <= one.pull.newest_rows
+    for offered in registry.OFFERED:
+        if offered.pull.surely_all_rows:
+            assert offered.pull.surely_all_rows <= offered.pull.newest_rows
 
 
 @pytest.mark.parametrize("level", list(EvidenceLevel))

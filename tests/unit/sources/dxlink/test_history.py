@@ -39,11 +39,11 @@ def past(clock: ManualClock) -> Past:
 
 
 def all_of(past: Past, *there: str) -> list[Missed]:
-    found: list[Missed] = []
-    while (missed := past.next(there)) is not None and len(found) < 10:
-        found.append(missed)
+    all_missed: list[Missed] = []
+    while (missed := past.next(there)) is not None and len(all_missed) < 10:
+        all_missed.append(missed)
         past.answered(missed)
-    return found
+    return all_missed
 
 
 def test_a_new_symbol_is_asked_for_from_the_beginning_of_its_day(past: Past) -> None:

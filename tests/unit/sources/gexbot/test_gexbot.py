@@ -50,9 +50,9 @@ def test_a_picture_keeps_its_body_and_lifts_the_levels_out() -> None:
 
 def test_the_same_said_in_another_order_is_the_same() -> None:
     turned = json.dumps(dict(reversed(json.loads(body()).items())), indent=2)
-    one, other = (MAPPER.map(SPX, text, NOON * 1000, LIVE).digest for text in (body(), turned))
-    assert one == other
-    assert one != MAPPER.map(SPX, body(spot=5000.5), NOON * 1000, LIVE).digest
+    mine, other = (MAPPER.map(SPX, text, NOON * 1000, LIVE).digest for text in (body(), turned))
+    assert mine == other
+    assert mine != MAPPER.map(SPX, body(spot=5000.5), NOON * 1000, LIVE).digest
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_packed_file_is_unpacked_as_it_comes() -> None:
 
 @pytest.mark.parametrize("size", [2, 50, 1 << 20])
 def test_a_file_packed_in_several_pieces_is_read_to_the_last_one(size: int) -> None:
-    pieces = [gzip.compress("".join(f"{one}\n" for one in RECORDS[at : at + 20]).encode()) for at in (0, 20, 40)]
+    pieces = [gzip.compress("".join(f"{record}\n" for record in RECORDS[at : at + 20]).encode()) for at in (0, 20, 40)]
     packed = b"".join(pieces)
     assert list(records_in(unpacked(packed[at : at + size] for at in range(0, len(packed), size)))) == RECORDS
     with pytest.raises(FeedError, match="ends early"):
@@ -286,12 +286,12 @@ numbers = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**6), max_value=10**6).map(float)
 )
-said = st.recursive(
+json_values = st.recursive(
     st.none() | st.booleans() | numbers | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )
 
 
-@given(st.dictionaries(st.text(), said), st.sampled_from([None, 1]), st.booleans())
+@given(st.dictionaries(st.text(), json_values), st.sampled_from([None, 1]), st.booleans())
 def test_what_names_a_picture_is_the_same_with_orjson_and_without(
     body: dict[str, object], indent: int | None, ascii_only: bool
 ) -> None:

@@ -283,9 +283,9 @@ def test_a_week_s_certificates_say_no_false_word(tmp_path: Path, seed: int) -> N
     week.record()
     calendar = TradingCalendar(US)
     for day in week.DAYS:
-        found = Catalog(tmp_path, tmp_path / "_archive").day(day)
+        day_read = Catalog(tmp_path, tmp_path / "_archive").day(day)
         certificate = make_certificate(
-            found, calendar, US.zone.at_ms(day, hm(23)), recount(found, calendar.day_kind(day), workers=1)
+            day_read, calendar, US.zone.at_ms(day, hm(23)), recount(day_read, calendar.day_kind(day), workers=1)
         )
         assert (certificate.proven_symbols, certificate.missing_symbols, certificate.unproven_symbols) == (0, 0, 2)
         assert certificate.problems == ()
@@ -293,26 +293,26 @@ def test_a_week_s_certificates_say_no_false_word(tmp_path: Path, seed: int) -> N
         traded = {(trade.symbol, trade.time, trade.price, trade.size): trade for trade in week.trades[day]}
         counting_ms = US.zone.at_ms(day, hm(7, 30))
         for theirs, ours in SYMBOLS.items():
-            one = certificate.symbol(ours)
-            assert one is not None
-            assert CONFLATED in (one.reason or "")
-            rows = found.ticks([ours], ("ts_ms", "price", "volume", "turnover", "total_volume")).to_pylist()
+            verdict = certificate.symbol(ours)
+            assert verdict is not None
+            assert CONFLATED in (verdict.reason or "")
+            rows = day_read.ticks([ours], ("ts_ms", "price", "volume", "turnover", "total_volume")).to_pylist()
             keys = [(theirs, round(row["ts_ms"].timestamp() * 1000), row["price"], size_of(row)) for row in rows]
             assert len(set(keys)) == len(keys)
             assert set(keys) <= traded.keys()
             counted = [traded[key] for key in keys if key[1] >= counting_ms]
-            assert one.told_volume == max(trade.total for trade in counted)
-            assert one.seen_volume == sum(trade.size for trade in counted if trade.size >= 1)
+            assert verdict.told_volume == max(trade.total for trade in counted)
+            assert verdict.seen_volume == sum(trade.size for trade in counted if trade.size >= 1)
         assert certificate.seen_volume is not None
         assert certificate.told_volume is not None
         assert any("% of the volume that it told of" in note for note in certificate.notes)
 
 
 @pytest.mark.parametrize(
-    ("found", "note"), [([], []), ([Observed(0, 0)], []), ([Observed(1, 3), Observed(2, 6)], ["33.3 %"])]
+    ("observed", "note"), [([], []), ([Observed(0, 0)], []), ([Observed(1, 3), Observed(2, 6)], ["33.3 %"])]
 )
-def test_the_share_is_said_where_it_is_known(found: list[Observed], note: list[str]) -> None:
-    told = note_of(found)
+def test_the_share_is_said_where_it_is_known(observed: list[Observed], note: list[str]) -> None:
+    told = note_of(observed)
     assert len(told) == len(note)
     assert all(part in text for part, text in zip(note, told, strict=True))
 

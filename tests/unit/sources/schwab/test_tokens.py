@@ -262,7 +262,7 @@ def test_a_login_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space"):
         write_login(path, Login("second", 1))
     assert read_login(path).refresh_token == "first"
-    assert [one.name for one in tmp_path.iterdir()] == ["token"]
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
 
 
 def test_one_changes_the_file_at_a_time(tmp_path: Path) -> None:

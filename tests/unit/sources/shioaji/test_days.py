@@ -53,10 +53,10 @@ async def session(desk: Desk, evening: str, day: str, middle: Coroutine[Any, Any
 def certificate_of(desk: Desk, day: str) -> Any:
     """With its page, whose hours begin on the evening of the session before."""
     calendar = TradingCalendar(TW)
-    found = Catalog(desk.root, desk.root / "_archive").day(day)
-    counted = recount(found, calendar.day_kind(day), workers=1)
-    made = make_certificate(found, calendar, desk.clock.now_ms(), recounted=counted)
-    assert page(made, counted.plots, gap_lines(found))
+    day_read = Catalog(desk.root, desk.root / "_archive").day(day)
+    counted = recount(day_read, calendar.day_kind(day), workers=1)
+    made = make_certificate(day_read, calendar, desk.clock.now_ms(), recounted=counted)
+    assert page(made, counted.plots, gap_lines(day_read))
     used = {minute // 60 for minute, rows in enumerate(counted.plots.rows_a_minute) if rows}
     assert used >= {5, 18, 22}, "20:00, 09:00 and 13:10, a weekend in between or not"
     return made
@@ -117,17 +117,17 @@ def test_a_week_of_faults_and_never_a_false_word(tmp_path: Path) -> None:
         await desk.compare_days()
         assert desk.states("20261127") == dict.fromkeys(SYMBOLS, "proven")
 
-        found = desk.checked()
-        assert found["shown"] > 700
-        assert (found["missing"], found["doubled"], found["invented"], found["false_proofs"]) == (0, 0, 0, 0)
-        assert (found["not_shown"], found["trials"], found["proven_days"]) == (0, 1, 15)
+        report = desk.checked()
+        assert report["shown"] > 700
+        assert (report["missing"], report["doubled"], report["invented"], report["false_proofs"]) == (0, 0, 0, 0)
+        assert (report["not_shown"], report["trials"], report["proven_days"]) == (0, 1, 15)
         for day in (MONDAY, "20261124", "20261125", "20261126", "20261127"):
             made = certificate_of(desk, day)
             assert made.problems == ()
             assert made.grade == "A", made.sentence
             assert "and the source had nothing more after the close" in made.sentence
             assert (made.proven_symbols, made.missing_ticks) == (3, 0)
-            assert {one.evidence for one in made.symbols} == {"running_total"}
+            assert {verdict.evidence for verdict in made.symbols} == {"running_total"}
 
     play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
 
@@ -159,8 +159,8 @@ def test_a_copy_that_is_not_that_of_the_file_proves_nothing(tmp_path: Path, faul
                 await desk.compare_days()
             assert {row.reason for row in desk.rows(MONDAY)} == {replay.REPLAY_DISAGREES}
             assert desk.exchange.requests["data/ticks"] == 3 * replay.MAX_TRIES
-        found = desk.checked()
-        assert (found["missing"], found["invented"], found["proven_days"]) == (0, 0, 0)
+        report = desk.checked()
+        assert (report["missing"], report["invented"], report["proven_days"]) == (0, 0, 0)
 
     play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
 

@@ -73,16 +73,16 @@ def test_another_key_is_tried_at_once_and_none_is_ever_told(
     caplog.set_level(logging.DEBUG)
     gateway = Gateway(place.url, secrets(tmp_path), ManualClock(at_ms("20261127", "14:40")))
     place.exchange.fault("refuse")
-    said = []
+    refusals = []
     for _ in range(2):
         with pytest.raises(FeedError, match=r"refused the key \(401: simulated\); not asked again") as caught:
             gateway.ask("GET", messages.HEALTH)
-        said.append(str(caught.value))
+        refusals.append(str(caught.value))
     assert place.exchange.requests == {"health": 1}
     place.exchange.fault("accept")
     secrets(tmp_path, "another-secret")
     assert gateway.ask("GET", messages.HEALTH)["status"] == "healthy"
-    assert "secret" not in "".join(said).replace("SHIOAJI_SECRETS_FILE", "") + caplog.text
+    assert "secret" not in "".join(refusals).replace("SHIOAJI_SECRETS_FILE", "") + caplog.text
 
 
 def test_a_file_of_secrets_that_others_may_read_is_refused(place: Place, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp
         told = await link.subscribed(10)
         assert told == (frozenset({"TW.2330", "TWF.TXFL6"}), MAX_SUBSCRIPTIONS - 2)
         assert place.exchange.requests["stream/subscribe"] == 3  # what is there is not asked for again
-        assert [one.unit for one in await link.describe(["TW.2330", "TWF.TXFL6"])] == ["lots", "contracts"]
+        assert [info.unit for info in await link.describe(["TW.2330", "TWF.TXFL6"])] == ["lots", "contracts"]
         await link.unsubscribe(["TW.2330"], 10)
         assert place.exchange.subscribed == {("TXFL6", False)}
         link.close()

@@ -39,9 +39,9 @@ def mapped(*events: Any) -> Mapped:
 
 
 def tick(**changes: Any) -> Any:
-    found = mapped(stock(**changes))
-    assert not found.rejected, found.rejected
-    ((made,),) = found.ticks.values()
+    mapped_rows = mapped(stock(**changes))
+    assert not mapped_rows.rejected, mapped_rows.rejected
+    ((made,),) = mapped_rows.ticks.values()
     assert isinstance(made, Tick)
     return made
 
@@ -100,11 +100,11 @@ def test_no_time(changes: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_tick_is_kept_whole_and_costs_itself_alone(changes: dict[str, Any], code: RejectCode) -> None:
-    found = mapped(stock(), stock(**changes), stock(total_volume=123))
-    (rejected,) = found.rejected
+    mapped_rows = mapped(stock(), stock(**changes), stock(total_volume=123))
+    (rejected,) = mapped_rows.rejected
     assert rejected.code is code
     assert set(rejected.raw) == set(stock(**changes))
-    assert [made.seq for made in found.ticks["TW.2330"]] == [120, 123]
+    assert [made.seq for made in mapped_rows.ticks["TW.2330"]] == [120, 123]
 
 
 def test_the_order_of_the_fields_is_no_matter_and_new_ones_are_none_either() -> None:
@@ -147,8 +147,8 @@ def test_odd_lots_are_a_symbol_of_their_own() -> None:
                     max_leaves=9),
        st.sampled_from(sorted(stock())))  # fmt: skip
 def test_whatever_stands_in_a_field_one_thing_becomes_of_an_event(value: Any, name: str) -> None:
-    found = mapped(stock(**{name: value}), value)
-    assert sum(map(len, found.ticks.values())) + len(found.rejected) == 2
+    mapped_rows = mapped(stock(**{name: value}), value)
+    assert sum(map(len, mapped_rows.ticks.values())) + len(mapped_rows.rejected) == 2
 
 
 @pytest.mark.parametrize(
@@ -187,26 +187,26 @@ def test_events_are_the_same_however_the_connection_cuts_them(cuts: list[int]) -
         b'event: heartbeat\r\ndata: {"type":"heartbeat"}\r\n\r\n'
         b"data: 1\ndata: 2\n\nid: 7\nevent: tick_fop\ndata:{}\n\nevent: unfin"
     )
-    stream, found, at = EventStream(), [], 0
+    stream, events, at = EventStream(), [], 0
     for cut in cuts:
         if raw[at + cut - 1 : at + cut] == b"\r":
             cut += 1  # noqa: PLW2901 - a line's end that is cut in two is the next test
-        found += stream.feed(raw[at : at + cut])
+        events += stream.feed(raw[at : at + cut])
         at += cut
-    found += stream.feed(raw[at:])
-    assert found[:2] == [Event(b"tick_stk", b' {"code":"2330"}'), Event(b"heartbeat", b' {"type":"heartbeat"}')]
-    assert found[2] == Event(b"", b" 1\n 2")
-    assert found[3].name in (b"tick_fop", b"")
+    events += stream.feed(raw[at:])
+    assert events[:2] == [Event(b"tick_stk", b' {"code":"2330"}'), Event(b"heartbeat", b' {"type":"heartbeat"}')]
+    assert events[2] == Event(b"", b" 1\n 2")
+    assert events[3].name in (b"tick_fop", b"")
 
 
 def test_a_line_end_in_two_parts() -> None:
     stream = EventStream()
-    found = [
+    events = [
         event
         for byte in b"event: a\r\ndata: 1\r\n\r\nevent: b\r\ndata: 2\r\n\r\n"
         for event in stream.feed(bytes([byte]))
     ]
-    assert [event.name for event in found] == [b"a", b"b"]
+    assert [event.name for event in events] == [b"a", b"b"]
 
 
 def test_what_never_ends_is_given_up() -> None:

@@ -126,10 +126,10 @@ def test_a_pipe_or_a_file_that_grows_meanwhile_is_not_kept(
     packed = kept._pack
 
     def grow(source: object, part: Path) -> tuple[int, str]:
-        found = packed(source, part)  # type: ignore[arg-type]
+        packed_entry = packed(source, part)  # type: ignore[arg-type]
         with path.open("ab") as file:
             file.write(record(99))
-        return found
+        return packed_entry
 
     monkeypatch.setattr(kept, "_pack", grow)
     assert "changed while it was read" in str(import_depth(path, root, NOW_MS).error)

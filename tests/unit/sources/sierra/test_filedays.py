@@ -40,27 +40,27 @@ def days_of(path: Path) -> list[FileDay]:
 
 def test_a_file_is_parted_into_days(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filedays.look, "__defaults__", (filedays.START, 7))  # parts end in the middle of days
-    one, two = run_of(FRIDAY_US + 5, 40), run_of(FRIDAY_US + DAY_US, 25)
-    write_scid(path, [*one, *two])
+    first_day, two = run_of(FRIDAY_US + 5, 40), run_of(FRIDAY_US + DAY_US, 25)
+    write_scid(path, [*first_day, *two])
     whole = read_days(path, Dates(), NOW_MS)
     assert (whole.records, whole.rest_bytes) == (65, 0)
     first, second = whole.days.values()
     assert (first.records, second.records) == (40, 25)
     assert first.spans == [(0, 40)]
     assert second.spans == [(40, 25)]
-    assert first.digest == hashlib.sha256(scid_bytes(one)[56:]).hexdigest()
+    assert first.digest == hashlib.sha256(scid_bytes(first_day)[56:]).hexdigest()
     assert first.in_order
     assert first.refusal is None
     assert b"".join(records_of(whole, second)) == scid_bytes(two)[56:]
 
 
 def test_a_digest_tells_a_changed_record_and_no_other_day(path: Path) -> None:
-    one, two = run_of(FRIDAY_US, 10), run_of(FRIDAY_US + DAY_US, 10)
-    write_scid(path, [*one, *two])
+    first_day, two = run_of(FRIDAY_US, 10), run_of(FRIDAY_US + DAY_US, 10)
+    write_scid(path, [*first_day, *two])
     before = [day.digest for day in days_of(path)]
     append(path, run_of(FRIDAY_US + 2 * DAY_US, 3))
     assert [day.digest for day in days_of(path)][:2] == before
-    write_scid(path, [*one[:4], Trade(one[4].us, price=1.0), *one[5:], *two])
+    write_scid(path, [*first_day[:4], Trade(first_day[4].us, price=1.0), *first_day[5:], *two])
     after = [day.digest for day in days_of(path)]
     assert after[0] != before[0]
     assert after[1] == before[1]
@@ -90,14 +90,14 @@ def test_times_that_are_none_are_of_no_day(path: Path) -> None:
 
 
 def test_days_in_no_order_are_told(path: Path) -> None:
-    one, two = run_of(FRIDAY_US, 5), run_of(FRIDAY_US + DAY_US, 5)
-    write_scid(path, [*one[:3], *two, *one[3:]])
+    first_day, two = run_of(FRIDAY_US, 5), run_of(FRIDAY_US + DAY_US, 5)
+    write_scid(path, [*first_day[:3], *two, *first_day[3:]])
     whole = read_days(path, Dates(), NOW_MS)
     first, second = whole.days.values()
     assert (first.spans, first.in_order) == ([(0, 3), (8, 2)], False)
     assert second.in_order
-    assert b"".join(records_of(whole, first)) == scid_bytes(one)[56:]
-    write_scid(path, [one[1], one[0]])
+    assert b"".join(records_of(whole, first)) == scid_bytes(first_day)[56:]
+    write_scid(path, [first_day[1], first_day[0]])
     assert [day.in_order for day in days_of(path)] == [False]
 
 

@@ -175,19 +175,19 @@ def test_whatever_happens_to_a_file_its_last_state_is_read_whole(
     """Who takes what each look gives, and begins anew when told, ends with exactly the records of the file."""
     path = tmp_path_factory.mktemp("grow") / "g.scid"
     content, position, taken, made = header(), START, b"", 0
-    for what, count in [*steps, ("look", 1), ("look", 1)]:
+    for action, count in [*steps, ("look", 1), ("look", 1)]:
         whole = content[: 56 + (len(content) - 56) // 40 * 40]
-        if what == "append":
+        if action == "append":
             content = whole + packed(run_of(DAY_US + made, count))
-        elif what == "torn":
+        elif action == "torn":
             content = whole + packed(run_of(DAY_US + made, 1))[: count + 5]
-        elif what == "cut":
+        elif action == "cut":
             content = header() + whole[56:][: 40 * count]
-        elif what == "anew":
+        elif action == "anew":
             content = header() + packed(run_of(DAY_US + 7 + made, count))
         made += 1000
         path.write_bytes(content)
-        if what == "look":
+        if action == "look":
             seen = look(path, position)
             taken = seen.data if seen.began_anew else taken + seen.data
             position = seen.position

@@ -196,7 +196,7 @@ def test_a_price_that_is_none_is_refused_with_its_reason(
 ) -> None:
     trade = Trade(NOON_US, price=price, bid=0.0, ask=0.0)
     result = mapped([trade], Instrument("CME.ESZ26", "CME", multiplier, tick_size))
-    assert [(one.code, one.reason) for one in result.rejected] == [(RejectCode.PRICE, says)]
+    assert [(rejected.code, rejected.reason) for rejected in result.rejected] == [(RejectCode.PRICE, says)]
 
 
 def test_local_times_are_read_with_their_zone_over_both_changes_of_clocks() -> None:

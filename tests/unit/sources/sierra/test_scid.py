@@ -64,14 +64,16 @@ def test_records_are_read_as_another_reader_reads_them(tmp_path: Path) -> None:
     assert layout is not None
     ours = list(layout.records.iter_unpack(path.read_bytes()[56:]))
     theirs = read_independently(path)
-    assert [unix_us(one[0]) for one in ours] == theirs["t"].tolist() == [NOON_US + 250_000 * n for n in range(500)]
-    assert [one[1:] for one in ours] == [tuple(one)[1:] for one in theirs.tolist()]
+    assert (
+        [unix_us(record[0]) for record in ours] == theirs["t"].tolist() == [NOON_US + 250_000 * n for n in range(500)]
+    )
+    assert [record[1:] for record in ours] == [tuple(record)[1:] for record in theirs.tolist()]
 
 
 def test_a_longer_record_of_a_later_format_is_read_by_its_beginning() -> None:
     layout = read_header(header(56, 48))
     assert layout is not None
-    assert [one[:9] for one in layout.records.iter_unpack(Trade(NOON_US).pack() + b"8 more..")] == [
+    assert [record[:9] for record in layout.records.iter_unpack(Trade(NOON_US).pack() + b"8 more..")] == [
         record(Trade(NOON_US))
     ]
 
