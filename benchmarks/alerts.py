@@ -1,17 +1,19 @@
-"""How soon an alert is in the outbox and with its target, and how soon after a day its digest comes.
+"""How soon an alert is in the outbox and at its target, and how soon after a day its digest comes.
 
     python -m benchmarks.alerts
 
-A simulated OpenD, the recorder, ``hk-tick-alert``, and a webhook of this program's own. Each round starts recorder and
-``hk-tick-alert`` anew (a rule that fires four times in half an hour is told as flapping), kills the recorder at a
-random moment, which makes ``recorder_down`` fire at once (``for_sec = 0``), and counts from there until the letter is
-in ``outbox.db`` and until the webhook has it. Floors: the time between two looks, half of it in the middle and all of
-it at most, which nothing that looks from outside can beat; that and the time that a letter waits for more and a sender
-sleeps; and, of the same run, a letter that is posted to the same webhook by hand.
+A simulated OpenD, the recorder, ``hk-tick-alert``, and a webhook in this process. Each round starts the recorder and
+``hk-tick-alert`` anew, because a rule that fires four times in half an hour is reported as flapping. It then kills the
+recorder at a random moment, which makes ``recorder_down`` fire at once (``for_sec = 0``), and measures from the kill
+until the letter is in ``outbox.db`` and until the webhook has it.
 
-The digest: ``hk-tick-alert`` over a recorded day, with a clock (libfaketime) that comes to the moment it is due.
+Floors: the time to the next look (half of LOOK_SEC on average, all of it at most), which nothing that looks from
+outside can beat; that time plus the time that a letter waits for others and that a sender sleeps; and a letter that is
+posted to the same webhook by hand.
 
-Exit code 1: a letter came later than the aims allow.
+The digest: ``hk-tick-alert`` over a recorded day, with a clock (libfaketime) that runs into the moment it is due.
+
+Exit code 1: a letter came later than wanted.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ for_sec = 0
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Seconds until the letter was in the outbox, and until the webhook had it."""
+    """Seconds until the letter was in the outbox, and until the webhook had it; from the same beginning."""
 
     outbox_sec: float
     sent_sec: float
@@ -92,7 +94,7 @@ def letters(directory: Path, kind: str) -> int:
 
 
 def measure_death(directory: Path, simulator: Simulator, called: Called, phase_sec: float) -> Told:
-    """Of a recorder that is killed ``phase_sec`` after the first sign that all was well."""
+    """From the kill of a recorder, ``phase_sec`` after the first sign that all was well."""
     root, pings, known = directory / "data", called.pings, len(called.letters)
     recorder = Recorder(root, simulator.port, "HK.00700")
     with ended(recorder):
@@ -109,7 +111,7 @@ def measure_death(directory: Path, simulator: Simulator, called: Called, phase_s
 
 
 def measure_digest(directory: Path, called: Called) -> Told:
-    """Seconds from the end of a day whose digest is due while this runs."""
+    """From the end of a day whose digest is due while this runs."""
     root, known = directory / "HK", len(called.letters)
     record_day(root, DAY)
     over_ms = TradingCalendar(HK).no_more_ticks_ms(DAY)
@@ -128,7 +130,7 @@ def measure_digest(directory: Path, called: Called) -> Told:
 
 
 def post_by_hand(called: Called) -> float:
-    """Seconds of one letter that nobody had to notice first."""
+    """Seconds for one letter that nobody had to notice first."""
     began_sec = time.monotonic()
     httpx.post(called.url, json={"text": "floor"}, timeout=60).raise_for_status()
     return time.monotonic() - began_sec
@@ -151,24 +153,24 @@ def main(argv: list[str] | None = None) -> int:
         digest = measure_digest(directory / "digest", called)
         by_hand_sec = [post_by_hand(called) for _ in range(5)]
     rows = rows_of(deaths, digest, by_hand_sec)
-    print(rig.table(["way", "p50 s", "max s", "wanted s"], rows))
-    late = [f"{way}: {most_sec:.1f} s, wanted {aim:g}" for way, _, most_sec, aim in rows if aim and most_sec > aim]
+    print(rig.table(["measured", "p50 s", "max s", "wanted s"], rows))
+    late = [f"{name}: {most_sec:.1f} s, wanted {aim:g}" for name, _, most_sec, aim in rows if aim and most_sec > aim]
     return rig.exit_code(late)
 
 
 def rows_of(deaths: list[Told], digest: Told, by_hand_sec: list[float]) -> list[tuple[str, float, float, float | None]]:
-    """Of the table: way, median, most, aim."""
+    """Rows of the table: what is measured, median, most, and what is wanted."""
     outbox, sent = [one.outbox_sec for one in deaths], [one.sent_sec for one in deaths]
     look_sec, rest_sec = LOOK_SEC, GROUP_MS / 1000
     middle_sec, most_sec = look_sec / 2 + rest_sec + POLL_SEC / 2, look_sec + rest_sec + POLL_SEC
     return [
-        ("fired to in the outbox", statistics.median(outbox), max(outbox), AIM_OUTBOX_SEC),
+        ("fired to outbox", statistics.median(outbox), max(outbox), AIM_OUTBOX_SEC),
         ("floor: the next look", look_sec / 2, look_sec, None),
         ("fired to sent", statistics.median(sent), max(sent), AIM_SENT_SEC),
-        ("floor: look, wait for more, sender", middle_sec, most_sec, None),
+        ("floor: look, wait for others, sender", middle_sec, most_sec, None),
         ("floor: a letter posted by hand", statistics.median(by_hand_sec), max(by_hand_sec), None),
-        ("day's end to digest in the outbox", digest.outbox_sec, digest.outbox_sec, AIM_DIGEST_SEC + AIM_OUTBOX_SEC),
-        ("day's end to digest sent", digest.sent_sec, digest.sent_sec, AIM_DIGEST_SEC + AIM_SENT_SEC),
+        ("end of day to digest in outbox", digest.outbox_sec, digest.outbox_sec, AIM_DIGEST_SEC + AIM_OUTBOX_SEC),
+        ("end of day to digest sent", digest.sent_sec, digest.sent_sec, AIM_DIGEST_SEC + AIM_SENT_SEC),
     ]
 
 

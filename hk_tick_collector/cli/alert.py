@@ -40,7 +40,7 @@ _SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
     The file that ALERT_FILE names lists the targets: docs/alerts.md.
     """,
-    short_help="Whom to call when something is wrong: try it, mute it.",
+    short_help="Who is alerted when something is wrong: try it, mute it.",
 )
 def command() -> None:
     """See ``--help``."""
@@ -90,7 +90,7 @@ def _take_rights_of_owner(directory: Path) -> None:
         become_owner(directory)
 
 
-@_alert_command("test", help="Send a test to each target, or to NAME alone, and say whether it was taken.")
+@_alert_command("test", help="Send a test to each target, or only to NAME, and say whether it was accepted.")
 @click.argument("name", required=False)
 def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     """See ``--help``. Sent from here, past the outbox: what is tried is the way to somebody."""
@@ -126,9 +126,9 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     return EXIT_FINE if all(line["taken"] for line in tries) else EXIT_PROBLEM
 
 
-@_alert_command("list", help="What was told, what waits, and what is muted.")
+@_alert_command("list", help="What was sent, what waits, and what is muted.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="The newest so many letters."
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many messages, the newest first."
 )
 def list_letters(settings: AlertSettings, as_json: bool, limit: int) -> int:
     """See ``--help``."""
@@ -163,7 +163,7 @@ def _state(letter: dict[str, Any]) -> str:
     return f"waits: {letter['reason']}" if letter["reason"] else "waits"
 
 
-@_alert_command("mute", help="Tell nothing about CODE for a while. --for 0m ends it.")
+@_alert_command("mute", help="Send nothing about CODE for a while; --for 0m ends it.")
 @click.argument("code")
 @click.option("--for", "span", default="1h", show_default=True, metavar="SPAN", help="30m, 2h, 7d at most; 0m ends it.")
 def mute(settings: AlertSettings, as_json: bool, code: str, span: str) -> int:
@@ -196,7 +196,7 @@ def _span_ms(text: str) -> int:
     return span_ms
 
 
-@_alert_command("failed", help="Note that UNIT failed, so that somebody is called. Made for OnFailure= of systemd.")
+@_alert_command("failed", help="Note that UNIT failed, so that somebody is alerted. For OnFailure= in systemd units.")
 @click.argument("unit")
 def failed(settings: AlertSettings, as_json: bool, unit: str) -> int:
     """See ``--help``. systemd says the reason in the environment."""

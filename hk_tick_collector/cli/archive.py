@@ -37,19 +37,18 @@ if TYPE_CHECKING:
 
 @tickctl_command(
     "archive",
-    help="""Put days away, each with a manifest, and read the copy back before it counts.
+    help="""Archive days, each with a manifest; a copy counts only once it has been read back.
 
-    DAYS is a day or a range A..B. Without it: every day that is over and whose archive is absent or out of date.
+    DAYS is a day or a range A..B. Without it: every finished day whose archive is missing or out of date.
 
-    A day is archived when its recording is over and nothing of it waits in the spill; the recorder may run on. The day
-    file stays: "hk-tickctl retain" deletes old ones. An archive is replaced only when the day file holds every tick of
-    it; otherwise "hk-tickctl restore" joins the two.
+    A day is archived when its recording is over and none of its rows wait in the spill; the recorder may keep
+    running. The day file stays: "hk-tickctl retain" deletes old ones. An archive is replaced only when the day file
+    holds every tick of it; otherwise "hk-tickctl restore" joins the two.
 
-    With --to the days are put into a bucket or another directory instead; an upload that was interrupted
-    continues. Credentials come from the places of AWS's own programs (AWS_ACCESS_KEY_ID, ~/.aws/credentials).
+    With --to the days go into a bucket or another directory instead; an interrupted upload continues. Credentials
+    come from the same places as for AWS's own programs (AWS_ACCESS_KEY_ID, ~/.aws/credentials).
 
-    Exit code 1 when a day could not be archived; the other days are.
-    """,
+    Exit code 1 when a day could not be archived; the others are archived all the same.""",
 )
 @day_argument("days")
 @format_option

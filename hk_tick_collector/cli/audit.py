@@ -36,19 +36,21 @@ SHOWN_DIFFERENCES = 100
 
 @tickctl_command(
     "audit",
-    help="""Hold the stored ticks of DAY (default: the newest) against OpenD's own sums, or HKEX's list of trades.
+    help="""Compare the stored ticks of DAY (default: the newest) with OpenD's own sums, or with HKEX's list of
+trades.
 
     --against-kline compares volume and turnover of every minute with OpenD's one-minute history; 60 symbols take half a
     minute (OpenD's limit), and each symbol takes one of the account's history quota of 30 days. --against-snapshot
     compares the totals of the day that OpenD shows now, the present or last session.
 
     Ticks of types that OpenD is assumed not to count are left out (--leave-out). Volume that OpenD counts in a
-    neighbouring minute is listed as moved and is no difference. While the market trades, only minutes that are over are
-    compared. Without --symbols: all symbols stored that day, for the newest day all wanted ones too.
+    neighbouring minute is listed as moved and does not count as a difference. While the market trades, only finished
+    minutes are compared. Without --symbols: all symbols stored that day, and for the newest day all wanted symbols as
+    well.
 
     --against daily-quotations FILE needs no OpenD: FILE is HKEX's page of the day (dYYMMDDe.htm), which lists every
-    trade. Each symbol's trades are compared one by one; DAY is the page's unless it is given. What came of it becomes a
-    note of the day's certificate, unless it is of some --symbols only or with --no-write.
+    trade. Each symbol's trades are compared one by one; DAY defaults to the day of the page. The result becomes a
+    note in the day's certificate, except with --symbols or --no-write.
 
     Ends with 0 (equal), 1 (differences, or a symbol could not be compared), 2 (FILE is another day's, in Chinese, or
     something else) or 3 (nothing to compare).""",

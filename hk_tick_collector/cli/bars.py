@@ -33,14 +33,13 @@ SPARE = (
     hk-tickctl bars 700 --interval 1m
     hk-tickctl bars 0700.HK --interval 5m --days 20261101.. --output bars.csv
 
-    A bar is labelled with its start (start_ms) and aligned to the market's clock; it does not hold its end. Prices and
-    VWAP come from the trades that make the price: AUTO_MATCH, INTER_AUTO_MATCH and AUCTION. Volume, turnover and ticks
-    count the same trades; --include-odd-lots and --include-off-exchange add those trades to them, never to the prices.
-    The opening auction is in the bar of 09:20, the closing auction in that of 16:08 (half day 12:08).
+    A bar is labelled with its start (start_ms) and aligned to the market's clock; its end is not part of it. Prices
+    and VWAP come from the trades that make the price: AUTO_MATCH, INTER_AUTO_MATCH and AUCTION. Volume, turnover and
+    ticks count the same trades; --include-odd-lots and --include-off-exchange add those trades to them, never to the
+    prices. The opening auction is in the bar of 09:20, the closing auction in that of 16:08 (half day 12:08).
 
-    No trade, no bar: lunch makes none. --fill forward adds the bars between in continuous trading at the last close.
-    Ends with 3 when there is no tick to make a bar of.
-    """,
+    Without a trade there is no bar, so there are none at lunch. --fill forward adds the missing bars of continuous
+    trading at the last close. Ends with 3 when there is no tick to make a bar from.""",
 )
 @stretch_options
 @click.option("--interval", default="1m", show_default=True, metavar="N[s|m|h]", help="Length of a bar, 24h at most.")

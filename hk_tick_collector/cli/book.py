@@ -44,11 +44,11 @@ _COLUMNS = (
 
 _HELP = """The order book of SYMBOL as it was known at a time; without SYMBOL what can be said of a day's order books.
 
-Order books are recorded of the symbols in BOOK_SYMBOLS. A push of a book has no number, so nobody can say that none is
-missing: the report says what was watched, what was witnessed, and what no book should show. With BOOK_BROKERS=1 the
-broker queues are beside it: who stands in line at which price level, the first come first.
+Order books are recorded for the symbols in BOOK_SYMBOLS. A push of a book has no number, so nobody can say that none
+is missing: the report says what was watched, how samples agree, and which states a book should never show. With
+BOOK_BROKERS=1 the broker queues are shown below it: which brokers queue at which price level, first in line first.
 
-Times are the market's. Ends with 1 when the report finds something that a healthy day has not (blind stretches,
+Times are the market's. Ends with 1 when the report finds something that a healthy day does not have (blind stretches,
 impossible books, pulls that differ, suspected holes), with 3 when the book was not known at that time.
 """
 

@@ -43,11 +43,12 @@ class Total:
 
 @tickctl_command(
     "compare",
-    help="""Hold two recordings of the same days against each other, tick by tick.
+    help="""Compare two recordings of the same days, tick by tick.
 
-    A and B are data roots; archived days are read, too. Shown are the symbols that differ: ticks that only one has,
-    ticks that have one sequence and are different trades (otherwise), and trades that both have under different
-    sequences (renumbered). When and how a tick was received is no difference; which of the two was first is said.
+    A and B are data roots; archived days are read, too. It shows the symbols that differ: ticks that only one has,
+    different trades under the same sequence (otherwise), and trades that both have under different sequences
+    (renumbered). When and how a tick was received does not count as a difference, but it shows which of the two was
+    first.
 
     Ends with 1 when anything differs, with 3 when there is no common day.
     """,

@@ -54,8 +54,9 @@ Grades:
 
 {_GRADES}
 
-A day still in session is judged so far. The certificate is written to DATA_ROOT/_reports/YYYYMMDD.json, after --recount
-also as a page, YYYYMMDD.html, with prices, volumes and plots; index.html beside it is a calendar of all days.
+A day that is still in session is graded as far as it has come. The certificate is written to
+DATA_ROOT/_reports/YYYYMMDD.json, after --recount also as a page, YYYYMMDD.html, with prices, volumes and plots;
+index.html beside it is a calendar of all days.
 
 Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
 symbol was not subscribed for a part of the day or what came before its first tick was never shown, when the file

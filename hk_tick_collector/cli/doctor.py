@@ -30,10 +30,10 @@ _INDENT = 24  # of what was found
     "doctor",
     help="""Check everything the recorder needs, and say what to do.
 
-    This machine: HOME, zone data, settings, the data directory, disk, the service, the SDK's log; where ticks are
-    served, the API's port, the file of keys, the group's right to read, Redis. OpenD: its port, an
-    answer in time, login, clock, quote right, quota, symbols, trading days, a trial subscription with ticks. Each check
-    is ok, warn, fail or skipped, with what was found and what to do.
+    This machine: HOME, time zone data, settings, the data directory, disk, the service, the SDK's log; if ticks are
+    served, also the API's port, the key file, the group's read permission, and Redis. OpenD: its port, an answer in
+    time, login, clock, quote right, quota, symbols, trading days, a trial subscription with ticks. Each check is ok,
+    warn, fail or skipped, with what was found and what to do.
 
     Runs beside the recorder without disturbing it. Run it as the recorder's user and with its settings
     (--env-file). Ends with 1 when a check fails; a warning or a skipped check does not count as a failure.

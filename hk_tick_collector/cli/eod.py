@@ -53,15 +53,14 @@ class _DayDone:
 
 @tickctl_command(
     "eod",
-    help="""Do what is due at the end of the day, for every trading day that is over: certificate, archive, retention.
+    help="""Do what is due after the end of a day, for every finished trading day: certificate, archive, retention.
 
-    A day is due when it has no certificate, no archive, or when its file changed after them; a run that was missed is
-    made up for by the next. Certificates go to DATA_ROOT/_reports, JSON and page, archives to ARCHIVE_ROOT, read back.
-    With RETAIN_DAYS, or --keep-days, old day files are deleted last, each only when its archive holds exactly the same.
-    The timer hk-tick-eod runs it after the close, in Hong Kong at 16:30; one at a time.
+    A day is due when it has no certificate or no archive, or when its file changed after they were made; the next run
+    makes up for a missed one. Certificates (JSON and page) go to DATA_ROOT/_reports, archives to ARCHIVE_ROOT, where
+    they are read back. With RETAIN_DAYS, or --keep-days, old day files are deleted last, each only when its archive
+    holds exactly the same. The timer hk-tick-eod runs it after the close, in Hong Kong at 16:30; one at a time.
 
-    Exit code 1 when a day misses ticks or something could not be done; the other days are done all the same.
-    """,
+    Exit code 1 when ticks of a day are missing or something could not be done; other days are done all the same.""",
 )
 @format_option
 @click.option(

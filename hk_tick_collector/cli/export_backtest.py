@@ -26,7 +26,7 @@ _OF_NAUTILUS = "--python"
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--trades-only",
-        {"is_flag": True, "help": "Trades without books: fills are then too good, and the meta says so."},
+        {"is_flag": True, "help": "Trades without books: fills are then too optimistic, and the meta says so."},
     ),
     (
         "--strict",
@@ -36,16 +36,16 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--latency",
         {"metavar": "MODEL", "help": "measured (default), constant:MS or lognormal:MEAN:SD in milliseconds."},
     ),
-    ("--seed", {"type": click.IntRange(0), "help": "Of the latencies that are drawn. [default: 0]"}),
-    ("--auctions", {"is_flag": True, "help": "With the trades of the auctions, which are left out otherwise."}),
+    ("--seed", {"type": click.IntRange(0), "help": "Seed of the random latencies. [default: 0]"}),
+    ("--auctions", {"is_flag": True, "help": "Include the trades of the auctions, which are otherwise left out."}),
     ("--neutral", {"type": click.Choice(["none", "tick-rule"]), "help": "Side of NEUTRAL trades. [default: none]"}),
     (
         "--tick-size",
-        {"type": click.FloatRange(0, min_open=True), "help": "Instead of OpenD's word and the day's prices."},
+        {"type": click.FloatRange(0, min_open=True), "help": "Instead of what OpenD or the day's prices say."},
     ),
     (
         "--lot-size",
-        {"type": click.FloatRange(0, min_open=True), "help": "Instead of OpenD's word and the day's volumes."},
+        {"type": click.FloatRange(0, min_open=True), "help": "Instead of what OpenD or the day's volumes say."},
     ),
     (
         _OF_NAUTILUS,

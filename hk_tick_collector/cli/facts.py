@@ -25,11 +25,12 @@ _HELP = """What DAY (YYYYMMDD, today; without it the newest one) shows of OpenD'
 where counters begin and how they step, over lunch, auctions and reconnects; sequences that are missing or equal; push
 against pull; rows a push; delays; times without milliseconds; types and their signs.
 
-By class of symbols, told from ranges of codes and therefore approximate. There are no prices, volumes or directions in
-it, nothing of the account, and no symbol unless --name-symbols asks for some of those that are out of the ordinary: it
-can be posted as it is. docs/open-facts.md says which open question each part answers, and where to send it.
+It groups symbols by classes that are guessed from ranges of codes and therefore approximate. The output has no
+prices, volumes or directions, and nothing about the account. It names no symbol either, unless --name-symbols asks
+for some of the unusual ones, so it can be published as it is. docs/open-facts.md says which open question each part
+answers, and where to send it.
 
-Reads every row, some four seconds a million. Ends with 3 when there is no such day.
+Reads every row, which takes about four seconds per million rows. Ends with 3 when there is no such day.
 """
 
 

@@ -25,16 +25,16 @@ from hk_tick_collector.watch.when import some_days, symbol_list
 if TYPE_CHECKING:
     from hk_tick_collector.quality.gap_list import GapLine
 
-_HELP = """What is missing, and where: gaps that OpenD could not fill any more, and holes that nobody has filled yet.
+_HELP = """What is missing, and where: gaps that OpenD could no longer fill, and holes that have not been filled yet.
 
-Times are the market's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its
-ticks of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
+The times are those of the stored ticks before and after the gap, on the market's clock; counters are the symbol's own
+numbering of the day's ticks (the low half of seq). A gap that was filled later is closed, and kept as history.
 
-A time in which OpenD did not send a wanted symbol is a gap too, with OpenD's reason and of unknown size. So is the
+A period in which OpenD did not send a wanted symbol is also a gap, with OpenD's reason and of unknown size. So is the
 beginning of a day that OpenD never showed: at most so many ticks came before the first one seen, perhaps none.
 
---output writes the open ones as missing_ranges.json, with Shijim's fields; --against FILE says what is
-stored here of the ranges of such a list, by their times.
+--output writes the open gaps as missing_ranges.json, with Shijim's fields. --against FILE reads such a list and says,
+by time, what is stored here of each of its ranges.
 
 Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
 """

@@ -114,7 +114,7 @@ def add(path: Path, as_json: bool, name: str, scopes: str, symbols: str, expires
     _print_key(stored, text, as_json)
 
 
-@_key_command("list", help="All keys: who, what they may, until when. Never the keys themselves.")
+@_key_command("list", help="All keys: whose, what they allow, until when. Never the keys themselves.")
 def list_keys(path: Path, as_json: bool) -> None:
     """See ``--help``."""
     from hk_tick_collector.serve.keys import read_keys  # noqa: PLC0415
@@ -129,7 +129,7 @@ def list_keys(path: Path, as_json: bool) -> None:
         print_table(columns, [_row(key) for key in keys], spare=("made",))
 
 
-@_key_command("revoke", help="Take a key back: KEY is its id, or its name when no other has it.")
+@_key_command("revoke", help="Revoke a key: KEY is its id, or its name if no other key has it.")
 @click.argument("key")
 def revoke(path: Path, as_json: bool, key: str) -> None:
     """See ``--help``."""
@@ -149,12 +149,12 @@ def revoke(path: Path, as_json: bool, key: str) -> None:
     help="""Give the reader of KEY a new key with the same rights, and print it. KEY is an id, or a name that no other
     key has.
 
-    The old key is gone at once, or stays good for as long as --keep-for says.
+    The old key becomes invalid at once, or stays valid for as long as --keep-for says.
     """,
     short_help="A new key for the same reader.",
 )
 @click.argument("key")
-@click.option("--keep-for", metavar="SPAN", help="How long the old key stays good: 12h, 7d.")
+@click.option("--keep-for", metavar="SPAN", help="How long the old key stays valid: 12h, 7d.")
 def rotate(path: Path, as_json: bool, key: str, keep_for: str | None) -> None:
     """See ``--help``."""
     from hk_tick_collector.serve.keys import edited, named, new_key  # noqa: PLC0415

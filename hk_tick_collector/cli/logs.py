@@ -45,32 +45,36 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     From the journal of the service, or with --file from a file or standard input (Docker: docker logs NAME 2>&1 |
     hk-tickctl logs --file -). A line is a word and key=value pairs: --word health, --word WATCHDOG, --word "WATCHDOG
-    stall". All filters must fit; --word and --symbols may be given several times, one of each must fit.
+    stall". A line must match all filters; --word and --symbols may be given several times, and one of each must
+    match.
 
     TIME is 10m, 2h or 3d (ago), 09:30 or 09:30:15 (today in Hong Kong), or a date and time such as 2026-11-20T09:30
-    (Hong Kong time unless it names a zone). Lines without a time of their own take that of the line before.
+    (Hong Kong time unless it names a zone). Lines without a time count as having that of the line before.
 
     Times shown are the market's on a terminal (2026-11-20 09:30:00.123 HKT), and UTC as the recorder writes them into
     a pipe, unless --times says otherwise.
 
     With --json each line is an object on a line of its own (at_ms, level, word, fields, text), so that it can be
-    followed. Ends with 3 when no line fits.
-    """,
+    followed. Ends with 3 when no line matches.""",
 )
 @click.option("--since", metavar="TIME", help="Not before.")
 @click.option("--until", metavar="TIME", help="Not after.")
-@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This severe or worse.")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This level or a more severe one.")
 @click.option("--word", "words", multiple=True, metavar="WORD", help="The event: health, futu_connected, WATCHDOG, ...")
 @symbols_option("Lines that name one of these symbols.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0), metavar="N", help="The newest N (default: 100; with --since all)."
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 @click.option(
     "--file", "path", type=click.Path(path_type=Path, allow_dash=True), help="Read this file; - is standard input."
 )
 @named_option(
-    "--times", "time_as", earlier=["--time"], type=click.Choice(["utc", "market"]), help="Whose clock times are on."
+    "--times",
+    "time_as",
+    earlier=["--time"],
+    type=click.Choice(["utc", "market"]),
+    help="The clock on which times are shown.",
 )
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(

@@ -26,13 +26,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Is it running?": {
         "status": ("status", "Is everything as it should be?"),
         "sources": ("sources", "Every recorder of this machine, one line each."),
-        "screen": ("screen", "A live picture in the terminal."),
+        "screen": ("screen", "A live view in the terminal."),
         "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
         "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
         "universe": ("universe", "Choose the symbols to record."),
         "logs": ("logs", "The recorder's log lines, filtered."),
         "config": ("config", "The settings in effect and where each comes from."),
-        "schwab": ("schwab", "Log in at Schwab; until when the login is good."),
+        "schwab": ("schwab", "Log in at Schwab, and see how long the login lasts."),
     },
     "Is the day complete?": {
         "day": ("day", "The completeness certificate of a day."),
@@ -45,8 +45,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Give me the data": {
         "ticks": ("ticks", "The ticks of a symbol."),
         "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
-        "book": ("book", "The order book of a symbol at a time; what was witnessed."),
-        "snapshots": ("snapshots", "Levels of gexbot at a time; what of a day's grid was seen."),
+        "book": ("book", "The order book of a symbol at a time; how a day was watched."),
+        "snapshots": ("snapshots", "Levels of gexbot at a time; how much of a day was seen."),
         "top": ("top", "The symbols with the most turnover, ticks or volatility."),
         "query": ("query", "SQL over all days, live and archived."),
         "export": ("export", "Days as Parquet, CSV, SQLite, Futu's zip, for backtests."),
@@ -54,22 +54,22 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Let others read": {
         "serve": ("serve", "HTTP API and live channel, on this machine."),
         "keys": ("keys", "Who may read over HTTP."),
-        "ship": ("ship", "Copies in ClickHouse: make the tables, prove a day."),
+        "ship": ("ship", "Copies in ClickHouse: create the tables, prove a day."),
         "alert": ("alert", "Who is alerted when something is wrong: try it, mute it."),
     },
     "Put it away": {
         "eod": ("eod", "The end of the day: certificate, archive, retention."),
-        "archive": ("archive", "Put a day away, verified."),
+        "archive": ("archive", "Archive a day, and read the copy back."),
         "verify": ("verify", "Read an archive and compare it with what it claims."),
-        "restore": ("restore", "Bring a day back out of the archive."),
+        "restore": ("restore", "Restore a day from the archive."),
         "retain": ("retain", "Delete old days that are safely archived."),
     },
     "Day files": {
         "merge": ("merge", "One day out of several recorders' recordings of it."),
-        "salvage": ("salvage", "Save what can be read of a damaged day file."),
-        "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
-        "migrate": ("migrate", "Bring day files of earlier versions up to date."),
-        "import": ("importing", "Bring in what other programs recorded (Sierra Chart)."),
+        "salvage": ("salvage", "Copy what can be read from a damaged day file."),
+        "vacuum": ("vacuum", "Make a closed day file as small as possible."),
+        "migrate": ("migrate", "Update day files of earlier versions."),
+        "import": ("importing", "Import what other programs recorded (Sierra Chart)."),
     },
 }
 COMMANDS: dict[str, tuple[str, str]] = {

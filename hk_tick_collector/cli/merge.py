@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     "merge",
     help="""Make one day out of the recordings of several recorders.
 
-    ROOTS are the data roots of recorders that ran beside each other. Their ticks go into a day file under --into, each
-    once, with what each recorder noted: what one lost is no gap where another one has it, and missing is what all lack.
-    A symbol is proven when one of them proves it, or when they do so together. Of a symbol that two of them tell
-    differently only one recording is taken; it is named, and the symbol is unproven.
+    ROOTS are the data roots of recorders that ran at the same time. Each of their ticks goes once into a day file
+    under --into, with what each recorder noted. What one recorder lost is not a gap if another has it; only what all
+    of them lack is missing. A symbol is proven when one of them proves it, or when they do so together. If two
+    recordings contradict each other on a symbol, only one of them is used; it is named, and the symbol is unproven.
 
-    The result is read back and compared before it appears. The recordings are only read; a day that is still recorded
-    is left for later. The result is a data root like any other: day, archive, export and hk.load work on it.
+    The result is read back and compared before it appears. The recordings are only read; a day that is still being
+    recorded is left for later. The result is a data root like any other: day, archive, export and hk.load work on it.
 
     Ends with 1 when recordings contradict each other or a day failed, with 3 when there is nothing to merge.
     """,

@@ -40,10 +40,9 @@ class Migration:
     "migrate",
     help=f"""Bring day files of earlier versions up to schema version {SCHEMA_VERSION}.
 
-    Rows stay as they are; columns, indexes and tables that are missing are added, and what each symbol has is counted.
-    A file is migrated wholly or not at all. Files that another process has open, that a newer version made or that are
-    not ours are left alone and named, and the command ends with 1.
-    """,
+    Rows stay as they are; missing columns, indexes and tables are added, and each symbol's rows are counted. A file
+    is migrated completely or not at all. Files that another process has open, that a newer version made, or that
+    belong to another program are left alone and named, and the command ends with 1.""",
 )
 @days_option("Default: all day files.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")

@@ -31,7 +31,7 @@ _BARE_CODE = re.compile(
 @tickctl_command(
     "query",
     several=True,
-    help="""Ask recorded days in SQL (DuckDB's dialect); live and archived days are one table.
+    help="""Query recorded days with SQL (DuckDB's dialect); live and archived days are one table.
 
     \b
     hk-tickctl query "SELECT symbol, count(*) FROM ticks GROUP BY 1" --days last
@@ -50,10 +50,9 @@ _BARE_CODE = re.compile(
     In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
     trading_day is a text like '20261120'.
 
-    Of live days the columns that the question reads are loaded first (about 2 seconds for 5 million ticks);
-    --days and --symbols narrow that. Archived days are read as needed. A question can only read: one SELECT, no files,
-    no settings. Ends with 2 when the SQL is wrong, and with 0 when the answer has no rows.
-    """,
+    For live days, the columns that the query uses are loaded first (about 2 seconds for 5 million ticks); --days and
+    --symbols narrow that. Archived days are read as needed. A query can only read: one SELECT, no files, no settings.
+    Ends with 2 when the SQL is wrong, and with 0 when the answer has no rows.""",
 )
 @click.argument("sql")
 @days_option("Default: all.")
@@ -66,7 +65,7 @@ _BARE_CODE = re.compile(
     "--from", "source", metavar="URL",
     help="The copies in a ClickHouse instead of the files: clickhouse://USER@HOST:8123/hk (docs/clickhouse.md).",
 )  # fmt: skip
-@click.option("--recorder", metavar="NAME", help="With --from: whose copies. Needed where several recorders ship to.")
+@click.option("--recorder", metavar="NAME", help="With --from: only the copies of this recorder. Default: of all.")
 @output_options
 def command(
     app: App,

@@ -35,11 +35,11 @@ from hk_tick_collector.watch.when import one_day, symbol_list
     "repair",
     help="""Fetch from OpenD what is missing in the day file, and store it.
 
-    OpenD shows the newest 1000 ticks of a symbol, of the present session or, before 09:00 and on days without trading,
-    of the last one: that is the only DAY that can be repaired. Asked for are the symbols of which ticks are missing,
-    that are not proven complete, or that were last confirmed well before now, and wanted symbols without any tick;
-    --symbols asks for these, whatever their state. They are subscribed for as long as this takes, without pushes; what
-    the recorder has subscribed already costs no quota.
+    OpenD shows the newest 1000 ticks of a symbol, of the present session or, before 09:00 and on days without
+    trading, of the last one: that is the only DAY that can be repaired. It asks for the symbols that miss ticks, that
+    are not proven complete, or that were last confirmed well before now, and for wanted symbols without any tick.
+    With --symbols it asks for those, whatever their state. They are subscribed, without pushes, for as long as this
+    takes; symbols that the recorder has subscribed already cost no extra quota.
 
     --ranges FILE asks for the symbols of a missing_ranges.json (hk-tickctl gaps --output, or Shijim's); its ranges of
     other days are named, and end it with 1.

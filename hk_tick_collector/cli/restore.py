@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @tickctl_command(
     "restore",
-    help="""Bring a day back out of the archive as a day file.
+    help="""Restore a day from the archive as a day file.
 
     All columns, coverage and gaps come back as they were recorded. When there is a day file already, the archive's
     ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
     manifest first, and stays.
 
-    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with the
-    files that were kept beside the day (Sierra Chart's depth). Anyone who can write there can make up a day with a
-    manifest that fits. With --signers the manifest, or the archive's, must be signed by somebody whom that file allows;
-    otherwise nothing is restored.
+    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with
+    the files that were kept beside the day (Sierra Chart's depth). Anyone who can write there can forge a day with a
+    matching manifest. With --signers the manifest, or the archive's, must be signed by somebody whom that file
+    allows; otherwise nothing is restored.
 
     A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
     day's file again; restore into another directory to keep it.

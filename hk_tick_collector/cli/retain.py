@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     "retain",
     help="""Delete old day files that are safely archived. Try --dry-run first.
 
-    A day file goes only when its archive, read back from its bytes at that moment, holds exactly the ticks, coverage
-    and gaps that the file holds, no process has it open, nothing of the day waits in the spill, and the day is older
-    than the trading day before today. Otherwise it stays, with the reason, and the exit code is 1.
+    A day file is deleted only when its archive, read back from its bytes at that moment, holds exactly the ticks,
+    coverage and gaps of the file, no process has the file open, no rows of the day wait in the spill, and the day is
+    older than the trading day before today. Otherwise it is kept, the reason is shown, and the exit code is 1.
 
     With --from the copy in a bucket or another directory is what is read and compared, not the archive. Its rows are
     counted with a key made for this comparison, so that forged ones are found. Anyone who can write there can still

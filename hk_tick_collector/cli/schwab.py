@@ -39,7 +39,7 @@ MAX_ADDRESS_CHARS = 10_000
     The login is kept in the file that SCHWAB_TOKEN_FILE names (mode 0600). A running recorder takes a new one
     within seconds, without a break. No token is ever printed.
     """,
-    short_help="Log in at Schwab; until when the login is good.",
+    short_help="Log in at Schwab, and see how long the login lasts.",
 )
 def command() -> None:
     """See ``--help``."""
@@ -90,11 +90,11 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done;
 
 @_schwab_command(
     "login",
-    help="""Log in at Schwab in a browser, and keep what it gives.
+    help="""Log in at Schwab in a browser, and keep the login.
 
-    Prints the address to open. After the login the browser is sent to your callback address, where nothing need
-    answer: copy that whole address from the browser's line, within half a minute. It is read from standard input.
-    """,
+    Prints the address to open. After the login the browser goes to your callback address, where nothing needs to
+    answer. Copy the whole address from the browser's address bar within half a minute; it is read from standard
+    input.""",
     short_help="Log in at Schwab in a browser.",
 )
 @_DRY_RUN
@@ -138,11 +138,11 @@ def take(desk: _Desk, file: Path, dry_run: bool) -> int:
 
 @_schwab_command(
     "refresh",
-    help="""Buy a new access token with the login, as the recorder does by itself, and keep it.
+    help="""Get a new access token with the login, as the recorder does by itself, and keep it.
 
     Shows whether the login is still good. The recorder goes on with the new token.
     """,
-    short_help="Buy a new access token with the login.",
+    short_help="Get a new access token with the login.",
 )
 @_DRY_RUN
 def refresh(desk: _Desk, dry_run: bool) -> int:
@@ -160,9 +160,9 @@ def refresh(desk: _Desk, dry_run: bool) -> int:
 
 @_schwab_command(
     "status",
-    help="""Until when the login is good, by this machine's clock. Ends with 1 when that is over, and with 3 when there
+    help="""Until when the login is valid, by this machine's clock. Ends with 1 when that is over, and with 3 when there
     is no login.""",
-    short_help="Until when the login is good.",
+    short_help="Until when the login is valid.",
 )
 def status(desk: _Desk) -> int:
     """See ``--help``."""

@@ -13,7 +13,7 @@ from hk_tick_collector.watch.recorder import UNIT
 
 @tickctl_command(
     "screen",
-    help="""A live picture in the terminal: verdict, rates, every symbol, the tape of one, gaps, the log.
+    help="""A live view in the terminal: verdict, rates, every symbol, the ticks of one of them, gaps, the log.
 
     \b
     hk-tickctl screen

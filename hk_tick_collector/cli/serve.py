@@ -22,14 +22,14 @@ NAME = "hk-tickctl serve"
 
 @click.command(
     "serve",
-    help="""Let others read over HTTP: the API and the live channel behind one port.
+    help="""Serve the data over HTTP: the API and the live channel on one port.
 
     \b
     hk-tickctl serve --data-root /data/sqlite/HK --anonymous
     curl http://127.0.0.1:8877/v1/days
 
-    It reads files and writes none, and the recorder does not notice it. It listens where API_HOST and API_PORT say,
-    on this machine alone unless told otherwise, and takes keys (hk-tickctl keys). Ctrl-C ends it.
+    It only reads files, and cannot disturb the recorder. It listens where API_HOST and API_PORT say, by default on
+    this machine only, and asks for keys (hk-tickctl keys). Ctrl-C ends it.
 
     A server with many readers runs hk-tick-api and hk-tick-live instead (docs/serving.md). Ends with 0 when it
     was ended as asked, 1 when the port is taken.

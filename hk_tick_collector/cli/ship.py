@@ -46,7 +46,7 @@ _BOOKS = " books"  # behind a day: its order books
 
     Which ClickHouse: the settings SHIP_URL, SHIP_USER and SHIP_PASSWORD_FILE (docs/clickhouse.md).
     """,
-    short_help="Copies in ClickHouse: make the tables, prove a day.",
+    short_help="Copies in ClickHouse: create the tables, prove a day.",
 )
 def command() -> None:
     """See ``--help``."""
@@ -86,10 +86,10 @@ def _settings(env_file: Path | None) -> ShipSettings:
 
 @_ship_command(
     "init",
-    help="""Make the database and its tables, and bring them up to date after an update of this program.
+    help="""Create the database and its tables, or update them after an update of this program.
 
-    Nothing is dropped, and twice is fine. The user needs CREATE, ALTER, INSERT and SELECT on the database.
-    """,
+    Nothing is dropped, and running it again does no harm. The user needs CREATE, ALTER, INSERT and SELECT on the
+    database.""",
 )
 @click.option("--replicated", is_flag=True, help="Tables that replicas keep equal (needs Keeper); for new tables.")
 @click.option("--take-over", is_flag=True, help="Ship under a name that another machine shipped under before.")
@@ -114,14 +114,13 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     "verify",
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
-    ClickHouse works out the content hash of each symbol from its own rows, and it has to be that of the day file or of
-    the archive; order books likewise. A copy that is another one, or none, is replaced as a whole, unless --check.
-    Ends with 1 when a copy was another one and was not replaced, or when a day could not be compared (FAILED); later
-    days are looked at all the same, while ClickHouse answers.
+    ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
+    the archive; order books likewise. A copy that differs or is missing is replaced as a whole, unless --check is
+    given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared (FAILED). The
+    remaining days are still compared, as long as ClickHouse answers.
 
-    hk-tick-ship does the same by itself when a day is over, and keeps it from a command that would replace days: stop
-    it before, or give --check.
-    """,
+    hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it
+    first, or give --check.""",
 )
 @click.argument("days", metavar="[DAYS]", required=False)
 @named_option("--days", "given", earlier=["--day"], metavar="DAYS", help="Instead of the argument DAYS.")

@@ -81,11 +81,11 @@ class Recorder:
 
 @tickctl_command(
     "sources",
-    help="""Every recorder of this machine: its verdict, source, market and phase, its newest tick and its lag, its
-    rate, and the gravest of its complaints.
+    help="""Every recorder of this machine: its verdict, source, market and phase, its newest tick and lag, its rate,
+and the most serious of its complaints.
 
-    A recorder is a settings file: .env, and each NAME.env beside it (hk-tick-collector@NAME). One that is wrong is
-    listed with its first mistake. Each by itself, with everything: hk-tickctl status --env-file NAME.env.
+    A recorder is a settings file: .env, and each NAME.env beside it (hk-tick-collector@NAME). A faulty one is listed
+    with its first mistake. For everything about one recorder: hk-tickctl status --env-file NAME.env.
 
     \b
     sudo systemctl restart hk-tick.target          all of them, and what serves

@@ -45,11 +45,10 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
     writes every two seconds and disturbs nothing; also works while it hangs or is dead.
 
     Ends with 0 when all is fine, 1 when something has to be done (not running, silent, an alert, disk full), 3 when
-    nothing is recorded and nothing runs. With --watch the screen is renewed every second until Ctrl-C (130); with
-    --watch --json a line of JSON comes every second.
-    """,
+    nothing is recorded and nothing runs. With --watch the screen is refreshed every second until Ctrl-C (130); with
+    --watch --json a line of JSON is printed every second.""",
 )
-@click.option("--watch", is_flag=True, help="Renew the picture every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh the screen every second until Ctrl-C.")
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(app: App, watch: bool, unit: str) -> int:
     if len(app.catalogs) > 1:

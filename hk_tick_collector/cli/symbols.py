@@ -80,8 +80,9 @@ class OpenDSays:
     are not; name, board lot and last trade from OpenD; the newest stored tick; the subscription quota. What the source
     told the recorder of each (unit, currency, tick size, since when) is in --json.
 
-    Costs no quota and works while the recorder runs. When OpenD cannot be reached, or SOURCE names another source, what
-    is wanted and what is stored is shown all the same. Ends with 0 when every wanted symbol is subscribed, else 1.""",
+    Costs no quota and works while the recorder runs. When OpenD cannot be reached, or SOURCE names another source,
+    the wanted and the stored symbols are shown all the same. Ends with 0 when every wanted symbol is subscribed, else
+    1.""",
 )
 def command(app: App) -> int | None:
     """See the help text."""

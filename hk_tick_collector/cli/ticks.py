@@ -28,11 +28,10 @@ SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_ty
     hk-tickctl ticks 700 5 --days 20261101.. --output ticks.parquet
 
     A table shows the columns that matter most, every other format all of them unless --columns says otherwise. Odd
-    lots and off-exchange trades are among the ticks and carry odd prices: --price-only leaves only the trades that
+    lots and off-exchange trades are among the ticks, often at unusual prices: --price-only shows only the trades that
     make the price (AUTO_MATCH, INTER_AUTO_MATCH, AUCTION; none whose price or volume is 0).
 
-    Ends with 3 when there is no such tick, and says which days or symbols there are.
-    """,
+    Ends with 3 when there is no such tick, and names the days or symbols that there are.""",
 )
 @stretch_options
 @click.option(

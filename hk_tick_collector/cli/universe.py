@@ -47,7 +47,7 @@ MAX_PROBLEMS = 50  # of lists, shown
 
 @tickctl_command(
     "universe",
-    help="""Choose the symbols to record by what was recorded of them, and by OpenD's list for those that never were.
+    help="""Choose the symbols to record, by what was recorded of them, or by OpenD's list for those never recorded.
 
     \b
     hk-tickctl universe                               shows what would be chosen
@@ -56,14 +56,14 @@ MAX_PROBLEMS = 50  # of lists, shown
     hk-tickctl universe --limit 300 --shards 4 --write symbols.txt
     hk-tickctl universe --check symbols.txt
 
-    At most --limit symbols: those of --keep, and the first ones by each strategy (medians over --days). One comes in at
-    a rank and goes out only when it is a fifth behind it in every ranking, not before five trading days. OpenD is asked
-    for its list, its day so far and its quota; that costs no quota. Codes that are suspended or no longer listed are
-    left out.
+    It chooses at most --limit symbols: those of --keep, and the first ones of each ranking (medians over --days). A
+    symbol enters by its rank, and leaves only when it is a fifth behind that rank in every ranking, and not before
+    five trading days. OpenD is asked for its list, the turnover of its day so far and its quota; that costs no quota.
+    Codes that are suspended or no longer listed are left out.
 
-    Symbols are taken away only while the market is closed, and not in the hour before it opens: a day of which a part
-    was not recorded can never be proven. A choice of less than half of the symbols until now changes nothing and ends
-    with 1.
+    Symbols are removed only while the market is closed, and not in the hour before it opens: a day that was recorded
+    only in part can never be proven. A choice of fewer than half of the present symbols changes nothing and ends with
+    1.
 
     --shards divides them over recorders with accounts of their own, of --limit symbols each: symbols.1.txt and so on,
     by ticks a day, and a symbol moves only where the load would be uneven. The plan is symbols.shards.json; --check
@@ -80,10 +80,12 @@ MAX_PROBLEMS = 50  # of lists, shown
     help="Always wanted: 700,5 or @file, index:HSI, plate:HK.BK1001, watchlist:NAME.",
 )
 @days_option("Default: the last 20.")
-@click.option("--recorded-only", is_flag=True, help="Choose among recorded symbols alone; needs --limit.")
+@click.option("--recorded-only", is_flag=True, help="Choose only among recorded symbols; needs --limit.")
 @click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
 @click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
-@click.option("--shards", "count", type=click.IntRange(2, shards.MAX_SHARDS), help="Recorders that share the list.")
+@click.option(
+    "--shards", "count", type=click.IntRange(2, shards.MAX_SHARDS), help="Number of recorders that share the list."
+)
 @click.option("--check", "checked", type=click.Path(path_type=Path, dir_okay=False), help="Compare lists with a plan.")
 @click.option("--explain", metavar="CODE", help="Why this one is chosen, or not.")
 def command(

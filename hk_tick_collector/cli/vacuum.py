@@ -21,12 +21,11 @@ class NotClosed(RecorderError):
 
 @tickctl_command(
     "vacuum",
-    help="""Make a closed day file as small as it can be.
+    help="""Make a closed day file as small as possible.
 
     DAY is YYYYMMDD or last. The file is copied without its free space, the copy is compared with it, and takes its
     place only when it holds exactly the same and is smaller. Refused for today, for a day whose file another process
-    has open, and while rows of the day wait in the spill. Needs as much free disk as the file has bytes.
-    """,
+    has open, and while rows of the day wait in the spill. Needs as much free disk space as the file is large.""",
 )
 @day_argument(is_required=True)
 def command(app: App, day: str) -> int | None:

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
     archive's bytes, and compared with the manifest and, where it still exists, with the day file. Files that were
-    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well. A day that is named and not archived is
-    read in its day file: the file must be whole, and have as many rows of each symbol as it says. A day of depth
-    files or order books alone has no archive: they are read where they are.
+    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well. If a day that you name is not archived,
+    its day file is read instead: it must be undamaged, and have as many rows of each symbol as it claims. Days that
+    have only depth files or order books have no archive: these files are read where they are.
 
     With --from the copies in a bucket or another directory are read, each brought to TMPDIR first. With --signers each
     manifest must be signed by somebody whom that file allows; the signer is shown.
