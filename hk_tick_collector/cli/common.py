@@ -35,7 +35,7 @@ from hk_tick_collector.cli.terminal import (
     width,
 )
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
+from hk_tick_collector.core.errors import ConfigError, InputError, NoData, QuestionError, RecorderError
 from hk_tick_collector.core.tables import Column, aligned, folded, layout
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.store.layout import archive_dir
@@ -376,8 +376,8 @@ def _ending(exc: BaseException) -> tuple[str, int]:
     closed = closed_to_us(exc)
     if closed is not None:
         return closed, EXIT_PROBLEM
-    if isinstance(exc, NoData):
-        return str(exc), EXIT_NO_DATA
+    if isinstance(exc, (NoData, QuestionError)):
+        return str(exc), EXIT_NO_DATA if isinstance(exc, NoData) else EXIT_USAGE
     if isinstance(exc, ConfigError):
         return f"the configuration is wrong\n{exc}", EXIT_USAGE
     if isinstance(exc, OSError):

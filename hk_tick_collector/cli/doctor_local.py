@@ -211,7 +211,7 @@ def _disk(root: Path) -> Outcome:
         )
     advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
     if disk.day_bytes is None or disk.days_left is None:
-        finding = f"{free}; no whole day is recorded that tells how long that lasts"
+        finding = f"{free}; how long that lasts is known once a whole day is recorded"
         return fail(finding, advice) if disk.free_bytes < MIN_FREE_BYTES else ok(finding)
     finding = f"{free}, full in {system.days_text(disk.days_left)} recorded days of {disk.day_bytes / 1e6:,.1f} MB"
     if disk.days_left < 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -40,18 +41,40 @@ class Outermost(Group):
     """The command line as a whole. With ``--json`` a wrong one is told in JSON, too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's; notes whether JSON was asked for, which no command has read yet."""
-        ctx.meta[__name__] = "--json" in args
-        return super().parse_args(ctx, args)
+        """As click's; notes whether JSON was asked for, which no command has read yet. UsageError for an option that
+        belongs behind the command, and says so."""
+        given = list(args)
+        ctx.meta[__name__] = "--json" in given
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            with self._told_in_json(ctx):
+                self._refuse_option(ctx, exc, given)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click's."""
         try:
-            return super().invoke(ctx)
+            with self._told_in_json(ctx):
+                return super().invoke(ctx)
+        except KeyboardInterrupt:  # while the command's module was loaded
+            click.echo("hk-tickctl: interrupted", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
+
+    @contextmanager
+    def _told_in_json(self, ctx: click.Context) -> Iterator[None]:
+        """A UsageError in here is written to standard output as well, where JSON was asked for."""
+        try:
+            yield
         except click.UsageError as exc:
             if ctx.meta[__name__]:
                 sys.stdout.write(json_text({"error": exc.format_message(), "exit_code": exc.exit_code}) + "\n")
             raise
-        except KeyboardInterrupt:  # while the command's module was loaded
-            click.echo("hk-tickctl: interrupted", err=True)
-            raise SystemExit(EXIT_INTERRUPTED) from None
+
+    def _refuse_option(self, ctx: click.Context, exc: click.NoSuchOption, given: Sequence[str]) -> NoReturn:
+        """Where a command that is named has the option, say where to write it; else as click does."""
+        names = self.list_commands(ctx)
+        for word in (word for word in given if word in names):
+            command = self.get_command(ctx, word)
+            if command is not None and any(exc.option_name in parameter.opts for parameter in command.params):
+                ctx.fail(f"{exc.option_name} goes behind the command: hk-tickctl {word} ... {exc.option_name}")
+        raise exc

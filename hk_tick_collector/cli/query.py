@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_USAGE, App, be_gentle, progress, say, tickctl_command
+from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.results import Output, output_options
@@ -76,7 +76,7 @@ def command(
     source: str | None,
     recorder: str | None,
     **options: Any,
-) -> int | None:
+) -> None:
     output = Output.of(app, options)
     if source is not None:
         from hk_tick_collector.cli.copies import read_copies  # noqa: PLC0415 - with its HTTP library
@@ -84,19 +84,12 @@ def command(
         read_copies(app, source, recorder)
     elif recorder is not None:
         raise click.UsageError("--recorder goes with --from")
-    from hk_tick_collector.query.statement import SqlError  # noqa: PLC0415 - DuckDB takes its time
-
-    try:
-        with engine_of(app, days, symbols, memory_mb, every=True) as engine:
-            with loading(engine) as loaded:
-                result = engine.run(sql, loaded)
-            output.write(result.schema, result.batches)
-        if _BARE_CODE.search(sql):
-            say("hint: symbols are written 'HK.00700' in SQL; nothing else is equal to that")
-    except SqlError as exc:
-        say(f"hk-tickctl: {exc}")
-        return EXIT_USAGE
-    return None
+    with engine_of(app, days, symbols, memory_mb, every=True) as engine:
+        with loading(engine) as loaded:
+            result = engine.run(sql, loaded)
+        output.write(result.schema, result.batches)
+    if _BARE_CODE.search(sql):
+        say("hint: symbols are written 'HK.00700' in SQL; nothing else is equal to that")
 
 
 @contextmanager

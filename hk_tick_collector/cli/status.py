@@ -254,7 +254,7 @@ def _disk(condition: Condition) -> str:
     if disk is None:
         return "does not answer"
     if disk.day_bytes is None or disk.days_left is None:
-        lasts = "no whole day is recorded that tells how long it lasts"
+        lasts = "how long it lasts is known once a whole day is recorded"
     else:
         lasts = f"lasts {days_text(disk.days_left)} recorded days of {_size(disk.day_bytes)}"
     return f"{_size(disk.free_bytes)} free of {_size(disk.size_bytes)}; {lasts}"

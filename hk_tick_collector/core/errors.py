@@ -85,6 +85,10 @@ class RowRefused(StoreError):
     """SQLite refuses a single row for what it holds."""
 
 
+class QuestionError(RecorderError):
+    """A question in a language of its own, such as SQL, is wrong or asks for what is not allowed."""
+
+
 class NoData(RecorderError):
     """There is nothing to show."""
 

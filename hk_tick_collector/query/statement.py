@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.errors import QuestionError
 
 _FIRST_WORDS = frozenset(
     [
@@ -57,7 +57,7 @@ _MARKED_LINE = re.compile(r"(LINE 1: ).*?\(FORMAT json\) ")
 _SELECTS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 
 
-class SqlError(RecorderError):
+class SqlError(QuestionError):
     """The SQL is wrong, or asks for what is not allowed here."""
 
 

@@ -48,6 +48,32 @@ def test_a_wrong_command_line_is_json_where_json_was_asked_for(words: tuple[str,
     assert CliRunner().invoke(tickctl, words).stdout == "", "and only there"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--json", "day"), "--json goes behind the command: hk-tickctl day ... --json"),
+        (("--data-root", "/tmp", "ticks", "700"), "--data-root goes behind the command: hk-tickctl ticks ... --data"),
+        (("--strict", "export", "csv"), "--strict goes behind the command: hk-tickctl export ... --strict"),
+        (("--strict", "day"), "No such option"),
+        (("--json",), "No such option"),
+    ],
+)
+def test_an_option_before_its_command_is_told_where_it_goes(words: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(tickctl, words)
+    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    assert ("--json" in words) == (said in done.stdout)
+
+
+def test_sql_that_is_wrong_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
+    record_day(tmp_path / "HK", count=3)
+    for sql in ("SELECT foo FROM ticks", "DROP TABLE ticks", "SELECT"):
+        done = CliRunner().invoke(tickctl, ["query", sql, "--data-root", str(tmp_path / "HK"), "--json"])
+        told = json.loads(done.stdout)
+        assert (done.exit_code, told["exit_code"]) == (2, 2)
+        assert f"hk-tickctl: {told['error']}" in done.stderr
+        assert "Usage:" not in done.stderr
+
+
 def test_help_has_each_command_once_under_a_question() -> None:
     text = CliRunner().invoke(tickctl, ["--help"]).stdout
     at = [text.index(f"\n{title}\n") for title in SECTIONS]
