@@ -13,6 +13,7 @@ from hk_tick_collector.opend_sim.depth_feed import DepthState
 from hk_tick_collector.opend_sim.depth_truth import (
     LOST,
     MERGED,
+    QUEUE_CACHED,
     QUEUE_LOST,
     QUEUE_SENT,
     SENT,
@@ -81,6 +82,8 @@ class BookPusher:
                 self._add_book(cached, (conn_id,), batches)
             else:
                 self._add_queue(cached, (conn_id,), batches)
+                if self._opend.depth.has_brokers:
+                    self._write([Fated(cached, QUEUE_CACHED)])
         self._pusher.deliver(batches)
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 order, and is each that is not stored counted as merged?
 
 A recorder may begin and end when it likes, and be blind in between: after a break it is picked up where it goes on. A
-cached book (a first push) has no times and is in no truth file; it is counted and not judged. So is the first queue
-after a break, where it is in no truth file.
+cached book (a first push) has no times and is in no truth file; it is counted and not judged. A cached queue is in the
+truth file, as one that some connection got: it may be stored or not.
 
 Limits: of the truth 8 bytes a state are held in memory, and the file is written by one run of the simulator.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hk_tick_collector.opend_sim.depth import Level as DepthLevel
 from hk_tick_collector.opend_sim.depth import brokers_of
-from hk_tick_collector.opend_sim.depth_truth import QUEUE_SENT, SENT, read_depth_truth
+from hk_tick_collector.opend_sim.depth_truth import QUEUE_CACHED, QUEUE_SENT, SENT, read_depth_truth
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.store.book_reader import BookState, states
 from hk_tick_collector.store.broker_reader import QueueState, queues
@@ -34,7 +34,7 @@ class BookDiff:
 
     sent: int = 0
     stored: int = 0
-    cached: int = 0  # stored first pushes, without times
+    cached: int = 0  # stored first pushes
     merged: int = 0  # not stored, and counted as merged
     untrue: int = 0  # stored, never sent
     disordered: int = 0  # sent before one that is stored before it
@@ -88,12 +88,13 @@ def check_books(truth_path: Path, data_root: Path) -> BookReport:
     truth cannot be opened."""
     report = BookReport(str(truth_path), str(data_root))
     sent: dict[str, list[int]] = defaultdict(list)
-    queued: dict[str, list[int]] = defaultdict(list)
+    queued: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     for state, fate, _ in read_depth_truth(truth_path):
         if fate == SENT:
             sent[state.symbol].append(_mark(state.depth.bids, state.depth.asks, state.bid_ts_ms, state.ask_ts_ms))
-        elif fate == QUEUE_SENT:
-            queued[state.symbol].append(hash((_places(state.depth.bids), _places(state.depth.asks))))
+        elif fate in (QUEUE_SENT, QUEUE_CACHED):
+            mark = hash((_places(state.depth.bids), _places(state.depth.asks)))
+            queued[state.symbol].append((mark, fate == QUEUE_CACHED))
     report.brokers = _check_queues(data_root, queued)
     walks = {symbol: _Walk(marks) for symbol, marks in sent.items()}
     for day in book_days(data_root):
@@ -103,11 +104,14 @@ def check_books(truth_path: Path, data_root: Path) -> BookReport:
     return report
 
 
-def _check_queues(data_root: Path, sent: dict[str, list[int]]) -> dict[str, BookDiff]:
+def _check_queues(data_root: Path, sent: dict[str, list[tuple[int, bool]]]) -> dict[str, BookDiff]:
     days = broker_days(data_root)
     if not days:
         return {}
-    walks = {symbol: _Walk(marks) for symbol, marks in sent.items()}
+    walks = {
+        symbol: _Walk([mark for mark, _ in marks], [place for place, (_, is_cached) in enumerate(marks) if is_cached])
+        for symbol, marks in sent.items()
+    }
     for day in days:
         for stored in queues(broker_file(data_root, day)):
             walks.setdefault(stored.symbol, _Walk([])).take_queue(stored)
@@ -123,16 +127,16 @@ def _mark(bids: Sequence[Level], asks: Sequence[Level], bid_ts_ms: int, ask_ts_m
 
 
 class _Walk:
-    """One symbol's stored states along those that were sent."""
+    """One symbol's stored states along those that were sent. ``cached``: places of those that may be stored or not."""
 
-    def __init__(self, marks: Sequence[int]) -> None:
-        self.diff = BookDiff(sent=len(marks))
+    def __init__(self, marks: Sequence[int], cached: Sequence[int] = ()) -> None:
+        self.diff = BookDiff(sent=len(marks) - len(cached))
+        self._cached = cached  # ascending
         self._places: dict[int, list[int]] = defaultdict(list)
         for place, mark in enumerate(marks):
             self._places[mark].append(place)
         self._next = 0
         self._lost = True  # where it goes on is not known yet
-        self._is_first = True  # since then nothing came
 
     def take(self, stored: BookState) -> None:
         if stored.kind is RowKind.BREAK or stored.book is None:
@@ -146,26 +150,33 @@ class _Walk:
         if stored.queue is None:
             self._break()
         else:
-            self._step(hash((stored.queue.bids, stored.queue.asks)), stored.merged, is_cached=self._is_first)
+            self._step(hash((stored.queue.bids, stored.queue.asks)), stored.merged)
 
     def _break(self) -> None:
         self.diff.breaks += 1
-        self._lost = self._is_first = True
+        self._lost = True
 
-    def _step(self, mark: int, merged: int, *, is_cached: bool) -> None:
-        diff, self._is_first = self.diff, False
+    def _step(self, mark: int, merged: int, *, is_cached: bool = False) -> None:
+        diff = self.diff
         diff.stored += 1
         diff.merged += merged
         places = self._places.get(mark, [])
         later = bisect_left(places, self._next)
         if later < len(places):
-            passed = places[later] - self._next
+            place = places[later]
+            passed_most = place - self._next
+            passed_least = passed_most - self._cached_among(self._next, place)
             if not self._lost:
-                diff.unaccounted += abs(passed - merged)
-            self._next, self._lost = places[later] + 1, False
+                diff.unaccounted += max(0, passed_least - merged, merged - passed_most)
+            diff.cached += self._cached_among(place, place + 1)
+            self._next, self._lost = place + 1, False
         elif is_cached:
             diff.cached += 1
         elif places:
             diff.disordered += 1
         else:
             diff.untrue += 1
+
+    def _cached_among(self, first: int, end: int) -> int:
+        """How many of the places from ``first`` to before ``end`` are of cached ones."""
+        return bisect_left(self._cached, end) - bisect_left(self._cached, first)

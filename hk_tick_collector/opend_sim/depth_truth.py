@@ -25,7 +25,9 @@ HEADER = "#hk-opend-sim-book-truth-1 symbol,number,bid_ts_ms,ask_ts_ms,fate,dama
 _FIELDS = 8
 
 SENT, MERGED, LOST, UNWANTED = "sent", "merged", "lost", "unwanted"
-QUEUE_SENT, QUEUE_LOST = "queue-sent", "queue-lost"  # of the broker queue of a state, on a line of its own
+# Of the broker queue of a state, on a line of its own. Cached: the first push of a subscription, to whoever subscribed.
+# No times tell it from another one, and where a subscription is made anew it comes amid others.
+QUEUE_SENT, QUEUE_LOST, QUEUE_CACHED = "queue-sent", "queue-lost", "queue-cached"
 
 
 class Fated(NamedTuple):

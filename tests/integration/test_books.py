@@ -214,6 +214,27 @@ def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tm
     assert told["adds_up"]
 
 
+def test_a_queue_that_is_shown_again_when_the_right_returns_is_a_true_one(tmp_path: Path) -> None:
+    """Pushes go on as soon as the right is back, and the first push of the new subscription comes amid them."""
+    root = tmp_path / "data"
+    simulator = BookSim(tmp_path / "sim")
+    recorder = _recorder(root, simulator, BOOK_BROKERS=1)
+    subscribed = "books_subscribed symbols=2 wanted=2 kind=brokers"
+    with ended(simulator, recorder):
+        recorder.wait_for(subscribed)
+        wait_until(lambda: _queue_rows(root) > 50, f"queues\n{recorder.output}")
+        simulator.ctl("right kind=bmp seconds=1")
+        wait_until(lambda: recorder.output.count(subscribed) == 2, f"again\n{recorder.output}")
+        simulator.ctl("book-cross next=2")
+        rows = _queue_rows(root)
+        wait_until(lambda: _queue_rows(root) > rows + 50, f"queues again\n{recorder.output}")
+        assert recorder.stop() == 0
+        simulator.stop()
+    report = check_books(simulator.book_truth, root)
+    assert report.exit_code == 0, report.text()
+    assert [diff.cached for diff in report.brokers.values()] == [2, 2]
+
+
 def test_broker_queues_stand_behind_ticks_and_books_in_the_quota(tmp_path: Path) -> None:
     """Three ticks, two books, one queue: of the second queue the file says why it is blind."""
     root = tmp_path / "data"
