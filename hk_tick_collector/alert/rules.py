@@ -102,6 +102,18 @@ class Finding:
         return f"{self.code} {self.subject}"
 
 
+def no_such_rule(code: str) -> str:
+    """What is said of a code that no rule has: the rule that was likely meant, else all of them."""
+    import difflib  # noqa: PLC0415 - only for who mistyped
+
+    meant = difflib.get_close_matches(code, RULES, 1)
+    return (
+        f"there is no such rule: did you mean {meant[0]}?"
+        if meant
+        else (f"there is no such rule; one of: {', '.join(sorted(RULES))}")
+    )
+
+
 def failed_unit(unit: str, reason: str) -> Finding:
     """A unit that systemd gave up. The end-of-day job fails when a day misses ticks, too."""
     level = Level.WARN if unit.startswith(END_OF_DAY_UNIT) else Level.ALERT

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from hk_tick_collector.alert.rules import RULES
+from hk_tick_collector.alert.rules import RULES, no_such_rule
 from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.errors import ConfigError, StoreCorrupt
 from hk_tick_collector.core.regular import open_regular
@@ -229,9 +229,7 @@ def _mistakes(data: dict[str, Any]) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1 and _NAME.fullmatch(name)})
     mistakes += [f"targets: {name} is there twice" for name in twice]
     unknown = [code for code in rules if code not in RULES] if isinstance(rules, dict) else []
-    return mistakes + [
-        f"rules.{printable(code):.60}: there is no such rule; one of: {', '.join(sorted(RULES))}" for code in unknown
-    ]
+    return mistakes + [f"rules.{printable(code):.60}: {no_such_rule(code)}" for code in unknown]
 
 
 def _called(target: dict[str, Any]) -> str:

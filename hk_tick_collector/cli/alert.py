@@ -169,10 +169,10 @@ def _state(letter: dict[str, Any]) -> str:
 def mute(settings: AlertSettings, as_json: bool, code: str, span: str) -> int:
     """See ``--help``."""
     from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
-    from hk_tick_collector.alert.rules import RULES  # noqa: PLC0415
+    from hk_tick_collector.alert.rules import RULES, no_such_rule  # noqa: PLC0415
 
     if code not in RULES:
-        raise InputError(f"there is no rule {code}; one of: {', '.join(sorted(RULES))}")
+        raise InputError(f"{code}: {no_such_rule(code)}")
     until_ms = SystemClock().now_ms() + _span_ms(span)
     outbox = Outbox(_directory(settings))
     outbox.mute(code, until_ms)

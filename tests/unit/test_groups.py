@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (("import", "sierr", "x.scid"), "Did you mean sierra?"),
         (("rest",), "Did you mean restore or retain?"),
         (("day", "--recont"), "Did you mean '--recount'?"),
+        (("alert", "mute", "tick_late"), "tick_late: there is no such rule: did you mean ticks_late?"),
     ],
 )
 def test_what_was_likely_meant_is_named(words: tuple[str, ...], meant: str) -> None:

@@ -13,7 +13,7 @@ import orjson
 
 from hk_tick_collector.alert.history import read_history
 from hk_tick_collector.alert.outbox import OUTBOX_FILE, Outbox
-from hk_tick_collector.alert.rules import RULES
+from hk_tick_collector.alert.rules import RULES, no_such_rule
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.dates import add_days
@@ -136,7 +136,7 @@ def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:
 def mute(directory: Path | None, code: str, for_sec: int, now_ms: int) -> dict[str, Any]:
     """Nobody is told about a code for a while. A Problem when there is no such rule, NoData when there is no outbox."""
     if code not in RULES:
-        raise bad("code", f"there is no rule {code}; one of: {', '.join(sorted(RULES))}")
+        raise bad("code", f"{code}: {no_such_rule(code)}")
     if directory is None or not (directory / OUTBOX_FILE).is_file():
         raise NoData("no outbox of hk-tick-alert is known to this server: set ALERT_DIR, and start hk-tick-alert")
     outbox, until_ms = Outbox(directory), now_ms + for_sec * 1000

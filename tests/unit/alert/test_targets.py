@@ -85,7 +85,7 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
                   "targets.1.colour", "targets.2.apprise", "targets.2.mention",
                   "targets.2.signals.1", "deadman.url", "deadman.every_sec"):  # fmt: skip
         assert f"{place}:" in told
-    assert "rules.no_such: there is no such rule" in told, "also what only shows between entries"
+    assert "rules.no_such: there is no such rule; one of: books" in told, "also what only shows between entries"
     assert "mention is for discord" in told
     assert "TOKEN" not in told
 
@@ -106,7 +106,7 @@ def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:
         read_targets(written(tmp_path, text))
     for part in (
         "desk is there twice",
-        "rules.holes_opn: there is no such rule",
+        "rules.holes_opn: there is no such rule: did you mean holes_open?",
         "one of webhook, discord, telegram, apprise",
     ):
         assert part in str(refused.value)
