@@ -24,7 +24,7 @@ from playwright.sync_api import Browser
 from benchmarks import rig
 from tests.browser import Seen, chromium, page_of
 from tests.harness import ended
-from tests.serving import ApiServer
+from tests.serving import BuiltServer
 
 RATE, SHORT_RATE = 1_000, 100
 AIM_MS, AIM_BYTES = 1_000, 120_000
@@ -54,7 +54,7 @@ def first_page(browser: Browser, url: str, selector: str) -> tuple[float, int, i
 
 def measure(browser: Browser, directory: Path, root: Path, number: int) -> dict[str, tuple[float, int, int]]:
     """Both pages of a server that was just started; which is first changes with the round."""
-    server = ApiServer(directory / f"api-{number}", root, API_ANONYMOUS=1)
+    server = BuiltServer(directory / f"api-{number}", root, API_ANONYMOUS=1)
     with ended(server):
         pages = {"first page": (f"{server.url}/ui/", VERDICT), "floor": (f"{server.url}/v1/healthz", LINE)}
         turn = list(pages) if number % 2 else list(reversed(pages))

@@ -38,7 +38,7 @@ from hk_tick_collector.serve.keys import KeyLimits
 from hk_tick_collector.serve.live.app import pace_sec_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended
-from tests.serving import ApiServer, add_key
+from tests.serving import BuiltServer, add_key
 
 TICKS = os.sysconf("SC_CLK_TCK")
 RATE = 1000
@@ -163,7 +163,7 @@ def draining(url: str, key: str, clients: int) -> Iterator[None]:
 def served(directory: Path, root: Path, program: str) -> Iterator[tuple[str, str, int]]:
     """``hk-tick-live``: address, key and process."""
     key = add_key(keys := directory / "keys.json", limits=KeyLimits(live_connections=500))
-    server = ApiServer(directory / "server", root, program, API_KEYS_FILE=keys)
+    server = BuiltServer(directory / "server", root, program, API_KEYS_FILE=keys)
     with ended(server):
         yield server.url.replace("http", "ws"), key, server.proc.pid
 
@@ -237,7 +237,7 @@ def resume(directory: Path, rows: int, program: str) -> tuple[float, float, floa
         source = TickSource(DAY)
         for _ in range(rows // 5000):
             writer.write(source.take(5000))
-    server = ApiServer(directory / "server", root, program, API_ANONYMOUS=1)
+    server = BuiltServer(directory / "server", root, program, API_ANONYMOUS=1)
     with ended(server):
         started_sec = time.monotonic()
         asyncio.run(resumed(server.url.replace("http", "ws"), rows // 5000 * 5000))

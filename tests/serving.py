@@ -72,3 +72,10 @@ class ApiServer(Process):
                 while piece := connection.recv(65_536):
                     body += piece
             return body
+
+
+class BuiltServer(ApiServer):
+    """The installed program from its first import on, for who measures it."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | forked.Child:
+        return Process._begin(self, command, env)

@@ -21,7 +21,7 @@ from hk_tick_collector.serve.live.ring import MAX_BYTES
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended, wait_until
 from tests.integration.test_live import Reader
-from tests.serving import ApiServer
+from tests.serving import BuiltServer
 from tests.unit.store_ticks import ticks
 
 IDLE_SOCKETS = int(os.environ.get("IDLE_SOCKETS", "400"))
@@ -40,14 +40,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, root: Path) -> Iterator[ApiServer]:
+def server(tmp_path: Path, root: Path) -> Iterator[BuiltServer]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * IDLE_SOCKETS + 1000
     if hard != resource.RLIM_INFINITY and hard < wanted:
         pytest.skip(f"{IDLE_SOCKETS} sockets need {wanted} open files; {hard} are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     try:
-        running = ApiServer(tmp_path / "server", root, "hk-tick-live", API_ANONYMOUS=1)
+        running = BuiltServer(tmp_path / "server", root, "hk-tick-live", API_ANONYMOUS=1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with ended(running):
@@ -55,18 +55,18 @@ def server(tmp_path: Path, root: Path) -> Iterator[ApiServer]:
     assert "Traceback" not in running.output
 
 
-def memory_bytes(server: ApiServer) -> int:
+def memory_bytes(server: BuiltServer) -> int:
     """What it holds, without the processes that read for it."""
     pages = Path(f"/proc/{server.proc.pid}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def metrics(server: ApiServer) -> str:
+def metrics(server: BuiltServer) -> str:
     with server.client() as client:
         return client.get("/v1/live/metrics").text
 
 
-def test_idle_sockets_are_few_bytes_and_go_by_themselves(server: ApiServer, root: Path) -> None:
+def test_idle_sockets_are_few_bytes_and_go_by_themselves(server: BuiltServer, root: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * IDLE_SOCKETS + 1000), hard))
     with contextlib.ExitStack() as held, closing(DayFileWriter(root)) as writer, server.client() as client:
@@ -93,7 +93,7 @@ def test_idle_sockets_are_few_bytes_and_go_by_themselves(server: ApiServer, root
         reader.until("ticks", rows=20)
 
 
-def test_readers_that_take_nothing_cost_no_memory_and_hold_nobody_up(server: ApiServer, root: Path) -> None:
+def test_readers_that_take_nothing_cost_no_memory_and_hold_nobody_up(server: BuiltServer, root: Path) -> None:
     """Each is owed six megabytes from the start."""
     with contextlib.ExitStack() as held, closing(DayFileWriter(root)) as writer:
         for first in range(1, OWED_ROWS, 10_000):
