@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -121,4 +120,4 @@ def _hand_over(descriptor: int, directory: Path) -> None:
 
 
 def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value < MAX_TIME_SEC
+    return type(value) in (int, float) and 0 <= value < MAX_TIME_SEC  # NaN is neither

@@ -154,11 +154,18 @@ class Tokens:
             except Refused as exc:
                 self._patience.refuse(self._file, exc)
             try:
-                return self._oauth.rest.ask(
-                    path, {"Authorization": f"Bearer {login.access_token}"}, credential="the listings of symbols"
-                )
+                try:
+                    return self._ask_listings(path, login)
+                except Refused as exc:
+                    if not exc.is_secret:
+                        raise
+                return self._ask_listings(path, self._renew())  # the token was taken back before its time
             except Refused as exc:
                 self._listing_patience.refuse(self._file, exc)
+
+    def _ask_listings(self, path: str, login: Login) -> Mapping[str, Any]:
+        headers = {"Authorization": f"Bearer {login.access_token}"}
+        return self._oauth.rest.ask(path, headers, credential="the question for listings")
 
     def renew(self) -> bool:
         """Buy the next token when the present one ends soon, so that none is missing when a connection is made. True:

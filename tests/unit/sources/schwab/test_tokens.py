@@ -92,6 +92,19 @@ def test_a_token_that_is_taken_back_is_bought_anew_at_once(desk: Desk) -> None:
     assert desk.tokens.get().token != second.token
 
 
+def test_a_question_for_listings_buys_a_token_and_holds_up_no_connection(desk: Desk) -> None:
+    first = desk.tokens.get()
+    desk.streamer.access_tokens.clear()  # before its time
+    assert desk.tokens.listings(["AAPL"])["AAPL"]["reference"]["exchange"] == "Q"
+    assert desk.tokens.get().token != first.token
+    desk.streamer.listings_status = 403
+    for _ in range(3):
+        with pytest.raises(FeedError, match=r"refused the question for listings.*not asked again before"):
+            desk.tokens.listings(["AAPL"])
+    assert desk.streamer.listings == 3  # the first one, and one more with another token
+    desk.tokens.get()  # trades go on
+
+
 def test_a_login_that_has_ended_is_not_asked_for_until_there_is_another(desk: Desk) -> None:
     desk.streamer.refresh_tokens.clear()
     for _ in range(3):
@@ -220,6 +233,7 @@ def test_the_code_of_an_address_is_read_as_it_was_meant() -> None:
         b"", b"[]", b"{}", b"\xff", b"null", b"[" * 10_000, b'{"creation_timestamp": 1, "token": []}',
         b'{"creation_timestamp": "x", "token": {"refresh_token": "a"}}',
         b'{"creation_timestamp": NaN, "token": {"refresh_token": "a"}}',
+        b'{"creation_timestamp": 1' + b"0" * 400 + b', "token": {"refresh_token": "a"}}',
         b'{"creation_timestamp": 1, "token": {"refresh_token": ""}}',
         b'{"creation_timestamp": 1, "token": {"refresh_token": "two\\nlines"}}',
     ],
