@@ -44,6 +44,8 @@ REST_SEC = 60.0
 _RETRY_SEC = 0.5
 _STORED_MS = ROW.index("inserted_at_ms")
 _KIND_OF_QUEUE = 1 + COLUMNS[BROKERS].index("kind")
+_DAY_OF_STATE = 1 + COLUMNS[BROKERS].index("trading_day")
+assert {COLUMNS[kind][_DAY_OF_STATE - 1] for kind in STATES} == {"trading_day"}
 
 _log = logging.getLogger(__name__)
 
@@ -229,6 +231,7 @@ class Hub:
         self._count(batch)
         for message in batch.told if isinstance(batch, JoinedBatch) else ():
             self._add(Frame(position, position, message=message))
+        self._forget_left(position, batch.position)
         self._add(Frame(position, batch.position, batch.day, batch.rows))
         return True
 
@@ -246,10 +249,20 @@ class Hub:
     def _note_states(self, rows: Sequence[Row]) -> None:
         bids, _ = SIDES[self.kind]
         for row in rows:
+            known = self.known.get(row[SYMBOL])
+            if known is not None and known[_DAY_OF_STATE] > row[_DAY_OF_STATE]:
+                continue  # a day that ends late, which says nothing of the next one
             if row[bids] is None:
                 self.known.pop(row[SYMBOL], None)
             elif row[SYMBOL] not in self.known or not self._is_told_again(row):
                 self.known[row[SYMBOL]] = row
+
+    def _forget_left(self, before: Stand, after: Stand) -> None:
+        """A state ends with its day, as from the files: also that of a recorder that could not say so."""
+        days = _days_in(after)
+        if days != _days_in(before):
+            for symbol in [symbol for symbol, row in self.known.items() if row[_DAY_OF_STATE] not in days]:
+                del self.known[symbol]
 
     def _is_told_again(self, row: Row) -> bool:
         """A queue that was pushed once more is known from the row that told it, as from the files (``StatesOfDay``)."""
@@ -288,6 +301,10 @@ class Hub:
             with contextlib.suppress(StoreError):  # the rows tell of it, and the next look
                 facts: Facts | None = await self._files.ask("facts", self.roots, head.newest_day)
                 self.facts = self.facts if facts is None else facts
+
+
+def _days_in(stand: Stand) -> set[str]:
+    return {place.day for part in parts_of(stand) for place in part.places}
 
 
 def days_over(before: Stand, after: Stand) -> list[dict[str, Any]]:

@@ -216,3 +216,34 @@ class _Entry:
 
 def _refuse(*_: object) -> None:
     raise StoreError("cannot be read")
+
+
+def test_a_book_ends_with_its_day_also_where_its_recorder_was_killed(tmp_path: Path) -> None:
+    """What a hub knows is what the files say is known at its head, for however long it has run."""
+
+    async def days_on() -> None:
+        writer = BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+        write(writer, push(STILL, 1, 7.0), push(LIVELY, 2, 400.0))
+        hub = Hub(tmp_path, News(), kind="books", make=Here)
+        await hub.begin()
+        assert set(hub.known) == {STILL, LIVELY}
+        for number, day in enumerate(("20261123", "20261124", "20261125"), 3):
+            writer.abandon()  # nobody ends its day
+            after_us = number * 86_400_000_000
+            now_ms = (OPEN_US + after_us) // 1000
+            writer = BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda now_ms=now_ms: now_ms)
+            writer.write(day, [push(LIVELY, after_us, 400.0 + number)], 1)
+            while await hub.step(0, 0):
+                assert hub.ring is not None
+                assert isinstance(hub.ring.head, Position)
+                with BookFollower(tmp_path, days_look_sec=0) as from_files:
+                    known = from_files.known(hub.ring.head)
+                assert {symbol: row[0] for symbol, row in hub.known.items()} == {
+                    symbol: newest.update_no for symbol, newest in known.items()
+                }
+            assert hub.known[LIVELY][3] == day
+        assert set(hub.known) == {LIVELY}
+        writer.close()
+        await hub.close()
+
+    asyncio.run(days_on())
