@@ -27,7 +27,7 @@ from hk_tick_collector.store.state_follow import Known, StateFollower, StateRows
 # number in its day's file.
 COLUMNS = ("market", "symbol", "trading_day", "recv_ts_us", "update_no", "kind", "merged", "bids", "asks")
 
-MAX_NAMED_DAYS = 4  # two are followed at a time
+MAX_NAMED_DAYS = 4  # of the last ones that were read; a position is in two at a time
 
 _NamedPlaces = tuple[tuple[int, int, str | None], ...]
 
@@ -78,10 +78,12 @@ class QueueRows(StateRows[QueueState]):
     def _learn(self, day: str, queues: Sequence[BrokerQueue]) -> None:
         """The names of those brokers: they are in the file before the queue is."""
         met = {broker_id for queue in queues for _, broker_id in (*queue.bids, *queue.asks)}
-        if not met <= self._names.get(day, {}).keys():
-            self._names[day] = names_of(broker_file(self._root, day))
+        names = self._names.pop(day, {})  # and put back as the newest: readers may stand in any number of days
+        if not met <= names.keys():
+            names = names_of(broker_file(self._root, day))
+        self._names[day] = names
         while len(self._names) > MAX_NAMED_DAYS:
-            del self._names[min(self._names)]
+            del self._names[next(iter(self._names))]
 
     def _row(self, day: str, number: int, state: QueueState) -> Row:
         queue, names = state.queue, self._names.get(day, {})

@@ -25,6 +25,7 @@ from tests.books import DAY, OPEN_US
 from tests.brokers import broker_writer, lively_queues
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
+DAY_US = 86_400_000_000
 START = Position(kind=BROKERS.name)
 
 
@@ -92,3 +93,20 @@ def test_a_broker_without_a_name_has_none_and_one_that_is_named_later_has_it(
         ((1, 4002, "Two"),),
         ((1, 4001, "One"),),
     ]
+
+
+def test_brokers_keep_their_names_whichever_day_is_read_and_in_whatever_order(
+    writer: BookWriter, tmp_path: Path
+) -> None:
+    """One reader of files serves all who catch up, and each of them stands in a day of its own."""
+    days = [f"202611{number}" for number in range(20, 27)]
+    for number, day in enumerate(days):
+        queue = BrokerQueue(((1, 4001 + number),), ())
+        named = ((4001 + number, f"Broker of {day}"),)
+        writer.write(day, [PushEntry(BrokerPush("HK.00700", OPEN_US + number * DAY_US, queue, named))], 1)
+    rows = QueueRows(tmp_path, days_look_sec=0)
+    with closing(rows):
+        for number, day in [*enumerate(days), *reversed(list(enumerate(days)))]:
+            batch = rows.read_behind(Position.at_start_of(day, BROKERS.name))
+            assert batch is not None
+            assert [row[-2] for row in batch.rows] == [((1, 4001 + number, f"Broker of {day}"),)]
