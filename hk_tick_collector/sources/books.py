@@ -8,6 +8,8 @@ own beside the session's, and never in the way of ticks:
   tick subscription is refused, no book is subscribed, and the last ones are given back for it. Broker queues stand
   behind books as books stand behind ticks (``Claims``).
 - What it cannot have is said once a reason and tried again; nothing that goes wrong with books ends a connection.
+- A far side that ends connections when it is asked for books would end them for ever, and ticks with them: after LOSSES
+  in a row books are asked for on a connection in some minutes, up to an hour.
 
 What it learns goes to the lane as ``WatchBegan`` and ``WatchEnded``: a book is watched from the far side's confirmation
 until the connection ends (when it fell silent: until its last sign of life), the far side no longer lists it (until the
@@ -18,12 +20,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol, runtime_checkable
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.core.waiting import is_set_within
@@ -48,12 +52,16 @@ COMPARE_SEC = 60.0
 BEGIN_CHECK_SEC = 0.2
 BOOKS_A_TURN = 20  # compared before the loop goes on with something else
 LATE_PUSH_SEC = 1.0  # a push may come so long after a pull that shows it
+CALM_SEC = 30.0  # a connection that lives so long after it was asked for them did not end over it
+LOSSES = 2  # connections in a row that ended sooner, before they are asked for seldom
+REST_MIN_SEC, REST_MAX_SEC = 300.0, 3600.0
 
 CONNECTION_LOST = "connection lost"
 STOPPED = "recorder stopped"
 INTERRUPTED = "not logged in"
 NO_LONGER_LISTED = "the source dropped it"
 NOT_WANTED = "no longer on the list"
+CUT_OFF = "connections ended when they were asked for"
 _NOUNS = {"books": "order books", "brokers": "broker queues"}
 _SETTINGS = {"books": "BOOK_SYMBOLS", "brokers": "BOOK_BROKERS"}
 
@@ -169,6 +177,10 @@ class BookKeeper:
         self._seen_us = 0  # the last look that found it serving
         self._look_at = self._subscribe_at = 0.0  # monotonic
         self._turn = 0
+        self._asked_at: float | None = None  # monotonic, the end of the asking; infinite until then
+        self._losses = 0  # of connections, in a row, soon after it
+        self._rest = Backoff(REST_MIN_SEC, REST_MAX_SEC)
+        self._rest_until = 0.0  # monotonic
         self._wake = asyncio.Event()
         self._log = RateLimitedLog(log, period_sec=60)
         progress.wanted = len(self._symbols)
@@ -214,6 +226,21 @@ class BookKeeper:
             return
         await self._look_after(feed, link, is_begun, ticks)
 
+    def _note_loss(self) -> None:
+        """A connection ended: over what was asked of it?"""
+        now, asked_at, self._asked_at = self._clock.monotonic(), self._asked_at, None
+        if asked_at is None:
+            return
+        self._losses = self._losses + 1 if now - asked_at < CALM_SEC else 0
+        if self._losses >= LOSSES:
+            self._rest_until = now + self._rest.next_sec()
+
+    def _note_calm(self, now: float) -> None:
+        """The connection lives on after it was asked."""
+        if self._asked_at is not None and now - self._asked_at >= CALM_SEC:
+            self._asked_at, self._losses = None, 0
+            self._rest.reset()
+
     async def _look_after(self, feed: StateFeed, link: Link, is_begun: Callable[[], bool], ticks: Ticks) -> None:
         self._look_at = self._subscribe_at = 0.0
         try:
@@ -227,6 +254,8 @@ class BookKeeper:
                 await is_set_within(self._wake, self._check_sec if is_begun() else BEGIN_CHECK_SEC)
                 self._wake.clear()
         finally:
+            if link.lost.done() and self._end_reason != STOPPED:
+                self._note_loss()
             is_known_now = link.lost.done() or self._end_reason == STOPPED
             self._end(self._active, self._end_reason, 0 if is_known_now else self._alive_us(feed))
 
@@ -248,6 +277,7 @@ class BookKeeper:
             self._look_at = self._subscribe_at = 0.0
             return
         now = self._clock.monotonic()
+        self._note_calm(now)
         if now >= self._look_at:
             await self._compare_lists(feed, ticks)
             self._look_at = now + COMPARE_SEC
@@ -290,10 +320,15 @@ class BookKeeper:
         if _short_of_quota(ticks):
             self._refuse(dict.fromkeys(missing, f"quota is short: {self._first} go first"))
             return
+        if self._clock.monotonic() < self._rest_until:
+            self._refuse(dict.fromkeys(missing, CUT_OFF))
+            return
         left = (await feed.subscribed(REQUEST_TIMEOUT_SEC)).quota_left
         fits = missing if left is None else missing[:left]
         refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} {self._word}")
+        self._asked_at = math.inf
         refused.update(await self._subscribe_each(feed, fits))
+        self._asked_at = self._clock.monotonic()
         listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)
         self._listed_us = self._now_us()
         began = [symbol for symbol in fits if symbol not in refused and symbol in listed.symbols]
@@ -308,7 +343,8 @@ class BookKeeper:
             self._retry.reset()
 
     async def _subscribe_each(self, feed: StateFeed, symbols: Sequence[str]) -> dict[str, str]:
-        """Subscribe, halving what is refused; those that are refused alone, with the far side's words."""
+        """Subscribe, halving what is refused; those that are refused alone, with the far side's words. What is not
+        answered is not asked for in pieces: each of them would wait as long."""
         refused: dict[str, str] = {}
         parts = [list(symbols[at : at + SUBSCRIBE_BATCH]) for at in range(0, len(symbols), SUBSCRIBE_BATCH)]
         while parts:
@@ -317,6 +353,8 @@ class BookKeeper:
                 await feed.subscribe(part, REQUEST_TIMEOUT_SEC)
             except FeedLost:
                 raise
+            except FeedTimeout as exc:
+                return refused | dict.fromkeys(chain(part, *parts), str(exc))
             except FeedError as exc:
                 if len(part) == 1:
                     refused[part[0]] = str(exc)

@@ -7,13 +7,14 @@ subscribed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.sources.remote import conversation as remote
@@ -30,6 +31,7 @@ RENEW_AGAIN_SEC = 60
 # Where another program has this login, or the streamer may still hold our last connection: asked again after so long.
 TAKEN_AT_LOGIN_SEC, TAKEN_LATER_SEC, DENIED_SEC = 60, 900, 300
 MAX_PARTS = 10_000  # of a message
+ANSWER_SEC = 8.0  # for a command: less than those wait who ask, so that the next one still gets its turn
 
 
 class Conversation(remote.Conversation):
@@ -88,7 +90,8 @@ class Conversation(remote.Conversation):
         """Log in; nothing else may be said before that is answered."""
         assert self._access is not None
         streamer, token = self._access.streamer, self._access.token
-        code, words = await self._command(lambda number: messages.login(number, streamer, token))
+        async with self._commands:
+            code, words = await self._command(lambda number: messages.login(number, streamer, token))
         if code != 0:
             raise self._not_let_in(code, words)
         self.opened.set_result(None)
@@ -119,12 +122,27 @@ class Conversation(remote.Conversation):
                 await asyncio.sleep(RENEW_AGAIN_SEC)
 
     async def _ask(self, service: str, add: Sequence[str], remove: Sequence[str]) -> None:
-        if remove:
-            await self._subscription(service, "UNSUBS", remove)
-            self.subscribed[service] = self.subscribed[service].difference(remove)
-        if add:  # SUBS replaces what there was of the service
-            await self._subscription(service, "ADD" if self.subscribed[service] else "SUBS", add)
-            self.subscribed[service] = self.subscribed[service].union(add)
+        """One after another: which word subscribes depends on the answer before it. What is not answered counts as not
+        subscribed, whichever way it was meant."""
+        async with self._commands:
+            if remove:
+                with self._unknown(service, remove):
+                    await self._subscription(service, "UNSUBS", remove)
+                self.subscribed[service] = self.subscribed[service].difference(remove)
+            if add:  # SUBS replaces what there was of the service
+                word = "ADD" if self.subscribed[service] else "SUBS"
+                with self._unknown(service, add):
+                    await self._subscription(service, word, add)
+                self.subscribed[service] = self.subscribed[service].union(add)
+
+    @contextlib.contextmanager
+    def _unknown(self, service: str, keys: Sequence[str]) -> Iterator[None]:
+        """Without an answer nobody knows whether these are sent."""
+        try:
+            yield
+        except FeedTimeout:
+            self.subscribed[service] = self.subscribed[service].difference(keys)
+            raise
 
     async def _subscription(self, service: str, command: str, keys: Sequence[str]) -> None:
         assert self._access is not None
@@ -136,13 +154,18 @@ class Conversation(remote.Conversation):
             raise FeedError(_told(code, words))
 
     async def _command(self, text: Callable[[int], str]) -> tuple[int, str]:
-        """Its answer's code and words."""
-        async with self._commands:
-            number, self._requests = self._requests, self._requests + 1
-            self._waiting = str(number)
-            await self.send(text(number))
-            await self.until(lambda: self._waiting in self._answers)
-            return self._answers.pop(self._waiting)
+        """Its answer's code and words; whoever calls has the lock. FeedTimeout: no other command waits for an answer
+        that does not come."""
+        number, self._requests = self._requests, self._requests + 1
+        self._waiting = str(number)
+        await self.send(text(number))
+        try:
+            async with asyncio.timeout(ANSWER_SEC):
+                await self.until(lambda: self._waiting in self._answers)
+        except TimeoutError:
+            self._waiting = ""
+            raise FeedTimeout(f"a command was not answered in {ANSWER_SEC:g} s") from None
+        return self._answers.pop(self._waiting)
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Data above all."""

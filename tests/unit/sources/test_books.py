@@ -13,6 +13,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded, WatchRefused
+from hk_tick_collector.sources.books import CALM_SEC, CUT_OFF, LOSSES, REST_MAX_SEC, REST_MIN_SEC
 from hk_tick_collector.sources.futu import books as futu_books
 from hk_tick_collector.sources.futu.answers import Notice
 from hk_tick_collector.sources.futu.books import MAX_LEVELS, BookHandler, book_of, read_book
@@ -342,3 +343,40 @@ def test_another_list_ends_what_is_no_longer_wanted_and_begins_the_rest() -> Non
     assert [(end.symbol, end.reason) for end in sink.ends] == [
         (CODES[0], "no longer on the list"), *((code, "no longer on the list") for code in (CODES[2], CODES[1])),
     ]  # fmt: skip
+
+
+def test_a_far_side_that_ends_connections_over_books_costs_two_of_them_and_then_few() -> None:
+    async def script(bench: Bench, sink: Sink) -> None:
+        def cut(word: str, code: str) -> None:
+            if word == "subscribe books":
+                bench.opend.connections[-1].lose("reset by peer")
+
+        bench.opend.trouble = cut
+        await bench.until(lambda: len(bench.opend.connections) == 1 + LOSSES)
+        await asyncio.sleep(REST_MIN_SEC / 2)
+        assert len(bench.opend.connections) == 1 + LOSSES, "ticks go on, and no book is asked for"
+        assert bench.progress.symbols_subscribed == len(CODES)
+        assert bench.book_progress.refused_symbols == dict.fromkeys(CODES, CUT_OFF)
+        await asyncio.sleep(3600)
+        assert 1 + LOSSES < len(bench.opend.connections) < 10, "they are asked for again, more and more seldom"
+        bench.opend.trouble = lambda word, code: None
+        await bench.until(lambda: sink.watching == set(CODES), 2 * REST_MAX_SEC)
+        await asyncio.sleep(CALM_SEC + 60)
+        known = len(bench.opend.connections)
+        bench.opend.connections[-1].lose()
+        await bench.until(lambda: len(bench.opend.connections) > known and sink.watching == set(CODES), 120)
+
+    _live(script)
+
+
+def test_what_is_not_answered_is_not_asked_for_in_pieces() -> None:
+    async def script(bench: Bench, sink: Sink) -> None:
+        bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe books" else None
+        await bench.until(lambda: set(bench.book_progress.refused_symbols) == set(CODES))
+        asked = [codes for word, codes, _ in bench.opend.requests if word == "subscribe books"]
+        assert asked == [" ".join(CODES)]
+        assert all(why.startswith("no answer") for why in bench.book_progress.refused_symbols.values())
+        bench.opend.trouble = lambda word, code: None
+        await _all_watched(bench, sink)
+
+    _live(script)

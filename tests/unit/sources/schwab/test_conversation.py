@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.market.us import US
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
-from hk_tick_collector.sources.schwab import messages, spec
+from hk_tick_collector.sources.schwab import conversation, messages, spec
 from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
 from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, write_login
@@ -298,6 +298,49 @@ def test_a_heartbeat_without_a_time_is_a_sign_of_life_and_no_clock(desk: Desk, t
         link._talk.server_ms = 0
         link._talk.take({"notify": [{"heartbeat": told}]})
         assert (await link.ready(1)).clock_ms == 0
+        link.close()
+
+    on(desk, talk)
+
+
+def test_of_two_subscriptions_at_once_the_second_does_not_replace_the_first(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        asked = [link._talk.ask(add=[theirs]) for theirs in ("AAPL", "MSFT", "NVDA")]
+        await asyncio.gather(*map(asyncio.wrap_future, asked))
+        assert {*next(iter(desk.streamer._clients)).symbols} == {"AAPL", "MSFT", "NVDA"}
+        assert link._talk.subscribed[messages.EQUITIES] == {"AAPL", "MSFT", "NVDA"}
+        link.close()
+
+    on(desk, talk)
+
+
+def test_a_command_of_books_that_is_not_answered_holds_up_no_ticks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "ANSWER_SEC", 1.0)
+    answer, is_mute = desk.streamer._answer, True
+
+    async def answer_others(client: Any, request: Any, code: int, text: str) -> None:
+        if not is_mute or request["service"] != messages.NASDAQ_BOOK:
+            await answer(client, request, code, text)
+
+    async def talk(desk: Desk) -> None:
+        nonlocal is_mute
+        desk.streamer._answer = answer_others  # type: ignore[method-assign]
+        link = await desk.opened()
+        books = link._talk.ask(add=["AAPL", "MSFT"], service=messages.NASDAQ_BOOK)
+        await link.subscribe(["US.AAPL"], 60)
+        assert books.done()
+        with pytest.raises(FeedTimeout, match="not answered in 1 s"):
+            books.result()
+        assert link._talk.subscribed[messages.NASDAQ_BOOK] == frozenset(), "nobody knows"
+        is_mute = False
+        await asyncio.wrap_future(link._talk.ask(add=["AAPL"], service=messages.NASDAQ_BOOK))
+        assert link._talk.subscribed[messages.NASDAQ_BOOK] == {"AAPL"}
+        is_mute = True
+        with pytest.raises(FeedTimeout):
+            await asyncio.wrap_future(link._talk.ask(remove=["AAPL"], service=messages.NASDAQ_BOOK))
+        assert link._talk.subscribed[messages.NASDAQ_BOOK] == frozenset(), "they are not sent, for all we know"
+        assert not link.lost.done()
         link.close()
 
     on(desk, talk)
