@@ -225,7 +225,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
         where = f"in {counted(len(absent), 'place')} between its running totals"
         reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
     else:
-        reason = evidence.not_subscribed or against
+        reason = evidence.not_subscribed or _beginning(evidence, evidence.at_most) or against
         if reason is None and evidence.unsequenced_ticks:
             reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
         if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
@@ -236,7 +236,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
         state,
         reason,
         len(absent),
-        units - len(absent) or None,
+        units - len(absent) or evidence.at_most,
         evidence.stored_ticks if state == PROVEN else None,
         absent,
         len(absent),
