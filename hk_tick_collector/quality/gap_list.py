@@ -18,7 +18,7 @@ from hk_tick_collector.records.totals import units_of
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
-from hk_tick_collector.store.verdict import UNPROVEN
+from hk_tick_collector.store.verdict import UNPROVEN, gap_evidence
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -41,13 +41,9 @@ class GapLine:
     reason: str
     detected_at_ms: int | None
     closed_at_ms: int | None
+    # Open, and of ticks that the source had. Not a time without subscription, nor a beginning that was never shown.
+    is_loss: bool
     evidence: str = EvidenceLevel.COUNTER.value  # what the symbol's day is judged by, see core/evidence.py
-
-    @property
-    def is_loss(self) -> bool:
-        """Does it hold ticks that the source had? Nobody knows of a time without subscription, and of a beginning that
-        was never shown."""
-        return self.missing_ticks is not None or self.evidence == EvidenceLevel.RUNNING_TOTAL
 
     @property
     def seconds(self) -> float | None:
@@ -113,7 +109,15 @@ def _of_row(gap: GapRow) -> GapLine:
         gap.reason,
         gap.detected_at_ms,
         closed_at_ms if isinstance(closed_at_ms, int) else None,
+        gap.state == OPEN and _is_lost(gap),
     )
+
+
+def _is_lost(gap: GapRow) -> bool:
+    try:
+        return bool(gap_evidence([gap]).lost_gaps)
+    except (ValueError, TypeError):  # the certificate names it
+        return True
 
 
 def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> list[GapLine]:
@@ -146,6 +150,7 @@ def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> li
             NOT_GIVEN_UP,
             None,
             None,
+            is_loss=True,
         )
         for part in parts
     ]
@@ -174,6 +179,7 @@ def _of_totals(day: Day, symbol: str, holes: Sequence[tuple[int, int]]) -> list[
             VOLUME_MISSING,
             None,
             None,
+            is_loss=True,
         )
         for first, last in holes
     ]

@@ -43,7 +43,7 @@ from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
 from hk_tick_collector.store.book_reader import symbols as book_symbols
-from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow
+from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow, judged
 from hk_tick_collector.store.snapshot_reader import series_there
 
 BATCH_ROWS = 50_000
@@ -189,7 +189,7 @@ class Engine:
                 _load(planner, name, schema.empty_table())
             needs = needs_of(planner, text, schemas)
         self._make_ticks(needs)
-        self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
+        self._make_small("coverage", schemas["coverage"], needs, lambda day: judged(day.notes()))
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
         self._make_small("symbols", schemas["symbols"], needs, lambda day: day.symbol_rows())
         for name in (*_BOOKS, *_SNAPSHOTS):

@@ -22,7 +22,7 @@ SYMBOL = "HK.00700"
 
 
 def gap(start_ms: int, end_ms: int | None, counters: str = "5-6 9-9", state: str = "open") -> GapLine:
-    return GapLine(DAY, SYMBOL, state, start_ms, end_ms, 3, counters, "lost", None, None)
+    return GapLine(DAY, SYMBOL, state, start_ms, end_ms, 3, counters, "lost", None, None, state == "open")
 
 
 def written(path: Path, told: object) -> Path:

@@ -108,6 +108,14 @@ def test_the_times_around_a_gap_are_those_of_its_neighbours(tmp_path: Path) -> N
     assert (middle.start_ts_ms, middle.end_ts_ms) == (rows[1].ts_ms, rows[3].ts_ms)
 
 
+def test_of_a_time_without_subscription_nobody_knows_whether_ticks_are_lost(tmp_path: Path) -> None:
+    rows = trades([5, 1, 120, 3])
+    store(tmp_path, [*rows[:2], rows[3]], NotSubscribed(SYMBOL, DAY, NINE_MS, NINE_MS + 10, True, "no right"))
+    data_root.claim(tmp_path, "TW")
+    window, middle = gap_lines(Catalog(tmp_path, tmp_path / "_archive").day(DAY))
+    assert (window.is_loss, middle.is_loss) == (False, True)
+
+
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.randoms(), st.integers(1, 20))
 def test_the_order_and_the_batches_make_no_difference(volumes: list[int], order: random.Random, size: int) -> None:
     """In memory: what a store notes of the rows is what their sum says."""
@@ -155,6 +163,7 @@ def test_what_contradicts_the_totals_takes_the_proof_away(tmp_path: Path) -> Non
         (Evidence([(1, 9)], -7, verified_counter=9, distrust=f"{NO_COUNTER}; {BY_TOTAL}; other"), "unproven"),
         (Evidence([(1, 9)], -7, verified_counter=9, not_subscribed="x", distrust=f"{NO_COUNTER}; {BY_TOTAL}"),
          "unproven"),
+        (Evidence([(1, 9)], -7, verified_counter=9, at_most=3, distrust=f"{NO_COUNTER}; {BY_TOTAL}"), "unproven"),
     ],
 )  # fmt: skip
 def test_nothing_else_proves(evidence: Evidence, state: str) -> None:

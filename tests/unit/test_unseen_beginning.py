@@ -8,12 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 import hk_tick_collector
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
+from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.serve.live.facts import facts_of
 from hk_tick_collector.store import reader
 from hk_tick_collector.watch.repair import plan
@@ -57,6 +59,14 @@ def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
     assert (row.state, row.missing_at_most, row.reason) == ("unproven", 36, WHY)
 
 
+def test_sql_says_what_the_commands_say(root: Path) -> None:
+    with Engine([day_of(root)]) as engine:
+        result = engine.run("SELECT state, reason FROM coverage")
+        assert pa.Table.from_batches(result.batches, result.schema).to_pylist() == [
+            {"state": "unproven", "reason": WHY}
+        ]
+
+
 def test_repair_asks_for_it(root: Path) -> None:
     recorded = SimpleNamespace(data_root=root, now_ms=AFTER)
     asked = plan(recorded, CALENDAR, DAY, [])
@@ -92,3 +102,24 @@ def test_a_loss_that_is_known_stays_missing_in_an_old_file(tmp_path: Path) -> No
     write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [GapFound(SYMBOL, DAY, 6, 7, CONFIRMED, "gone")])
     (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
     assert (row.state, row.missing_ticks) == ("missing", 2)
+
+
+@pytest.mark.parametrize("of_gap", ["DELETE FROM gaps WHERE missing_ticks > 0", "DELETE FROM gaps"])
+def test_what_a_file_knew_to_be_lost_stays_lost_without_the_row_that_said_where(of_gap: str, tmp_path: Path) -> None:
+    behind = GapFound(SYMBOL, DAY, 137, 140, CONFIRMED, "gone")
+    write(tmp_path, make_ticks(37, 136), [BEGAN_LATE, Verified(SYMBOL, DAY, 136, CONFIRMED), behind])
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
+        conn.execute(of_gap)
+    (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
+    assert (row.state, row.missing_ticks) == ("missing", 4)
+    assert reader.day_state(tmp_path / f"{DAY}.db").symbols["missing"] == 1
+
+
+def test_a_gap_of_an_earlier_recorder_that_says_no_size_is_a_loss_wherever_it_is_told(tmp_path: Path) -> None:
+    gone = GapFound(SYMBOL, DAY, 6, 7, CONFIRMED, "gone")
+    write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [HeadProven(SYMBOL, DAY, 1), gone])
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
+        conn.execute("UPDATE gaps SET meta_json = NULL, missing_ticks = NULL")
+    line = next(line for line in gap_lines(day_of(tmp_path)) if line.missing_ticks is None)
+    assert line.is_loss
+    assert now(MissingRange(SYMBOL, DAY, line.start_ts_ms, line.end_ts_ms), [line], {SYMBOL: "missing"}) is Now.MISSING

@@ -17,13 +17,14 @@ export function cellsOf(sessions, first_ms, last_ms) {
 
 /**
  * `missing`: an open gap of ticks that the source had lies in it. `repaired`: only closed ones do. `unproven`: the
- * symbol's day is, or of an open gap nobody knows whether it holds any tick. `pending`: later than what was verified last. `none`: the future, or never subscribed.
+ * symbol's day is, or of an open gap nobody knows whether it holds any tick. `pending`: later than what was verified
+ * last. `none`: the future, or never subscribed.
  */
 export function cellState(cell, symbol, gaps, now_ms) {
   if (cell.start_ms > now_ms || symbol.not_subscribed) return "none";
   const inside = gaps.filter((gap) => gap.start_ts_ms < cell.end_ms && Math.max(gap.end_ts_ms, gap.start_ts_ms) >= cell.start_ms);
   const open = inside.filter((gap) => gap.state === "open");
-  if (open.some((gap) => gap.missing_ticks !== null || gap.evidence === "running_total")) return "missing";
+  if (open.some((gap) => gap.is_loss)) return "missing";
   if (open.length) return "unproven";
   if (symbol.state === "missing" && !gaps.some((gap) => gap.state === "open")) return "missing";
   if (symbol.state === "unproven") return "unproven";

@@ -54,7 +54,7 @@ const COMPLAINTS = {
 // Parts of sentences.
 const PARTS = {
   "scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside": "scripts/repair_future_ts_ms.py 會列出這些成交，加 --apply 則移開", "move these files away": "請移走這些檔案",
-  tick: "成交", snapshot: "快照", stopping: "正在停止", down: "未連線", connecting: "連線中", not_ready: "尚未就緒", "asked to stop": "按要求停止", Closed: "休市", closed: "休市", "none came yet": "從未收到", "ticks at the day's beginning": "當日開首的成交",
+  tick: "成交", snapshot: "快照", stopping: "正在停止", down: "未連線", connecting: "連線中", not_ready: "尚未就緒", "asked to stop": "按要求停止", Closed: "休市", closed: "休市", "none came yet": "從未收到", ticks: "成交",
 };
 const COUNTED = { tick: "筆成交", snapshot: "筆快照", minute: "分鐘" };
 const SAYS = /^the recorder (raises an alert|says warn|says note): /;
