@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_REQUEST_BYTES = 1 << 17
@@ -87,8 +88,10 @@ class Child:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            signal.pidfd_send_signal(self._pidfd, number)
+        """Whether or not the process that forked it is still there."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -107,7 +110,7 @@ class Parent:
         environment = {**os.environ, "HOME": self._home.name, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked", self._address, program, *more], cwd=ROOT, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # it ends its own after them
         )  # fmt: skip
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == READY
@@ -221,7 +224,7 @@ def serve(address: str) -> None:
         while True:
             for key, _ in events.select():
                 if key.fileobj == sys.stdin.fileno():
-                    os._exit(0)
+                    _end(pid for pid, _ in running.values())
                 elif key.fileobj is door:
                     line, _ = door.accept()
                     pid, goes_on = _begin(line)
@@ -253,6 +256,13 @@ def serve(address: str) -> None:
                     events.unregister(key.data)
                     os.close(key.data)
                     del running[key.data]
+
+
+def _end(children: Iterable[int]) -> NoReturn:
+    """Whoever started them is gone, by whatever signal."""
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)  # none of them was waited for yet
+    os._exit(0)
 
 
 def _begin(line: socket.socket) -> tuple[int, bool]:
