@@ -187,9 +187,9 @@ async def _until_stopped(
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
         waiting = {*work, script, stopped}
-        deadline = None if options.duration_sec is None else time.monotonic() + options.duration_sec
+        deadline_sec = None if options.duration_sec is None else time.monotonic() + options.duration_sec
         while stopped in waiting:
-            left_sec = None if deadline is None else deadline - time.monotonic()
+            left_sec = None if deadline_sec is None else deadline_sec - time.monotonic()
             done, waiting = await asyncio.wait(waiting, timeout=left_sec, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

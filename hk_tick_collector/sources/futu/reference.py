@@ -72,11 +72,13 @@ class Reference:
 
     async def clock_ms(self) -> int:
         """OpenD's time, UTC epoch ms."""
-        return (await self._connection.global_state(_TIMEOUT)).opend_time_sec * 1000
+        return (await self._connection.global_state(REQUEST_TIMEOUT_SEC)).opend_time_sec * 1000
 
     async def static_info(self, codes: Sequence[str]) -> Answers[SymbolInfo]:
         """Name, board lot and kind of ``codes``."""
-        return await self._in_batches(codes, self._static, lambda part: self._connection.static_info(part, _TIMEOUT))
+        return await self._in_batches(
+            codes, self._static, lambda part: self._connection.static_info(part, REQUEST_TIMEOUT_SEC)
+        )
 
     async def quota(self) -> int:
         """How many symbols the account may have subscribed, over all its connections."""
@@ -90,7 +92,7 @@ class Reference:
             for place in self._connection.market.prefixes.values():
                 infos |= await _patiently(
                     self._static,
-                    lambda: self._connection.listed(place, kind, _TIMEOUT),  # noqa: B023 - called before the loop goes on
+                    lambda: self._connection.listed(place, kind, REQUEST_TIMEOUT_SEC),  # noqa: B023 - called before the loop goes on
                 )
         return infos
 
@@ -99,12 +101,14 @@ class Reference:
         OpenD's words when there is no such group."""
         kind, _, name = group.partition(":")
         ask = self._connection.of_plate if kind == "plate" else self._connection.of_watchlist
-        infos = await _patiently(self._static, lambda: ask(name, _TIMEOUT))
+        infos = await _patiently(self._static, lambda: ask(name, REQUEST_TIMEOUT_SEC))
         return [code for code, info in infos.items() if not info.delisted]
 
     async def snapshots(self, codes: Sequence[str]) -> Answers[Snapshot]:
         """The day so far of ``codes``."""
-        return await self._in_batches(codes, self._snapshot, lambda part: self._connection.snapshots(part, _TIMEOUT))
+        return await self._in_batches(
+            codes, self._snapshot, lambda part: self._connection.snapshots(part, REQUEST_TIMEOUT_SEC)
+        )
 
     async def minute_bars(self, code: str, day: str) -> list[MinuteBar]:
         """All one-minute bars of ``code`` on ``day`` (``YYYYMMDD``). Raises ``FeedError`` with OpenD's words."""
@@ -115,7 +119,7 @@ class Reference:
             page_key = key
             page = await _patiently(
                 self._history,
-                lambda: self._connection.minute_bars(code, dashed, _TIMEOUT, page_key),  # noqa: B023
+                lambda: self._connection.minute_bars(code, dashed, REQUEST_TIMEOUT_SEC, page_key),  # noqa: B023
             )
             bars += page.bars
             key = page.next_key
@@ -143,9 +147,6 @@ class Reference:
             answers.given.update(answered)
             answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in answered)
         return answers
-
-
-_TIMEOUT = REQUEST_TIMEOUT_SEC
 
 
 async def _patiently(pace: Pace, ask: Callable[[], Awaitable[_T]]) -> _T:
