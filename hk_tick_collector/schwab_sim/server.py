@@ -320,7 +320,7 @@ class Exchange(Hub[_Client]):
         for attribute, value in _SETS.get(name, {}).items():
             setattr(self, attribute, value)
         book_oddity = name.removeprefix("book_")
-        if book_oddity in BOOK_ODDITIES:
+        if name != book_oddity and book_oddity in BOOK_ODDITIES:
             self.depth.oddities.append(book_oddity)
         elif name in ODDITIES:
             self._tape.oddities.append(name)
