@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.book import BookEntry, BrokerPush, BrokerQueue, PushEntry, WatchBegan
 from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.book_writer import BookWriter
@@ -30,10 +31,11 @@ def record_brokers(
     root: Path, day: str = DAY, symbols: tuple[str, ...] = ("HK.00700",), pushes: int = 300
 ) -> list[BrokerPush]:
     """A closed file of broker queues of a day, watched from the opening to its last push; what was pushed."""
-    pushed = list(lively_queues(symbols, pushes))
+    shift_us = (day_start_ms(day) - day_start_ms(DAY)) * 1000
+    pushed = [push._replace(recv_ts_us=push.recv_ts_us + shift_us) for push in lively_queues(symbols, pushes)]
     end_us = pushed[-1].recv_ts_us + 1
     writer = broker_writer(root, end_us // 1000)
-    began: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in symbols]
+    began: list[BookEntry] = [WatchBegan(symbol, OPEN_US + shift_us) for symbol in symbols]
     writer.write(day, [*began, *map(PushEntry, pushed)], len(pushed))
     writer.close()
     return pushed

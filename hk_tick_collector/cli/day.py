@@ -116,7 +116,8 @@ def command(
 def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
     """The proofs of its copies, of the files as they are, by name, and how they are told."""
     from hk_tick_collector.cli.status import ship_dir_of  # noqa: PLC0415 - with the shipper's settings
-    from hk_tick_collector.ship.marks import verified_books, verified_copy  # noqa: PLC0415
+    from hk_tick_collector.ship.marks import verified_copy, verified_states  # noqa: PLC0415
+    from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND  # noqa: PLC0415
 
     ship_dir = ship_dir_of(app)
     if ship_dir is None:
@@ -124,7 +125,8 @@ def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
     where = ship_dir, app.data_root, app.archive_root, day.trading_day
     copies = {
         "clickhouse": (verified_copy(*where), ("verified", "tick")),
-        "clickhouse_books": (verified_books(*where), ("order books verified", "row")),
+        "clickhouse_books": (verified_states(BOOK_KIND, *where), ("order books verified", "row")),
+        "clickhouse_brokers": (verified_states(BROKER_KIND, *where), ("broker queues verified", "row")),
     }
     return {name: (copy, told) for name, (copy, told) in copies.items() if copy is not None}
 

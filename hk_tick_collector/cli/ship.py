@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from hk_tick_collector.ship.settings import ShipSettings
 
 
-_BOOKS = " books"  # behind a day: its order books
-
-
 @click.group(
     "ship",
     cls=Group,
@@ -115,8 +112,8 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
-    the archive; order books likewise. A copy that differs or is missing is replaced as a whole, unless --check is
-    given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared (FAILED). The
+    the archive; order books and broker queues likewise. A copy that differs or is missing is replaced as a whole,
+    unless --check is given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared (FAILED). The
     remaining days are still compared, as long as ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it
@@ -150,20 +147,27 @@ def verify(
 
 
 def _as_json(name: str, result: str, reason: str) -> dict[str, str]:
-    """``kind`` stands in the rows of order books alone."""
+    """``kind`` stands in the rows of order books and of broker queues alone."""
     day, _, kind = name.partition(" ")
     return {"trading_day": day, **({"kind": kind} if kind else {}), "result": result, "reason": reason}
 
 
 def _days(catalog: Catalog, text: str) -> list[str]:
-    """The days meant, and behind each that has order books at rest a name of those."""
-    from hk_tick_collector.ship.books import is_at_rest  # noqa: PLC0415
+    """The days meant, and behind each a name of its order books, and of its broker queues, that are at rest."""
+    from hk_tick_collector.ship.states import is_at_rest  # noqa: PLC0415
 
-    with_books = {day for day in catalog.book_days.days() if is_at_rest(catalog.data_root, day)}
-    days = _named_days(sorted({*catalog.days(), *with_books}), catalog, text)
-    without_ticks = with_books - set(catalog.days())
-    names = ((day, day + _BOOKS) if day in with_books else (day,) for day in days)
-    return [name for both in names for name in both if name not in without_ticks]
+    beside = [
+        (day, of_kind.kind.word)
+        for of_kind in (catalog.book_days, catalog.broker_days)
+        for day in of_kind.days()
+        if is_at_rest(of_kind.kind, catalog.data_root, day)
+    ]
+    with_ticks = set(catalog.days())
+    found = []
+    for day in _named_days(sorted({*with_ticks, *(day for day, _ in beside)}), catalog, text):
+        found += [day] if day in with_ticks or not any(day == of_day for of_day, _ in beside) else []
+        found += [f"{day} {word}" for of_day, word in beside if of_day == day]
+    return found
 
 
 def _named_days(known: list[str], catalog: Catalog, text: str) -> list[str]:
@@ -182,16 +186,15 @@ def _named_days(known: list[str], catalog: Catalog, text: str) -> list[str]:
 
 
 def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
-    from hk_tick_collector.ship.books import BookCopies, BooksToShip  # noqa: PLC0415
     from hk_tick_collector.ship.copies import differing, place_of, recorded  # noqa: PLC0415
+    from hk_tick_collector.ship.states import states_to_ship  # noqa: PLC0415
 
-    books = BooksToShip(
-        catalog.data_root, catalog.archive_root, BookCopies(copies.engine, copies.recorder, catalog.market.code)
-    )
+    beside = {one.word: one for one in states_to_ship(catalog, copies.engine, copies.recorder)}
 
     def compare(name: str) -> str:
-        if name.endswith(_BOOKS):
-            return books.check(name.removesuffix(_BOOKS), SystemClock().now_ms(), heal=False)[0]
+        of_day, _, kind = name.partition(" ")
+        if kind:
+            return beside[kind].check(of_day, SystemClock().now_ms(), heal=False)[0]
         day = catalog.day(name)
         return differing(recorded(day, place_of(day)).symbols, copies.there(name))
 
@@ -230,9 +233,8 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
         keeper = Keeper(catalog, copies, state)
 
         def check(name: str) -> str:
-            if name.endswith(_BOOKS):
-                return keeper.check_books(name.removesuffix(_BOOKS), is_alone=True)
-            return keeper.check(name, is_alone=True)
+            day, _, kind = name.partition(" ")
+            return keeper.check_states(kind, day, is_alone=True) if kind else keeper.check(day, is_alone=True)
 
         return _judged(days, check, "replaced")
     finally:

@@ -30,12 +30,13 @@ PROBE_SEC = 2.0
 _ANSWER_BYTES = 64 << 20  # of an answer that is read whole
 _TOLD_CHARS = 300
 # Codes that time alone does not heal, with what to do. Others are asked again.
+UNKNOWN_TABLE = 60
 _CURES = {
     16: "a column is missing: hk-tickctl ship init",
     27: "the tables are of another kind: hk-tickctl ship init",
     47: "the tables are of another kind: hk-tickctl ship init",
     53: "the tables are of another kind: hk-tickctl ship init",
-    60: "make the tables: hk-tickctl ship init",
+    UNKNOWN_TABLE: "make the tables: hk-tickctl ship init",
     62: "this version does not speak to that server; report it with the line above",
     81: "make the database: hk-tickctl ship init",
     164: "the user may only read: give it INSERT, SELECT and ALTER on the database",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.copy import Copy, days_there_of, market_there
 from hk_tick_collector.clickhouse.recorded import CopiedDays
-from hk_tick_collector.clickhouse.recorded_books import CopiedBookDays
-from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
+from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
+from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS, STATES, columns_there
 from hk_tick_collector.core.errors import ConfigError, CopiesUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.days.book_days import BookDays
@@ -30,14 +30,20 @@ _log = RateLimitedLog(logging.getLogger(__name__))
 class OlderDays(CopiedDays):
     """Some of one recorder's days there."""
 
-    def __init__(self, copy: Copy, market: str, names: Sequence[str], with_books: Sequence[str]) -> None:
+    def __init__(self, copy: Copy, market: str, names: Sequence[str], with_states: Mapping[str, Sequence[str]]) -> None:
+        """``with_states``: the days with order books, and those with broker queues, by table."""
         super().__init__(copy, market)
-        self._names, self._with_books = list(names), with_books
+        self._names, self._with_states = list(names), with_states
 
     @property
     def book_days(self) -> BookDays:
         """Those with order books that no file here has."""
-        return CopiedBookDays(self.copy, self._with_books)
+        return CopiedStateDays(self.copy, BOOKS, self._with_states[BOOKS.rows])
+
+    @property
+    def broker_days(self) -> BookDays:
+        """Those with broker queues that no file here has."""
+        return CopiedStateDays(self.copy, BROKERS, self._with_states[BROKERS.rows])
 
     def archived_days(self) -> list[str]:
         """Those."""
@@ -48,7 +54,7 @@ class _Held(NamedTuple):
     recorder: str
     market: str
     days: list[str]
-    book_days: list[str]
+    with_states: dict[str, list[str]]  # days with books, and those with queues, by table
 
 
 class Older:
@@ -74,9 +80,14 @@ class Older:
         for held in self._held:
             mine = [catalog for catalog in catalogs if catalog.market.code == held.market]
             names = _lacking(held.days, [catalog.days() for catalog in mine])
-            with_books = _lacking(held.book_days, [catalog.book_days.days() for catalog in mine])
-            if mine and (names or with_books) and self._engine is not None:
-                stored_here.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_books))
+            with_states = {
+                BOOKS.rows: _lacking(held.with_states[BOOKS.rows], [catalog.book_days.days() for catalog in mine]),
+                BROKERS.rows: _lacking(
+                    held.with_states[BROKERS.rows], [catalog.broker_days.days() for catalog in mine]
+                ),
+            }
+            if mine and (names or any(with_states.values())) and self._engine is not None:
+                stored_here.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_states))
         return stored_here
 
     def _look(self) -> None:
@@ -96,8 +107,19 @@ class Older:
 
 
 def _held(engine: ClickHouse, recorder: str | None) -> list[_Held]:
-    days, books = days_there_of(engine, recorder), days_there_of(engine, recorder, BOOKS_TABLE)
-    return [_Held(name, market_there(engine, name, days[name][-1]), days[name], books.get(name, [])) for name in days]
+    days, there = days_there_of(engine, recorder), columns_there(engine)
+    of_states = {  # a table that an earlier version has not made has no days
+        states.rows: days_there_of(engine, recorder, states.rows) if states.rows in there else {} for states in STATES
+    }
+    return [
+        _Held(
+            name,
+            market_there(engine, name, days[name][-1]),
+            days[name],
+            {table: found.get(name, []) for table, found in of_states.items()},
+        )
+        for name in days
+    ]
 
 
 def _lacking(there: Sequence[str], here: Sequence[Sequence[str]]) -> list[str]:

@@ -17,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
-from hk_tick_collector.clickhouse.recorded_books import CopiedBookDays
+from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
 from hk_tick_collector.clickhouse.tables import (
     BATCH,
+    BOOKS,
+    BROKERS,
     DAYS_TABLE,
     NOTES,
     REPLAY,
@@ -41,7 +43,7 @@ from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
-NOT_SHIPPED = frozenset({"brokers", "snapshots", "pictures"})  # tables of a query that ``hk-tick-ship`` does not send
+NOT_SHIPPED = frozenset({"snapshots", "pictures"})  # tables of a query that ``hk-tick-ship`` does not send
 
 
 class CopiedDay(Day):
@@ -128,7 +130,11 @@ class CopiedDay(Day):
 
     def books(self) -> BookDay:
         """As of ``Day``."""
-        return CopiedBookDays(self.copy).day(self.trading_day)
+        return CopiedStateDays(self.copy, BOOKS).day(self.trading_day)
+
+    def brokers(self) -> BookDay:
+        """As of ``Day``."""
+        return CopiedStateDays(self.copy, BROKERS).day(self.trading_day)
 
     def amendments(self) -> list[AmendmentRow]:
         """As of ``Day``, by time received."""
@@ -241,7 +247,12 @@ class CopiedDays(Catalog):
     @property
     def book_days(self) -> BookDays:
         """As of ``Catalog``."""
-        return CopiedBookDays(self.copy)
+        return CopiedStateDays(self.copy, BOOKS)
+
+    @property
+    def broker_days(self) -> BookDays:
+        """As of ``Catalog``."""
+        return CopiedStateDays(self.copy, BROKERS)
 
     def live_days(self) -> list[str]:
         """None: no file is here."""

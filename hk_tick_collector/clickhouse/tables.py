@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineRefused
 from hk_tick_collector.records.columns import NAMES, TICKS, Arrow, Column
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
-SCHEMA_VERSION = 2  # of what is not made from ``records.columns``
+SCHEMA_VERSION = 3  # of what is not made from ``records.columns``
 TICKS_TABLE, DAYS_TABLE, ABOUT_TABLE, ALL_VIEW = "ticks", "days", "about", "ticks_one"
-BOOKS_TABLE, BOOK_NOTES_TABLE, BOOK_DAYS_TABLE, BOOK_NOTE = "books", "book_notes", "book_days", "row_json"
-BOOK_NOTES = ("symbols", "sessions", "watches", "pulls")  # tables of a file of books, beside its pushes
+ROW_JSON = "row_json"
+_NOTED = ("symbols", "sessions", "watches", "pulls")
 RECORDER, BATCH, DAY, REPLAY = "recorder", "batch", "trading_day", "replay_json"
 NOTES: dict[str, type] = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow, "amendments": AmendmentRow}
 _KEYS = {"coverage": "symbol", "gaps": "symbol, gap_start_ts_ms", "symbols": "symbol", "amendments": "symbol"}
@@ -46,6 +47,34 @@ _CODECS = {
 _IDENTITY = "symbol, ts_ms, ifNull(seq, -1), ifNull(price, -1.), ifNull(volume, -1), ifNull(turnover, -1.), occurrence"
 # An insert that was acknowledged survives a power cut; the server's default is that it may not.
 _SETTINGS = f"non_replicated_deduplication_window = {_WINDOW}, fsync_after_insert = 1, fsync_part_directory = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class StateTables:
+    """The tables of a kind of record of which every push is the whole state of a symbol. ``rows``: a row a push;
+    ``notes``: those of the tables ``noted`` of its files, which stand beside the pushes; ``days``: what was verified.
+    """
+
+    kind: StateKind
+    rows: str
+    notes: str
+    days: str
+    noted: tuple[str, ...]
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Of ``rows``, with their types, in order."""
+        return _state_columns(self.kind)
+
+    @property
+    def word(self) -> str:
+        """For log lines and messages."""
+        return self.kind.word
+
+
+BOOKS = StateTables(BOOK_KIND, "books", "book_notes", "book_days", _NOTED)
+BROKERS = StateTables(BROKER_KIND, "brokers", "broker_notes", "broker_days", (*_NOTED, "brokers"))
+STATES = (BOOKS, BROKERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +129,27 @@ def _note_type(hint: Any) -> str:
 
 
 @cache
-def book_columns() -> Mapping[str, str]:
-    """The columns of ``books`` with their types, in order."""
-    from hk_tick_collector.days.books import STORED_SCHEMA  # noqa: PLC0415 - Arrow takes its time
+def _state_columns(kind: StateKind) -> Mapping[str, str]:
+    from hk_tick_collector.days.stored_states import stored_of  # noqa: PLC0415 - Arrow takes its time
 
-    columns = {field.name: _book_type(field.name, str(field.type), field.nullable) for field in STORED_SCHEMA}
+    columns = {one.name: _state_type(str(one.type), one.nullable) for one in stored_of(kind).schema}
     return {"market": _TEXT, DAY: _TEXT, RECORDER: _TEXT, **columns}
 
 
-def _book_type(name: str, arrow: str, nullable: bool) -> str:
+def _state_type(arrow: str, nullable: bool) -> str:
     if arrow.startswith("dictionary"):
         return _TEXT
-    inner = _BOOK_TYPES[arrow]
+    if arrow.startswith("list<"):
+        return "Array(Int32)"
+    inner = _STATE_TYPES[arrow]
     return f"Nullable({inner})" if nullable else inner
 
 
-_BOOK_TYPES = {
+_STATE_TYPES = {
     "timestamp[us, tz=UTC]": "DateTime64(6, 'UTC')", "timestamp[ms, tz=UTC]": "DateTime64(3, 'UTC')",
     "int64": "Int64", "double": "Float64", "binary": "String",
 }  # fmt: skip
-_BOOK_NOTES = {"name": _TEXT, BOOK_NOTE: "String", DAY: _TEXT, RECORDER: _TEXT}
+_STATE_NOTES = {"name": _TEXT, ROW_JSON: "String", DAY: _TEXT, RECORDER: _TEXT}
 _DAYS = {
     RECORDER: _TEXT, DAY: _TEXT, "market": _TEXT, "rows": "UInt64", "symbols": "UInt64", "content_hash": "String",
     "verified_at": "DateTime64(3, 'UTC')",
@@ -155,14 +185,15 @@ def tables() -> Iterator[Table]:
         for name in (note, stage_of(note)):
             tail = f"{part}\nORDER BY ({key})\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
             yield Table(name, note_columns(note), "MergeTree", "", tail)
-    for base, columns, key in (
-        (BOOKS_TABLE, book_columns(), "symbol, update_no"),
-        (BOOK_NOTES_TABLE, _BOOK_NOTES, "name"),
-    ):
-        for name in (base, stage_of(base)):
-            tail = f"{part}\nORDER BY ({key})\nSETTINGS {_SETTINGS}"
-            yield Table(name, columns, "MergeTree", "", tail)
-    for name in (DAYS_TABLE, BOOK_DAYS_TABLE):
+    for states in STATES:
+        for base, columns, key in (
+            (states.rows, states.columns, "symbol, update_no"),
+            (states.notes, _STATE_NOTES, "name"),
+        ):
+            for name in (base, stage_of(base)):
+                tail = f"{part}\nORDER BY ({key})\nSETTINGS {_SETTINGS}"
+                yield Table(name, columns, "MergeTree", "", tail)
+    for name in (DAYS_TABLE, *(states.days for states in STATES)):
         yield Table(name, _DAYS, "ReplacingMergeTree", "verified_at", f"ORDER BY ({RECORDER}, {DAY})")
     yield Table(ABOUT_TABLE, _ABOUT, "ReplacingMergeTree", "written_at", "ORDER BY key")
 
@@ -264,8 +295,7 @@ def check(engine: ClickHouse) -> None:
     """EngineRefused, saying what to do, unless the tables are there as this version fills them."""
     have = columns_there(engine)
     for table in tables():
-        if table.name not in have:
-            raise EngineRefused(f"{engine.address.shown} has no table {table.name}: make it with hk-tickctl ship init")
+        check_there(engine, table.name, have)
         _check(table, have[table.name], engine.database)
         missing = [name for name in table.columns if name not in have[table.name]]
         if missing:
@@ -273,6 +303,12 @@ def check(engine: ClickHouse) -> None:
                 f"{engine.address.shown}: {table.name} lacks {', '.join(missing)}: bring it up to date with "
                 "hk-tickctl ship init"
             )
+
+
+def check_there(engine: ClickHouse, table: str, have: Collection[str]) -> None:
+    """EngineRefused unless a table is among those that the database has."""
+    if table not in have:
+        raise EngineRefused(f"{engine.address.shown} has no table {table}: make it with hk-tickctl ship init")
 
 
 def _check(table: Table, known: Mapping[str, str], database: str) -> None:

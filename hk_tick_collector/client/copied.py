@@ -21,8 +21,8 @@ class Copied(LocalFiles):
     """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: their days
     are then joined, each tick once.
 
-    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Broker queues, snapshots and live
-    ticks are not there.
+    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Snapshots and live ticks are
+    not there.
     """
 
     def __init__(
@@ -42,9 +42,12 @@ class Copied(LocalFiles):
         self._engine.close()
 
     def books(self, question: BookQuestion) -> Answer:
-        """As ``Backend.books``; broker queues are refused."""
-        if question.form == BROKERS:
-            raise BadQuestion("broker queues are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
+        """As ``Backend.books``; tables of an earlier version are said to be such."""
+        from hk_tick_collector.clickhouse import tables  # noqa: PLC0415
+
+        states = tables.BROKERS if question.form == BROKERS else tables.BOOKS
+        with translated():
+            tables.check_there(self._engine, states.rows, tables.columns_there(self._engine))
         return super().books(question)
 
     def snapshots(self, question: SnapshotQuestion) -> Answer:

@@ -95,26 +95,32 @@ def names_in(path: Path, chunk: Chunk, names: dict[int, str]) -> dict[int, str]:
     return names
 
 
-def chunks(path: Path, only: Sequence[int] | None, part: Part, max_rows: int) -> Iterator[Chunk]:
-    """The rows of a part, of the symbols ``only``, and those before it that its states come from; at most ``max_rows``
-    at a time. Rows that are committed after the call began are left out. StoreError; StoreCorrupt for a damaged one."""
+def chunks(
+    path: Path, only: Sequence[int] | None, part: Part, max_rows: int, *, of_themselves: bool = False
+) -> Iterator[Chunk]:
+    """The rows of a part, of the symbols ``only``, and those before it that its states come from, unless rows are told
+    ``of_themselves``; at most ``max_rows`` at a time. Rows that are committed after the call began are left out.
+    StoreError; StoreCorrupt for a damaged one."""
     with reading(path) as conn:
         try:
-            yield from _chunks(conn, only, part, max_rows)
+            yield from _chunks(conn, only, part, max_rows, of_themselves)
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
         except (ValueError, TypeError, OverflowError) as exc:
             raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
 
 
-def _chunks(conn: sqlite3.Connection, only: Sequence[int] | None, part: Part, max_rows: int) -> Iterator[Chunk]:
+def _chunks(
+    conn: sqlite3.Connection, only: Sequence[int] | None, part: Part, max_rows: int, of_themselves: bool
+) -> Iterator[Chunk]:
     high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
     high = high if part.until_no is None else min(high, part.until_no)
-    firsts = {} if only is None or part == WHOLE else _full_rows(conn, only, part)
+    firsts = {} if only is None or part == WHOLE or of_themselves else _full_rows(conn, only, part)
     late_us = None if part.before_us is None else part.before_us + CLOCK_MARGIN_US
     where = "" if only is None else f"AND symbol_id IN ({', '.join(map(str, only))})"
     sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"  # noqa: S608
-    last, rows = max(0, min(firsts.values(), default=1) - 1), min(FIRST_ROWS, max_rows)
+    last = part.after_no if of_themselves else max(0, min(firsts.values(), default=1) - 1)
+    rows = min(FIRST_ROWS, max_rows)
     while found := _fetched(conn.execute(sql, (last, high, rows))):
         numbers, payloads = found
         last, rows = int(numbers[0, -1]), min(rows * GROWTH, max_rows)

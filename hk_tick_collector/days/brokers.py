@@ -49,6 +49,22 @@ SCHEMA = pa.schema(
 )
 
 
+PAYLOAD = "payload"
+_PLACES = pa.list_(pa.field("item", pa.int32(), nullable=False))
+# A row a push, as the file has it, and beside it who stands in line: for each place its price level and its broker. A
+# push of the same queue, and a break, have no places.
+STORED_SCHEMA = pa.schema(
+    [
+        *[SCHEMA.field(name) for name in ("symbol", "recv_ts", "update_no", "kind", "merged")],
+        pa.field("bid_levels", _PLACES, nullable=False),
+        pa.field("bid_brokers", _PLACES, nullable=False),
+        pa.field("ask_levels", _PLACES, nullable=False),
+        pa.field("ask_brokers", _PLACES, nullable=False),
+        pa.field(PAYLOAD, pa.binary(), nullable=False),
+    ]
+)
+
+
 class _Row(NamedTuple):
     symbol: str
     recv_ts: int
@@ -80,6 +96,28 @@ def read(path: Path, symbols: Sequence[str] | None = None, part: Part = WHOLE) -
             queue = _queue(path, payload) if kind == FULL else BrokerQueue((), ())
             rows += _rows_of(head, queue, brokers) or [head]
         yield _batch(rows)
+
+
+def read_stored(path: Path, part: Part = WHOLE, symbols: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Record batches of ``STORED_SCHEMA``: each row as the file has it. Who keeps them can make the file anew.
+    ``symbols``: of these alone; ``part``: between two numbers."""
+    names = {key: name for name, key in symbols_of(path).items() if symbols is None or name in symbols}
+    only = None if symbols is None else sorted(names)
+    for chunk in book_rows.chunks(path, only, part, CHUNK_ROWS, of_themselves=True):
+        names = book_rows.names_in(path, chunk, names)
+        pushes = zip(chunk.kinds.tolist(), chunk.payloads, strict=True)
+        queues = [_queue(path, payload) if kind == FULL else BrokerQueue((), ()) for kind, payload in pushes]
+        columns: list[pa.Array] = [
+            pa.array([names[key] for key in chunk.symbol_ids.tolist()], pa.string()).dictionary_encode(),
+            pa.array(chunk.recv_ts_us, SCHEMA.field("recv_ts").type),
+            pa.array(chunk.update_nos),
+            pa.array([KINDS[kind].value for kind in chunk.kinds.tolist()], pa.string()).dictionary_encode(),
+            pa.array(chunk.merged),
+        ]
+        for sides in ([queue.bids for queue in queues], [queue.asks for queue in queues]):
+            columns += [pa.array([[place[n] for place in side] for side in sides], _PLACES) for n in (0, 1)]
+        columns.append(pa.array(chunk.payloads, pa.binary()))
+        yield pa.RecordBatch.from_arrays(columns, schema=STORED_SCHEMA)
 
 
 def _is_within(update_no: int, recv_us: int, part: Part) -> bool:

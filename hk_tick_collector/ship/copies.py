@@ -69,7 +69,7 @@ class Copies:
         different = differing(recorded.symbols, self.there(day.trading_day, stage)) if recorded.rows else ""
         if different:
             raise StoreUnavailable(f"{day.trading_day} did not arrive as it was sent: {different}")
-        partition.swap(TICKS_TABLE, is_empty=not recorded.rows)
+        partition.take_the_place(TICKS_TABLE, is_empty=not recorded.rows)
         return recorded
 
     def send_notes(self, day: Day, known: str | None) -> str:

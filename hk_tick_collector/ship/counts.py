@@ -3,6 +3,7 @@ comment names; anybody may read."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hk_tick_collector.core.histogram import Histogram
@@ -15,7 +16,7 @@ class ShipCounts:
     """Counters begin at 0 with each start; moments are UTC epoch milliseconds, 0 when it has not happened yet."""
 
     ticks: int = 0  # live's, as all up to the keeper's
-    book_rows: int = 0  # of order books, as they were stored
+    rows_of: Counter[str] = field(default_factory=Counter)  # "books", "brokers": pushes, as they were stored
     shipments: int = 0
     days_begun_again: int = 0
     last_put_ms: int = 0
@@ -24,7 +25,7 @@ class ShipCounts:
     days_verified: int = 0  # keeper's, as all below
     days_brought: int = 0  # whole days sent
     days_healed: int = 0  # of them those whose copy was another one
-    book_days_verified: int = 0  # days whose order books there were found equal
+    days_verified_of: Counter[str] = field(default_factory=Counter)  # the same: days that were found equal there
     unequal_days: dict[str, str] = field(default_factory=dict)  # why its copy cannot be made equal; a new one each time
     keeper: Waits = field(default_factory=lambda: Waits("days"))
 

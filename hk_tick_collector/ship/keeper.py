@@ -19,12 +19,12 @@ from hk_tick_collector.core.errors import NoData, RecorderError, StoreBusy, Stor
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.ship.aside import Aside
-from hk_tick_collector.ship.books import BookCopies, BooksToShip
 from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.marks import files_mark
 from hk_tick_collector.ship.state import State
+from hk_tick_collector.ship.states import StatesToShip, states_to_ship
 from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.position import MAX_PLACES, Place
@@ -63,8 +63,7 @@ class Keeper:
         open_settled_sec: float = OPEN_SETTLED_SEC,
     ) -> None:
         self._days, self._copies, self._state = days, copies, state
-        book_copies = BookCopies(copies.engine, copies.recorder, days.market.code)
-        self._books = BooksToShip(days.data_root, days.archive_root, book_copies)
+        self._states = {one.word: one for one in states_to_ship(days, copies.engine, copies.recorder)}
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
         self._clock = clock or SystemClock()
@@ -94,16 +93,17 @@ class Keeper:
     def look(self, stop: threading.Event | None = None) -> int:
         """Look at every day once, the newest first, and do what is due; how many were verified. EngineAway,
         EngineRefused: the rest comes with the next call, and what failed after that."""
-        done, days, with_books = 0, set(self._days.days()), set(self._books.days())
-        self._forget_others({*days, *map(_notes_of, days), *map(_books_of, with_books)})
-        for day in sorted(days | with_books, reverse=True):
+        done, days = 0, set(self._days.days())
+        beside = [(day, states) for states in self._states.values() for day in states.days()]
+        self._forget_others({*days, *map(_notes_of, days), *(states.name_of(day) for day, states in beside)})
+        for day in sorted({*days, *(day for day, _ in beside)}, reverse=True):
             if stop is not None and stop.is_set():
                 break
             if day in days:
                 self._tried(day, _notes_of(day), self._send_notes)
                 done += self._tried(day, day, self._look_at)
-            if day in with_books:
-                self._tried(day, _books_of(day), self._look_at_books)
+            for states in [states for of_day, states in beside if of_day == day]:
+                self._tried(day, states.name_of(day), lambda day, states=states: self._look_at_states(states, day))  # type: ignore[misc]
         return done
 
     def _forget_others(self, names: set[str]) -> None:
@@ -179,6 +179,7 @@ class Keeper:
         intent = self._state.intent()
         if intent is not None and intent.place.day == day.trading_day:
             self._state.drop_intent()
+        self._state.unproven(day.trading_day)
         self.counts.days_brought += 1
         return self._copies.bring(day)
 
@@ -198,34 +199,38 @@ class Keeper:
         self._be_equal(day)
         return 1
 
-    def _look_at_books(self, day: str) -> int:
-        """Compare a day's order books with their copy once their file is at rest, and bring them anew if need be."""
-        name, mark, now_sec = _books_of(day), self._books.mark(day), self._clock.monotonic()
+    def _look_at_states(self, states: StatesToShip, day: str) -> int:
+        """Compare a day's order books, or its broker queues, with their copy once their file is at rest, and bring them
+        anew if need be."""
+        name, mark, now_sec = states.name_of(day), states.mark(day), self._clock.monotonic()
         if self._seen.get(name, ("", 0.0))[0] != mark:
             self._seen[name] = mark, now_sec
             self._aside.drop(name)
         is_settled = now_sec - self._seen[name][1] >= self._settled_sec
-        known = self._state.books_mark(day)
+        known = self._state.sent(states.word).mark(day)
         if known == mark or not is_settled or not self._aside.is_due(name):
             return 0
-        different = self.check_books(day)
-        _log.info(event("ship_verified", day=day, what="books", brought=different or "no"))
+        different = self.check_states(states.word, day)
+        _log.info(event("ship_verified", day=day, what=states.word, brought=different or "no"))
         if different and known is not None:
-            _log.warning(event("ship_healed", day=day, what="books", reason=different))
+            _log.warning(event("ship_healed", day=day, what=states.word, reason=different))
         self._be_equal(name)
         return 1
 
-    def check_books(self, day: str, *, heal: bool = True, is_alone: bool = False) -> str:
-        """As ``check``, of a day's order books."""
-        with self._holds.held(_books_of(day)):
-            mark, end = self._books.mark(day), self._books.end(day)
-            sent = self._state.book_places().get(day)
+    def check_states(self, kind: str, day: str, *, heal: bool = True, is_alone: bool = False) -> str:
+        """As ``check``, of a day's ``books``, or its ``brokers``."""
+        states, known = self._states[kind], self._state.sent(kind)
+        with self._holds.held(states.name_of(day)):
+            mark, end = states.mark(day), states.end(day)
+            sent = known.places().get(day)
             if not is_alone and end is not None and sent is not None and sent.rowid < end.rowid:
-                raise NotYet(f"order books of {day} are on their way")
-            different, verified = self._books.check(day, self._clock.now_ms(), heal=heal)
+                raise NotYet(f"{states.kind.file.noun} of {day} are on their way")
+            if heal:
+                known.unproven(day)
+            different, verified = states.check(day, self._clock.now_ms(), heal=heal)
             if verified is not None:
-                self._state.books_verified(verified, mark, end)
-                self.counts.book_days_verified += 1
+                known.verified(verified, mark, end)
+                self.counts.days_verified_of[kind] += 1
         return different
 
     def _is_due(self, day: str, now_sec: float) -> bool:
@@ -262,7 +267,7 @@ class Keeper:
         """What cannot be read, or not be made equal, is tried again later; the others go on."""
         failure = self._aside.put(name, error)
         is_passing = isinstance(error, StoreBusy) and failure.times <= PATIENT_TIMES
-        if name in (day, _books_of(day)) and not isinstance(error, NotesFailed) and not is_passing:
+        if name != _notes_of(day) and not isinstance(error, NotesFailed) and not is_passing:
             self.counts.unequal_days = {**self.counts.unequal_days, name: str(error)}
         done = f"the other days go on; this one is tried again, {MAX_ASIDE_SEC / 60:.0f} minutes later at the latest"
         self._said.log(logging.ERROR, "ship_day_failed", key=name, day=day, reason=str(error), done=done)
@@ -273,7 +278,3 @@ class Keeper:
 
 def _notes_of(day: str) -> str:
     return f"notes of {day}"
-
-
-def _books_of(day: str) -> str:
-    return f"books of {day}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.tables import TICKS_TABLE
@@ -20,7 +20,7 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
-from hk_tick_collector.ship.live_books import LiveBooks
+from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.rows import batch_of, ticks_stream, token_of
 from hk_tick_collector.ship.state import Intent, State
 from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
@@ -53,10 +53,10 @@ class Live:
         backoff: Backoff | None = None,
         period_sec: float = PERIOD_SEC,
         max_rows: int = MAX_ROWS,
-        books: LiveBooks | None = None,
+        beside: Sequence[LiveStates] = (),
     ) -> None:
-        """``books``: who sends order books, in this one's turn."""
-        self._books = books
+        """``beside``: who send order books and broker queues, in this one's turn."""
+        self._beside = beside
         self._days, self._engine, self._state, self._recorder = days, engine, state, recorder
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
@@ -81,8 +81,8 @@ class Live:
                     stop.wait(self._backoff.next_sec())
         finally:
             self._follower.close()
-            if self._books is not None:
-                self._books.close()
+            for states in self._beside:
+                states.close()
 
     def step(self) -> int:
         """Send what is on its way, then the next rows of each day; how many rows that were. EngineAway, EngineRefused:
@@ -93,7 +93,7 @@ class Live:
             return sent  # its file is in the way, or its day is being replaced
         for place in self._places():
             sent += self._guarded(place, lambda place=place: self._advance(place))  # type: ignore[misc]
-        return sent if self._books is None else sent + self._books.step()
+        return sent + sum(states.step() for states in self._beside)
 
     def _places(self) -> list[Place]:
         """Where each day is to be read on, oldest first; days that are over only now and then."""

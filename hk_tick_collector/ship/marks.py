@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from hk_tick_collector.days.manifest import manifest_path
-from hk_tick_collector.ship.state import Verified, marked_days
+from hk_tick_collector.ship.state import Compared, Verified, marked_days
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.companions import Mark
-from hk_tick_collector.store.layout import book_file, day_file
+from hk_tick_collector.store.layout import day_file
+
+_TABLES: dict[str, Compared] = {BOOK_KIND.word: "books", BROKER_KIND.word: "brokers"}
 
 
 def files_mark(data_root: Path, archive_root: Path, day: str) -> str:
@@ -15,9 +18,9 @@ def files_mark(data_root: Path, archive_root: Path, day: str) -> str:
     return _mark_of(day_file(data_root, day), archive_root, day)
 
 
-def books_mark(data_root: Path, archive_root: Path, day: str) -> str:
-    """The same of its file of order books."""
-    return _mark_of(book_file(data_root, day), archive_root, day)
+def mark_of(kind: StateKind, data_root: Path, archive_root: Path, day: str) -> str:
+    """The same of its file of order books, or of broker queues."""
+    return _mark_of(kind.file_of(data_root, day), archive_root, day)
 
 
 def _mark_of(db: Path, archive_root: Path, day: str) -> str:
@@ -31,7 +34,7 @@ def verified_copy(ship_dir: Path, data_root: Path, archive_root: Path, day: str)
     return found if mark == files_mark(data_root, archive_root, day) else None
 
 
-def verified_books(ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
-    """The same of its order books."""
-    found, mark = marked_days(ship_dir, "books").get(day, (None, ""))
-    return found if mark == books_mark(data_root, archive_root, day) else None
+def verified_states(kind: StateKind, ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
+    """The same of its order books, or of its broker queues."""
+    found, mark = marked_days(ship_dir, _TABLES[kind.word]).get(day, (None, ""))
+    return found if mark == mark_of(kind, data_root, archive_root, day) else None

@@ -26,8 +26,11 @@ _COUNTERS = (
     ("days_begun_again", "Days that were sent anew because their file was replaced"),
     ("days_verified", "Days whose copy was found equal"),
     ("days_brought", "Whole days that were sent"),
-    ("book_days_verified", "Days whose order books there were found equal"),
     ("days_healed", "Days whose copy was another one and was replaced"),
+)
+_OF_STATES = (
+    ("books", "book", "Days whose order books there were found equal"),
+    ("brokers", "broker", "Days whose broker queues there were found equal"),
 )
 
 
@@ -39,6 +42,10 @@ class _Counters(Collector):
         found: list[CounterMetricFamily | HistogramMetricFamily] = [
             CounterMetricFamily(f"hk_ship_{name}", about, value=getattr(self._counts, name))
             for name, about in _COUNTERS
+        ]
+        found += [
+            CounterMetricFamily(f"hk_ship_{name}_days_verified", about, value=self._counts.days_verified_of[kind])
+            for kind, name, about in _OF_STATES
         ]
         lag = self._counts.lag_ms.snapshot()
         ends = [*(str(bound / 1000) for bound in lag.bounds), "+Inf"]

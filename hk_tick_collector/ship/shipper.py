@@ -13,16 +13,16 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.days.catalog import Catalog
-from hk_tick_collector.ship.books import BookCopies
 from hk_tick_collector.ship.claim import Claimed, claim, owner_of
 from hk_tick_collector.ship.copies import Copies
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import MAX_WAIT_SEC, MIN_WAIT_SEC, Live
-from hk_tick_collector.ship.live_books import LiveBooks
+from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.settings import ShipSettings
 from hk_tick_collector.ship.state import State
+from hk_tick_collector.ship.states import states_to_ship
 from hk_tick_collector.ship.status import StatusFile
 
 STATUS_SEC = 2.0
@@ -48,9 +48,11 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
             while (sink := _begun(engine, settings, state, status, stop, counts)) is not None:
                 claimed = Claimed(looker, settings.recorder, owner, sink, counts)
                 holds = Holds()
-                book_copies = BookCopies(engine, settings.recorder, days.market.code)
-                books = LiveBooks(days, book_copies, state, counts=counts, holds=holds)
-                live = Live(days, engine, state, settings.recorder, counts=counts, holds=holds, books=books)
+                beside = [
+                    LiveStates(days, states.copies, state, counts=counts, holds=holds)
+                    for states in states_to_ship(days, engine, settings.recorder)
+                ]
+                live = Live(days, engine, state, settings.recorder, counts=counts, holds=holds, beside=beside)
                 keeper = Keeper(days, Copies(engine, settings.recorder), state, counts=counts, holds=holds)
                 _run_both(live.run, keeper.run, status, stop, claimed.is_ours)
             status.write(is_stopped=True)

@@ -35,21 +35,26 @@ CREATE TABLE IF NOT EXISTS days (
   verified_ms INTEGER,       -- when; NULL: it is not, or rows were sent since
   rows INTEGER, symbols INTEGER, content_hash TEXT
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS books (
-  day TEXT NOT NULL PRIMARY KEY, mark TEXT NOT NULL, verified_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
-  symbols INTEGER NOT NULL, content_hash TEXT NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intent (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
   day TEXT NOT NULL, place TEXT NOT NULL, last_rowid INTEGER NOT NULL, rows INTEGER NOT NULL, batch INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS book_places (day TEXT NOT NULL PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS book_intent (
+CREATE TABLE IF NOT EXISTS about (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+# Of order books, and the same of broker queues.
+_OF_STATES = """
+CREATE TABLE IF NOT EXISTS {word}s (
+  day TEXT NOT NULL PRIMARY KEY, mark TEXT NOT NULL, verified_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
+  symbols INTEGER NOT NULL, content_hash TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS {word}_places (day TEXT NOT NULL PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS {word}_intent (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1), place TEXT NOT NULL, last_rowid INTEGER NOT NULL,
   rows INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS about (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+_STATES = ("book", "broker")
+Compared = Literal["days", "books", "brokers"]  # tables of what was verified
 
 
 class StateLost(RecorderError):
@@ -115,22 +120,23 @@ class State:
             if known == told:
                 return True
             conn.execute("DELETE FROM days")
-            for table in ("books", "intent", "book_places", "book_intent"):
+            of_states = (f"{word}{more}" for word in _STATES for more in ("s", "_places", "_intent"))
+            for table in ("intent", *of_states):
                 conn.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
             conn.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", told.items())
             return False
 
-        return self._change(change)
+        return self.change(change)
 
     def places(self) -> dict[str, Place]:
         """How far each day was sent, of those that are sent in parts."""
-        rows = self._change(lambda conn: conn.execute("SELECT day, place FROM days WHERE place IS NOT NULL").fetchall())
+        rows = self.change(lambda conn: conn.execute("SELECT day, place FROM days WHERE place IS NOT NULL").fetchall())
         return {day: _place(text) for day, text in rows}
 
     def intent(self) -> Intent | None:
         """The shipment on its way."""
         sql = "SELECT place, last_rowid, rows, batch FROM intent"
-        row = self._change(lambda conn: conn.execute(sql).fetchone())
+        row = self.change(lambda conn: conn.execute(sql).fetchone())
         return None if row is None else Intent(_place(row[0]), *row[1:])
 
     def intend(self, place: Place, last_rowid: int, rows: int, now_us: int) -> Intent:
@@ -144,7 +150,7 @@ class State:
             conn.execute("INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?, ?)", values)
             return batch
 
-        return Intent(place, last_rowid, rows, self._change(change))
+        return Intent(place, last_rowid, rows, self.change(change))
 
     def arrived(self, place: Place) -> None:
         """The shipment has arrived, and the day was sent up to ``place``. It is no longer verified."""
@@ -153,11 +159,11 @@ class State:
             conn.execute("DELETE FROM intent")
             _sent(conn, place)
 
-        self._change(change)
+        self.change(change)
 
     def drop_intent(self) -> None:
         """The rows of the shipment are not there any more."""
-        self._change(lambda conn: conn.execute("DELETE FROM intent"))
+        self.change(lambda conn: conn.execute("DELETE FROM intent"))
 
     def begin_again(self, place: Place) -> None:
         """The file of a day is another one: it is sent from its start."""
@@ -165,7 +171,7 @@ class State:
 
     def leave(self, day: str) -> None:
         """A day is no longer sent in parts: its file is gone."""
-        self._change(lambda conn: conn.execute("UPDATE days SET place = NULL WHERE day = ?", (day,)))
+        self.change(lambda conn: conn.execute("UPDATE days SET place = NULL WHERE day = ?", (day,)))
 
     def verified(self, verified: Verified, mark: str, place: Place | None, sent: Place | None) -> bool:
         """A day's copy was found equal, as its files looked then. ``place``: behind what was compared. False, and
@@ -185,17 +191,21 @@ class State:
             )
             return True
 
-        return self._change(change)
+        return self.change(change)
+
+    def unproven(self, day: str) -> None:
+        """The copy of a day is being brought anew: until it is verified again, nothing is known of it."""
+        self.change(lambda conn: conn.execute("UPDATE days SET verified_ms = NULL WHERE day = ?", (day,)))
 
     def mark(self, day: str) -> str | None:
         """What a day's files looked like when it was verified; None when it is not."""
         sql = "SELECT mark FROM days WHERE day = ? AND verified_ms IS NOT NULL"
-        row = self._change(lambda conn: conn.execute(sql, (day,)).fetchone())
+        row = self.change(lambda conn: conn.execute(sql, (day,)).fetchone())
         return None if row is None else row[0]
 
     def notes(self, day: str) -> str | None:
         """The digest of the notes that were sent."""
-        row = self._change(lambda conn: conn.execute("SELECT notes FROM days WHERE day = ?", (day,)).fetchone())
+        row = self.change(lambda conn: conn.execute("SELECT notes FROM days WHERE day = ?", (day,)).fetchone())
         return None if row is None else row[0]
 
     def noted(self, day: str, digest: str) -> None:
@@ -205,50 +215,18 @@ class State:
             conn.execute("INSERT OR IGNORE INTO days (day) VALUES (?)", (day,))
             conn.execute("UPDATE days SET notes = ? WHERE day = ?", (digest, day))
 
-        self._change(change)
+        self.change(change)
 
-    def books_mark(self, day: str) -> str | None:
-        """What a day's files of books looked like when their copy was verified; None when it was not."""
-        sql = "SELECT mark FROM books WHERE day = ?"
-        row = self._change(lambda conn: conn.execute(sql, (day,)).fetchone())
-        return None if row is None else row[0]
-
-    def books_verified(self, verified: Verified, mark: str, place: Place | None) -> None:
-        """The copy of a day's books was found equal, as its files looked then; ``place``: behind what was compared,
-        None when its file is gone."""
-
-        def change(conn: sqlite3.Connection) -> None:
-            conn.execute("INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?)", (verified.day, mark, *verified[1:]))
-            _books_sent(conn, verified.day, place)
-
-        self._change(change)
-
-    def book_places(self) -> dict[str, Place]:
-        """How far the books of each day were sent, of those that are sent in parts."""
-        rows = self._change(lambda conn: conn.execute("SELECT day, place FROM book_places").fetchall())
-        return {day: _place(text) for day, text in rows}
-
-    def book_intent(self) -> Intent | None:
-        """The shipment of books on its way."""
-        sql = "SELECT place, last_rowid, rows FROM book_intent"
-        row = self._change(lambda conn: conn.execute(sql).fetchone())
-        return None if row is None else Intent(_place(row[0]), row[1], row[2], 0)
-
-    def intend_books(self, place: Place, last_rowid: int, rows: int) -> None:
-        """Note a shipment of books before it is sent."""
-        sql = "INSERT OR REPLACE INTO book_intent VALUES (1, ?, ?, ?)"
-        self._change(lambda conn: conn.execute(sql, (_text(place), last_rowid, rows)))
-
-    def books_arrived(self, day: str, place: Place | None) -> None:
-        """The books of a day were sent up to ``place``; None: they are to be sent from their start, after what is there
-        was dropped. No shipment of that day is on its way."""
-        self._change(lambda conn: _books_sent(conn, day, place))
+    def sent(self, kind: str) -> Sent:
+        """What is known of ``books``, or of ``brokers``."""
+        return Sent(self, kind)
 
     def verified_days(self) -> list[Verified]:
         """By day."""
-        return self._change(_verified)
+        return self.change(_verified)
 
-    def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What ``work`` gives, in a transaction of its own."""
         with self._lock:
             try:
                 with self._conn:
@@ -256,6 +234,67 @@ class State:
                     return work(self._conn)
             except sqlite3.Error as exc:
                 raise StateLost(f"{self._path} cannot be written ({exc}): check the disk of SHIP_DIR") from exc
+
+
+class Sent:
+    """The same of the order books, or of the broker queues: how far each day was sent, and as what it was verified."""
+
+    def __init__(self, state: State, kind: str) -> None:
+        self._state = state
+        self.kind, self._days, word = kind, kind, kind.removesuffix("s")
+        self._places, self._intent = f"{word}_places", f"{word}_intent"
+
+    def mark(self, day: str) -> str | None:
+        """What a day's files looked like when their copy was verified; None when it was not."""
+        sql = f"SELECT mark FROM {self._days} WHERE day = ?"  # noqa: S608 - names of ours
+        row = self._state.change(lambda conn: conn.execute(sql, (day,)).fetchone())
+        return None if row is None else row[0]
+
+    def verified(self, verified: Verified, mark: str, place: Place | None) -> None:
+        """The copy of a day was found equal, as its files looked then; ``place``: behind what was compared, None when
+        its file is gone."""
+
+        def change(conn: sqlite3.Connection) -> None:
+            sql = f"INSERT OR REPLACE INTO {self._days} VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - as above
+            conn.execute(sql, (verified.day, mark, *verified[1:]))
+            self._sent(conn, verified.day, place)
+
+        self._state.change(change)
+
+    def unproven(self, day: str) -> None:
+        """The copy of a day is being brought anew: until it is verified again, nothing is known of it."""
+        self._state.change(lambda conn: conn.execute(f"DELETE FROM {self._days} WHERE day = ?", (day,)))  # noqa: S608
+
+    def places(self) -> dict[str, Place]:
+        """How far each day was sent, of those that are sent in parts."""
+        sql = f"SELECT day, place FROM {self._places}"  # noqa: S608 - as above
+        rows = self._state.change(lambda conn: conn.execute(sql).fetchall())
+        return {day: _place(text) for day, text in rows}
+
+    def intent(self) -> Intent | None:
+        """The shipment on its way."""
+        sql = f"SELECT place, last_rowid, rows FROM {self._intent}"  # noqa: S608 - as above
+        row = self._state.change(lambda conn: conn.execute(sql).fetchone())
+        return None if row is None else Intent(_place(row[0]), row[1], row[2], 0)
+
+    def intend(self, place: Place, last_rowid: int, rows: int) -> None:
+        """Note a shipment before it is sent."""
+        sql = f"INSERT OR REPLACE INTO {self._intent} VALUES (1, ?, ?, ?)"  # noqa: S608 - as above
+        self._state.change(lambda conn: conn.execute(sql, (_text(place), last_rowid, rows)))
+
+    def arrived(self, day: str, place: Place | None) -> None:
+        """A day was sent up to ``place``; None: it is to be sent from its start, after what is there was dropped. No
+        shipment of that day is on its way."""
+        self._state.change(lambda conn: self._sent(conn, day, place))
+
+    def _sent(self, conn: sqlite3.Connection, day: str, place: Place | None) -> None:
+        on_its_way = conn.execute(f"SELECT place FROM {self._intent}").fetchall()  # noqa: S608 - as above
+        if any(_place(text).day == day for (text,) in on_its_way):
+            conn.execute(f"DELETE FROM {self._intent}")  # noqa: S608 - as above
+        if place is None:
+            conn.execute(f"DELETE FROM {self._places} WHERE day = ?", (day,))  # noqa: S608 - as above
+        else:
+            conn.execute(f"INSERT OR REPLACE INTO {self._places} VALUES (?, ?)", (day, _text(place)))  # noqa: S608
 
 
 def verified_days(directory: Path) -> list[Verified]:
@@ -266,8 +305,8 @@ def verified_days(directory: Path) -> list[Verified]:
     return []
 
 
-def marked_days(directory: Path, table: Literal["days", "books"] = "days") -> dict[str, tuple[Verified, str]]:
-    """The same by day, each with what its files looked like then; ``books``: of days of order books."""
+def marked_days(directory: Path, table: Compared = "days") -> dict[str, tuple[Verified, str]]:
+    """The same by day, each with what its files looked like then; ``books``, ``brokers``: of days of these."""
     uri = f"{(directory / FILE).absolute().as_uri()}?mode=ro"
     with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1)) as conn:
         sql = f"SELECT day, mark FROM {table} WHERE verified_ms IS NOT NULL"  # noqa: S608 - names of ours
@@ -276,7 +315,7 @@ def marked_days(directory: Path, table: Literal["days", "books"] = "days") -> di
     return {}
 
 
-def _verified(conn: sqlite3.Connection, table: Literal["days", "books"] = "days") -> list[Verified]:
+def _verified(conn: sqlite3.Connection, table: Compared = "days") -> list[Verified]:
     columns = "day, verified_ms, rows, symbols, content_hash"
     sql = f"SELECT {columns} FROM {table} WHERE verified_ms IS NOT NULL ORDER BY day"  # noqa: S608 - as above
     return [Verified(*row) for row in conn.execute(sql)]
@@ -288,15 +327,6 @@ def _sent(conn: sqlite3.Connection, place: Place) -> None:
         "ON CONFLICT (day) DO UPDATE SET place = excluded.place, verified_ms = NULL"
     )
     conn.execute(sql, (place.day, _text(place)))
-
-
-def _books_sent(conn: sqlite3.Connection, day: str, place: Place | None) -> None:
-    if any(_place(text).day == day for (text,) in conn.execute("SELECT place FROM book_intent").fetchall()):
-        conn.execute("DELETE FROM book_intent")
-    if place is None:
-        conn.execute("DELETE FROM book_places WHERE day = ?", (day,))
-    else:
-        conn.execute("INSERT OR REPLACE INTO book_places VALUES (?, ?)", (day, _text(place)))
 
 
 def _text(place: Place) -> str:
@@ -325,7 +355,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     conn = sqlite3.connect(path, timeout=_BUSY_SEC, isolation_level=None, check_same_thread=False)
     try:
         conn.execute("PRAGMA synchronous = FULL")
-        conn.executescript(_SCHEMA)
+        conn.executescript(_SCHEMA + "".join(_OF_STATES.format(word=word) for word in _STATES))
     except sqlite3.Error:
         conn.close()
         raise

@@ -62,7 +62,7 @@ def run_strategy(root: Path, home: Path, speed: str) -> list[str]:
     return [line for line in process.lines if re.match(r"2026-11-20|closed", line) and " | " not in line]
 
 
-def test_a_strategy_for_futu_api_runs_on_history_and_trades_at_the_recorded_books(
+def test_a_strategy_for_futu_api_runs_on_history_and_trades_at_the_recorded_states(
     recorded: Recorded, outcome: list[str]
 ) -> None:
     _, ticks, states = recorded
@@ -119,17 +119,17 @@ def test_everything_recorded_is_pushed_once_and_in_order_at_full_speed(recorded:
         assert client.ctx.subscribe([LEADER], types, is_first_push=False)[0] == RET_OK
         made = [tick.seq for tick in ticks if tick.symbol == LEADER]
         wait_until(lambda: len(client.seqs(LEADER)) == len(made), "all ticks")
-        recorded_books = [state for state in states if state.symbol == LEADER]
+        recorded_states = [state for state in states if state.symbol == LEADER]
         # The watch ended when recording did: there the book is empty.
-        wait_until(lambda: len(books.kept) == len(recorded_books) + 1, "all books")
+        wait_until(lambda: len(books.kept) == len(recorded_states) + 1, "all books")
         assert client.seqs(LEADER) == made
         sent = [([level[:3] for level in book["Bid"]], [level[:3] for level in book["Ask"]]) for book in books.kept]
         assert sent[:-1] == [
             ([tuple(level) for level in state.depth.bids], [tuple(level) for level in state.depth.asks])
-            for state in recorded_books
+            for state in recorded_states
         ]
         assert sent[-1] == ([], [])
-        assert books.kept[0]["svr_recv_time_bid"] == encode.hk_time_text(recorded_books[0].bid_ts_ms, True)
+        assert books.kept[0]["svr_recv_time_bid"] == encode.hk_time_text(recorded_states[0].bid_ts_ms, True)
         newest: dict[str, Any] = {}
         for lines in klines.kept:
             newest.update({line["time_key"]: line["close"] for line in lines.to_dict("records")})

@@ -10,6 +10,7 @@ import pytest
 
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.tables import STATES, StateTables
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer, clickhouse_server
@@ -51,3 +52,10 @@ def state(tmp_path: Path) -> Iterator[State]:
     state = State(tmp_path / "ship")
     yield state
     state.close()
+
+
+@pytest.fixture(params=STATES, ids=lambda of: of.word)
+def of(request: pytest.FixtureRequest) -> StateTables:
+    """Which kind of record."""
+    found: StateTables = request.param
+    return found

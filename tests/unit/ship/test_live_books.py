@@ -1,4 +1,5 @@
-"""Order books in ClickHouse while they are recorded: each push once, whatever is lost on the way, and proven later."""
+"""Order books and broker queues in ClickHouse while they are recorded: each push once, whatever is lost on the way, and
+proven later."""
 
 from __future__ import annotations
 
@@ -13,18 +14,19 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.clickhouse.tables import BOOKS, StateTables
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records import book_codec
-from hk_tick_collector.records.book import PushEntry, WatchBegan
-from hk_tick_collector.ship.books import BookCopies
-from hk_tick_collector.ship.live_books import LiveBooks
+from hk_tick_collector.records.book import BookPush, BrokerPush, PushEntry, WatchBegan
+from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import State
+from hk_tick_collector.ship.states import StateCopies
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import Follower
-from hk_tick_collector.store.layout import book_file
 from tests.books import DAY, OPEN_US, lively_pushes
+from tests.brokers import lively_queues
 from tests.clickhouse import ClickHouseServer
 from tests.unit.ship.test_books import is_equal
 from tests.unit.ship.test_ship import catalog, keeper_of
@@ -34,11 +36,13 @@ PUSHES = 600
 
 
 class Recording:
-    """A file of books that grows."""
+    """A file of books, or of queues, that grows."""
 
-    def __init__(self, root: Path) -> None:
-        self._pushes = lively_pushes(SYMBOLS, 100_000)
-        self._writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+    def __init__(self, root: Path, of: StateTables) -> None:
+        self._pushes: Iterator[BookPush | BrokerPush] = (lively_pushes if of is BOOKS else lively_queues)(
+            SYMBOLS, 100_000
+        )
+        self._writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000, kind=of.kind)
         self._writer.write(DAY, [WatchBegan(symbol, OPEN_US) for symbol in SYMBOLS], 0)
         self.rows = 0
 
@@ -52,83 +56,92 @@ class Recording:
 
 
 @pytest.fixture
-def recording(root: Path) -> Iterator[Recording]:
-    with closing(Recording(root)) as recording:
+def recording(root: Path, of: StateTables) -> Iterator[Recording]:
+    with closing(Recording(root, of)) as recording:
         yield recording
 
 
-def live_books(root: Path, engine: ClickHouse, state: State, max_rows: int = 250) -> LiveBooks:
-    return LiveBooks(catalog(root), BookCopies(engine, "A", "HK"), state, max_rows=max_rows)
+def live_books(root: Path, of: StateTables, engine: ClickHouse, state: State, max_rows: int = 250) -> LiveStates:
+    return LiveStates(catalog(root), StateCopies(engine, "A", "HK", of), state, max_rows=max_rows)
 
 
-def stored(engine: ClickHouse) -> list[int]:
-    rows = engine.rows(f"SELECT update_no FROM {engine.database}.books WHERE recorder = 'A' ORDER BY update_no")
+def stored(engine: ClickHouse, of: StateTables) -> list[int]:
+    rows = engine.rows(f"SELECT update_no FROM {engine.database}.{of.rows} WHERE recorder = 'A' ORDER BY update_no")
     return [row[0] for row in rows]
 
 
-def shipped(books: LiveBooks) -> None:
+def shipped(books: LiveStates) -> None:
     while books.step():
         pass
 
 
 def test_pushes_arrive_as_they_are_stored_and_the_closed_day_is_proven_as_it_came(
-    root: Path, recording: Recording, engine: ClickHouse, state: State
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State
 ) -> None:
-    with closing(live_books(root, engine, state)) as books:
+    with closing(live_books(root, of, engine, state)) as books:
         for _ in range(3):
             recording.go_on()
             shipped(books)
-            assert stored(engine) == list(range(1, recording.rows + 1))
+            assert stored(engine, of) == list(range(1, recording.rows + 1))
         recording.close()
         shipped(books)
-    rows = len(stored(engine))
+    rows = len(stored(engine, of))
     assert rows > recording.rows, "and the breaks of the end"
-    assert is_equal(book_file(root, DAY), engine)
+    assert is_equal(of, of.kind.file_of(root, DAY), engine)
     keeper = keeper_of(root, engine, state)
-    assert keeper.check_books(DAY) == "", "nothing was brought anew"
-    assert state.books_mark(DAY) is not None
+    assert keeper.check_states(of.word, DAY) == "", "nothing was brought anew"
+    assert state.sent(of.word).mark(DAY) is not None
 
 
 def test_nothing_comes_twice_whatever_is_lost(
-    root: Path, recording: Recording, engine: ClickHouse, server: ClickHouseServer, tmp_path: Path, state: State
+    root: Path,
+    of: StateTables,
+    recording: Recording,
+    engine: ClickHouse,
+    server: ClickHouseServer,
+    tmp_path: Path,
+    state: State,
 ) -> None:
-    books = live_books(root, engine, state)
+    books = live_books(root, of, engine, state)
     for fault in ("before", "after"):
         recording.go_on()
         server.fault(fault)
         with pytest.raises(EngineAway):
             shipped(books)
-        assert state.book_intent() is not None
+        assert state.sent(of.word).intent() is not None
         books.close()
-        books = live_books(root, engine, state)  # another process
+        books = live_books(root, of, engine, state)  # another process
         shipped(books)
-        assert stored(engine) == list(range(1, recording.rows + 1))
+        assert stored(engine, of) == list(range(1, recording.rows + 1))
     books.close()
     recording.go_on(50)
-    with closing(State(tmp_path / "anew")) as anew, closing(live_books(root, engine, anew)) as again:
+    with closing(State(tmp_path / "anew")) as anew, closing(live_books(root, of, engine, anew)) as again:
         shipped(again)
-        assert stored(engine) == list(range(1, recording.rows + 1)), "from the start, after what was there was dropped"
+        assert stored(engine, of) == list(range(1, recording.rows + 1)), (
+            "from the start, after what was there was dropped"
+        )
 
 
 def test_a_day_is_not_compared_while_its_pushes_are_on_their_way(
-    root: Path, recording: Recording, engine: ClickHouse, state: State
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State
 ) -> None:
-    with closing(live_books(root, engine, state)) as books:
+    with closing(live_books(root, of, engine, state)) as books:
         recording.go_on()
         shipped(books)
         recording.go_on()
         recording.close()
         keeper = keeper_of(root, engine, state)
         keeper.look()
-        assert keeper.counts.book_days_verified == 0
+        assert keeper.counts.days_verified_of[of.word] == 0
         shipped(books)
         keeper.look()
-        assert keeper.counts.book_days_verified == 1
-    assert is_equal(book_file(root, DAY), engine)
+        assert keeper.counts.days_verified_of[of.word] == 1
+    assert is_equal(of, of.kind.file_of(root, DAY), engine)
 
 
 def test_a_row_that_cannot_be_decoded_holds_up_no_other(
     root: Path,
+    of: StateTables,
     recording: Recording,
     engine: ClickHouse,
     state: State,
@@ -137,26 +150,26 @@ def test_a_row_that_cannot_be_decoded_holds_up_no_other(
 ) -> None:
     monkeypatch.setattr(book_codec, "FULL_EVERY_PUSHES", 40)
     recording.go_on()
-    with closing(live_books(root, engine, state)) as books:
+    with closing(live_books(root, of, engine, state)) as books:
         shipped(books)
         before = recording.rows
         recording.go_on(300)
-        with closing(sqlite3.connect(book_file(root, DAY))) as conn, conn:
-            sql = "SELECT rowid FROM pushes WHERE symbol_id = 1 AND kind = 'D' AND rowid > ? LIMIT 1"
-            (damaged,) = conn.execute(sql, (before,)).fetchone()
+        with closing(sqlite3.connect(of.kind.file_of(root, DAY))) as conn, conn:
+            sql = "SELECT rowid FROM pushes WHERE symbol_id = 1 AND kind = ? AND rowid > ? LIMIT 1"
+            (damaged,) = conn.execute(sql, ("D" if of is BOOKS else "F", before)).fetchone()
             conn.execute("UPDATE pushes SET payload = x'ffffff' WHERE rowid = ?", (damaged,))
         shipped(books)
-        assert state.book_intent() is None
+        assert state.sent(of.word).intent() is None
         recording.go_on(600)
         shipped(books)
-        assert state.book_places()[DAY].rowid == recording.rows
-    with closing(sqlite3.connect(book_file(root, DAY))) as conn:
+        assert state.sent(of.word).places()[DAY].rowid == recording.rows
+    with closing(sqlite3.connect(of.kind.file_of(root, DAY))) as conn:
         symbols = dict(conn.execute("SELECT symbol_id, symbol FROM symbols"))
         numbers = {
             key: [row[0] for row in conn.execute("SELECT rowid FROM pushes WHERE symbol_id = ? ORDER BY 1", (key,))]
             for key in symbols
         }
-    there = stored(engine)
+    there = stored(engine, of)
     assert [no for no in numbers[2] if no not in there] == [], "of the other symbol all are there"
     lacking = [no for no in numbers[1] if no not in there]
     assert damaged in lacking
@@ -167,48 +180,51 @@ def test_a_row_that_cannot_be_decoded_holds_up_no_other(
     assert symbols[2] not in caplog.text
     recording.close()
     keeper_of(root, engine, state).look()
-    assert state.books_mark(DAY) is None, "it is not proven"
+    assert state.sent(of.word).mark(DAY) is None, "it is not proven"
 
 
 def test_a_file_that_is_another_one_is_sent_from_its_start(
-    root: Path, recording: Recording, engine: ClickHouse, state: State
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State
 ) -> None:
-    with closing(live_books(root, engine, state)) as books:
+    with closing(live_books(root, of, engine, state)) as books:
         recording.go_on()
         shipped(books)
         recording.close()
-        book_file(root, DAY).unlink()
-        with closing(Recording(root)) as other:
+        of.kind.file_of(root, DAY).unlink()
+        with closing(Recording(root, of)) as other:
             other.go_on(100)
             shipped(books)
             shipped(books)
-            assert stored(engine) == list(range(1, 101))
+            assert stored(engine, of) == list(range(1, 101))
 
 
 def test_a_look_costs_no_reading_of_the_archive_nor_of_a_copied_day(
-    root: Path, recording: Recording, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes each second, for as long as the day is one of the newest two."""
-    with closing(live_books(root, engine, state)) as books:
+    with closing(live_books(root, of, engine, state)) as books:
         recording.go_on()
         shipped(books)
         recording.close()
         shipped(books)
-        path = book_file(root, DAY)
+        path = of.kind.file_of(root, DAY)
         copied = path.with_name("copied")
         shutil.copyfile(path, copied)
         copied.replace(path)  # another file with the same rows
         long_ago_sec = time.time() - 60
         os.utime(path, (long_ago_sec, long_ago_sec))
         assert books.step() == 0
-        assert DAY in state.book_places(), "the place holds in the copy"
+        assert DAY in state.sent(of.word).places(), "the place holds in the copy"
         for kind, name in ((Follower, "read_in"), (BookDays, "days")):
             monkeypatch.setattr(kind, name, lambda *_: pytest.fail("read again"))
         for _ in range(3):
             assert books.step() == 0
         monkeypatch.undo()
-        with closing(BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)) as writer:
+        one = next(lively_pushes(("HK.00388",), 1) if of is BOOKS else lively_queues(("HK.00388",), 1))
+        with closing(
+            BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000, kind=of.kind)
+        ) as writer:
             writer.write(DAY, [WatchBegan("HK.00388", OPEN_US)], 0)  # another start
-            writer.write(DAY, [PushEntry(next(lively_pushes(("HK.00388",), 1)))], 1)
+            writer.write(DAY, [PushEntry(one)], 1)
         shipped(books)
-    assert is_equal(path, engine)
+    assert is_equal(of, path, engine)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,8 +46,8 @@ def catalog(root: Path) -> Catalog:
     return Catalog(root, archive_dir(root))
 
 
-def live_of(root: Path, engine: ClickHouse, state: State, recorder: str = "A", **options: int) -> Live:
-    return Live(catalog(root), engine, state, recorder, backoff=Backoff(0.001, 0.001), **options)  # type: ignore[arg-type]
+def live_of(root: Path, engine: ClickHouse, state: State, recorder: str = "A", **options: Any) -> Live:
+    return Live(catalog(root), engine, state, recorder, backoff=Backoff(0.001, 0.001), **options)
 
 
 def keeper_of(root: Path, engine: ClickHouse, state: State, recorder: str = "A") -> Keeper:

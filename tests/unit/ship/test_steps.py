@@ -8,6 +8,7 @@ they leave behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -19,29 +20,38 @@ import httpx
 import pytest
 
 from hk_tick_collector.clickhouse import tables
-from hk_tick_collector.clickhouse.book_content import book_contents_in
 from hk_tick_collector.clickhouse.connection import EngineAway
-from hk_tick_collector.days.book_content import book_content_of
-from hk_tick_collector.days.books import read_stored
-from hk_tick_collector.ship.state import State
-from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.clickhouse.tables import STATES
+from hk_tick_collector.ship.live_states import LiveStates
+from hk_tick_collector.ship.state import Sent, State
+from hk_tick_collector.ship.states import is_at_rest, states_to_ship
+from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.books import record_books
+from tests.brokers import record_brokers
 from tests.clickhouse import ClickHouseServer, clickhouse_server
-from tests.unit.ship.test_ship import equal, keeper_of, live_of, raw_rows
+from tests.unit.ship.test_books import is_equal
+from tests.unit.ship.test_ship import catalog, equal, keeper_of, live_of, raw_rows
 from tests.unit.store_ticks import DAY, ticks
 
 BEFORE = "20261119"
 ROWS = {BEFORE: 20, DAY: 60}
 ALL = os.environ.get("SHIP_STEPS") == "all"
 # A check kills one shipper after the other, each where the one before it had not come to. What each leaves: an intent;
-# rows and no answer; an answer and no cursor; books swapped in; a stage; a day swapped in; a day noted there alone.
+# rows and no answer; an answer and no cursor; the same of books and queues; a stage; a day swapped in; a day that is
+# noted there alone; books swapped in; queues proven and not noted here.
 CHAIN = (
     ("state: intend", "after"), ("INSERT INTO ticks", "after"), ("state: arrived", "before"),
-    ("REPLACE books", "after"), ("INSERT INTO ticks_stage", "after"), ("REPLACE ticks", "after"),
-    ("INSERT INTO days", "after"),
+    ("state: intend books", "after"), ("INSERT INTO books", "after"), ("state: arrived books", "before"),
+    ("state: intend brokers", "before"), ("INSERT INTO brokers", "after"), ("state: arrived brokers", "after"),
+    ("INSERT INTO ticks_stage", "after"), ("REPLACE ticks", "after"), ("INSERT INTO days", "after"),
+    ("REPLACE books", "after"), ("state: verified brokers", "before"),
 )  # fmt: skip
-ENGINE_CHAIN = (("INSERT INTO ticks", "after"), ("REPLACE books", "after"), ("REPLACE ticks", "before"))
+ENGINE_CHAIN = (
+    ("INSERT INTO ticks", "after"), ("INSERT INTO books", "after"), ("INSERT INTO brokers", "before"),
+    ("REPLACE ticks", "before"), ("REPLACE books", "after"),
+)  # fmt: skip
 Step = tuple[int | str, str]  # its number, or the first one of its kind; before or after it
 
 
@@ -84,13 +94,34 @@ def watch(steps: Steps, patch: pytest.MonkeyPatch) -> None:
         return steps.around(kind_of(request), ask)  # type: ignore[no-any-return]
 
     patch.setattr(httpx.HTTPTransport, "handle_request", counted)
-    for name in ("intend", "arrived", "drop_intent", "verified", "noted", "books_verified"):
-        work = getattr(State, name)
+    for owner, names in ((State, ("intend", "arrived", "drop_intent", "verified", "noted")), (Sent, _OF_STATES)):
+        for name in names:
+            patch.setattr(owner, name, _counted(steps, owner, name))
 
-        def changed(state: State, *given: Any, work: Any = work, name: str = name) -> Any:
-            return steps.around(f"state: {name}", lambda: work(state, *given))
 
-        patch.setattr(State, name, changed)
+_OF_STATES = ("intend", "arrived", "verified")
+
+
+def _counted(steps: Steps, owner: type, name: str) -> Callable[..., Any]:
+    work = getattr(owner, name)
+
+    def changed(state: State | Sent, *given: Any) -> Any:
+        of = f" {state.kind}" if isinstance(state, Sent) else ""
+        return steps.around(f"state: {name}{of}", lambda: work(state, *given))
+
+    return changed
+
+
+@contextlib.contextmanager
+def held_open(root: Path) -> Iterator[None]:
+    """The newest day's books and queues, as a recorder holds them: they are sent as they are stored. Those of the day
+    before are sent as a whole."""
+    with contextlib.ExitStack() as held:
+        for of in STATES:
+            conn = held.enter_context(contextlib.closing(open_for_writing(of.kind.file_of(root, DAY), SqliteOptions())))
+            conn.execute("SELECT count(*) FROM pushes").fetchone()
+            assert not is_at_rest(of.kind, root, DAY)
+        yield
 
 
 class Life:
@@ -104,9 +135,14 @@ class Life:
         state = State(self.directory)
         try:
             with self.server.engine("hk") as engine:
-                live = live_of(self.root, engine, state, self.recorder, max_rows=25)
-                while live.step():
-                    pass
+                with held_open(self.root):
+                    beside = [
+                        LiveStates(catalog(self.root), states.copies, state, max_rows=40)
+                        for states in states_to_ship(catalog(self.root), engine, self.recorder)
+                    ]
+                    live = live_of(self.root, engine, state, self.recorder, max_rows=25, beside=beside)
+                    while live.step():
+                        pass
                 keeper_of(self.root, engine, state, self.recorder).look()
         finally:
             state.close()
@@ -128,33 +164,37 @@ class Life:
         _, status = os.waitpid(pid, 0)
         return abs(os.waitstatus_to_exitcode(status))
 
-    def is_whole(self) -> bool:
-        """Is each row there once, and each day proven, by the hash, there and here?"""
+    def lacking(self) -> list[str]:
+        """Is each row there once, and each day proven, by the hash, there and here? What is not."""
+        wrong = []
         with self.server.engine("hk") as engine:
-            days = all(equal(self.root, engine, day, self.recorder) for day in ROWS)
-            books = {
-                name: (content.rows, content.content_hash)
-                for name, content in book_contents_in(engine, "books", DAY, self.recorder).items()
-            }
-            file = book_content_of(read_stored(book_file(self.root, DAY)))
-            noted = engine.rows(f"SELECT count() FROM hk.days FINAL WHERE recorder = '{self.recorder}'")
-            return (
-                days
-                and books == {name: (content.rows, content.content_hash) for name, content in file.items()}
-                and raw_rows(engine, self.recorder) == sum(ROWS.values())
-                and noted == [[len(ROWS)]]
-            )
+            wrong += [day for day in ROWS if not equal(self.root, engine, day, self.recorder)]
+            wrong += [
+                f"{of.word} of {day}"
+                for of in STATES
+                for day in ROWS
+                if not is_equal(of, of.kind.file_of(self.root, day), engine, self.recorder, day)
+            ]
+            if raw_rows(engine, self.recorder) != sum(ROWS.values()):
+                wrong.append("rows that came twice")
+            for table in ("days", *(of.days for of in STATES)):
+                sql = f"SELECT trading_day FROM hk.{table} FINAL WHERE recorder = '{self.recorder}' ORDER BY 1"
+                noted = [day for (day,) in engine.rows(sql)]
+                wrong += [f"{table}: {noted}"] if noted != sorted(ROWS) else []
+        return wrong
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A day that is sent row by row, one before it, and order books."""
+    """A day that is sent row by row, and one before it; each with order books and broker queues."""
     root = tmp_path_factory.mktemp("steps") / "HK"
     root.mkdir()
     writer = DayFileWriter(root)
     writer.write([*ticks(ROWS[BEFORE], day=BEFORE), *ticks(ROWS[DAY], first=101)])
     writer.close()
-    record_books(root, pushes=50)
+    for day in ROWS:
+        record_books(root, day, pushes=50)
+        record_brokers(root, day, pushes=50)
     return root
 
 
@@ -205,7 +245,7 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(
     for step in chain:
         kill(step, life)
     life.run()
-    assert life.is_whole()
+    assert life.lacking() == []
 
 
 @pytest.mark.skipif(not ALL, reason="every night: SHIP_STEPS=all")
@@ -219,7 +259,7 @@ def test_killed_at_any_step_it_loses_and_doubles_nothing(
     with pytest.MonkeyPatch.context() as patch:
         watch(steps, patch)
         undisturbed.run()
-    assert undisturbed.is_whole()
+    assert undisturbed.lacking() == []
     for number, kind in enumerate(steps.kinds):
         if kill is engine_killed_at and kind.startswith("state"):
             continue
@@ -228,4 +268,4 @@ def test_killed_at_any_step_it_loses_and_doubles_nothing(
             spoil(life)
             kill((number, moment), life)
             life.run()
-            assert life.is_whole(), f"{moment} step {number}, {kind}"
+            assert life.lacking() == [], f"{moment} step {number}, {kind}"

@@ -2,7 +2,7 @@
 before, as it is stored, is ``live_books``'s.
 
 A row there has the levels, for who asks ClickHouse, and the row of the file, from which the file can be made anew. Both
-count in the content hash by which each side proves what it holds (``days.book_content``). What the file notes beside
+count in the content hash by which each side proves what it holds (``days.state_content``). What the file notes beside
 its pushes (watches, sessions, pulls) goes with them.
 """
 
@@ -16,52 +16,52 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.book_content import book_contents_in
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.tables import (
-    BOOK_DAYS_TABLE,
-    BOOK_NOTE,
-    BOOK_NOTES,
-    BOOK_NOTES_TABLE,
-    BOOKS_TABLE,
-    DAY,
-    RECORDER,
-    stage_of,
-)
+from hk_tick_collector.clickhouse.state_content import state_contents_in
+from hk_tick_collector.clickhouse.tables import DAY, RECORDER, ROW_JSON, STATES, StateTables, stage_of
 from hk_tick_collector.core.errors import StoreBusy, StoreUnavailable
-from hk_tick_collector.days.book_content import BookContent
 from hk_tick_collector.days.book_days import BookDay, BookDays
-from hk_tick_collector.days.books import STORED_SCHEMA, read_stored
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import SymbolContent
 from hk_tick_collector.days.schema import TEXT
+from hk_tick_collector.days.state_content import StateContent, state_content_of
+from hk_tick_collector.days.stored_states import Stored, stored_of
 from hk_tick_collector.ship.copies import Symbols, differing, say_verified
-from hk_tick_collector.ship.marks import books_mark
+from hk_tick_collector.ship.marks import mark_of
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Verified
-from hk_tick_collector.store.book_file import reading
+from hk_tick_collector.store.book_file import StateKind, reading
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.follow import place_at
-from hk_tick_collector.store.followed import BOOKS
-from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.followed import BOOKS, BROKERS, Followed
 from hk_tick_collector.store.position import Place
 
 STAGE_ROWS = 100_000
 
 
-def is_at_rest(data_root: Path, day: str) -> bool:
+FOLLOWED: dict[str, Followed] = {one.name: one for one in (BOOKS, BROKERS)}  # by the word of their kind
+
+
+def is_at_rest(kind: StateKind, data_root: Path, day: str) -> bool:
     """Has nobody its file open?"""
-    path = book_file(data_root, day)
+    path = kind.file_of(data_root, day)
     return not path.exists() or is_closed(path)
 
 
 @dataclass(frozen=True, slots=True)
-class BookCopies:
-    """Copies of one recorder's days of books. Its methods raise EngineAway and EngineRefused of the one side, and
-    StoreError of the other."""
+class StateCopies:
+    """Copies of one recorder's days of books, or of queues. Its methods raise EngineAway and EngineRefused of the one
+    side, and StoreError of the other."""
 
     engine: ClickHouse
     recorder: str
     market: str
+    states: StateTables
+
+    @property
+    def stored(self) -> Stored:
+        """What is kept of a file."""
+        return stored_of(self.states.kind)
 
     def check(self, day: BookDay, now_ms: int, *, heal: bool = True) -> tuple[str, Verified | None]:
         """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``. What differed, in words;
@@ -70,7 +70,7 @@ class BookCopies:
         there = self.there(name)
         with day.opened() as path:
             before = Mark.of(path)
-            here = _told(_content(path)) if there or not heal else {}
+            here = self._here(path) if there or not heal else {}
             different = differing(here, there) if there or not heal else "nothing of it is there"
             if different and not heal:
                 return different, None
@@ -81,29 +81,35 @@ class BookCopies:
                 raise StoreBusy(f"{path} was written to while it was read")
         return different, self._note_verified(name, here, now_ms)
 
-    def there(self, day: str, table: str = BOOKS_TABLE) -> Symbols:
-        """What is there."""
-        return _told(book_contents_in(self.engine, table, day, self.recorder))
+    def there(self, day: str, table: str | None = None) -> Symbols:
+        """What is there; in a ``table`` that is made like that of the rows."""
+        return _told(state_contents_in(self.engine, self.states, table or self.states.rows, day, self.recorder))
+
+    def _here(self, path: Path) -> Symbols:
+        return _told(state_content_of(self.stored.read(path), self.stored))
 
     def _bring(self, day: str, path: Path) -> Symbols:
         partition = Partition(self.engine, day, self.recorder)
-        partition.drop(stage_of(BOOKS_TABLE))
-        content = BookContent()
-        for batches in _together(read_stored(path)):
+        table, stage = self.states.rows, stage_of(self.states.rows)
+        partition.drop(stage)
+        content = StateContent(self.stored)
+        for batches in _together(self.stored.read(path)):
             for batch in batches:
                 content.add(batch)
-            self.engine.insert(stage_of(BOOKS_TABLE), self.stream(batches, day))
+            self.engine.insert(stage, self.stream(batches, day))
         here = _told(content.symbols)
-        different = differing(here, self.there(day, stage_of(BOOKS_TABLE))) if here else ""
+        different = differing(here, self.there(day, stage)) if here else ""
         if different:
-            raise StoreUnavailable(f"the order books of {day} did not arrive as they were sent: {different}")
-        partition.swap(BOOKS_TABLE, is_empty=not here)
+            raise StoreUnavailable(
+                f"the {self.states.kind.file.noun} of {day} did not arrive as they were sent: {different}"
+            )
+        partition.take_the_place(table, is_empty=not here)
         return here
 
     def stream(self, batches: Sequence[pa.RecordBatch], day: str) -> bytes:
         """The body of one insert."""
         own = {"market": self.market, DAY: day, RECORDER: self.recorder}
-        schema = pa.schema([*STORED_SCHEMA, *(pa.field(name, TEXT) for name in own)])
+        schema = pa.schema([*self.stored.schema, *(pa.field(name, TEXT) for name in own)])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as writer:
             for batch in batches:
@@ -113,57 +119,71 @@ class BookCopies:
         return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
     def _send_notes(self, day: str, path: Path) -> None:
-        rows = list(_notes(path))
+        rows = list(_notes(path, self.states.noted))
         names, texts = zip(*rows, strict=True) if rows else ((), ())
-        columns = {"name": names, BOOK_NOTE: texts, DAY: [day] * len(rows), RECORDER: [self.recorder] * len(rows)}
+        columns = {"name": names, ROW_JSON: texts, DAY: [day] * len(rows), RECORDER: [self.recorder] * len(rows)}
         batch = pa.RecordBatch.from_pydict({name: pa.array(values, pa.string()) for name, values in columns.items()})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         partition = Partition(self.engine, day, self.recorder)
-        partition.drop(stage_of(BOOK_NOTES_TABLE))
+        partition.drop(stage_of(self.states.notes))
         if rows:
-            self.engine.insert(stage_of(BOOK_NOTES_TABLE), sink.getvalue().to_pybytes())
-        partition.swap(BOOK_NOTES_TABLE, is_empty=not rows)
+            self.engine.insert(stage_of(self.states.notes), sink.getvalue().to_pybytes())
+        partition.swap(self.states.notes, is_empty=not rows)
 
     def _note_verified(self, day: str, here: Symbols, now_ms: int) -> Verified:
         rows = sum(count for count, _ in here.values())
         verified = Verified(day, now_ms, rows, len(here), _whole_hash(here))
-        say_verified(self.engine, BOOK_DAYS_TABLE, self.recorder, self.market, verified)
+        say_verified(self.engine, self.states.days, self.recorder, self.market, verified)
         return verified
 
 
-class BooksToShip:
-    """The days of books of a data root that are to be copied, and the copying of one."""
+class StatesToShip:
+    """The days of books, or of queues, of a data root that are to be copied, and the copying of one."""
 
-    def __init__(self, data_root: Path, archive_root: Path, copies: BookCopies) -> None:
+    def __init__(self, data_root: Path, archive_root: Path, copies: StateCopies) -> None:
         self.copies = copies
         self._data_root, self._archive_root = data_root, archive_root
-        self._books = BookDays(data_root, archive_root)
+        self.kind = copies.states.kind
+        self._days = BookDays(data_root, archive_root, self.kind)
+
+    @property
+    def word(self) -> str:
+        """For log lines and messages."""
+        return self.kind.word
+
+    def name_of(self, day: str) -> str:
+        """What its day is called among days of ticks."""
+        return name_of(self.kind, day)
 
     def days(self) -> list[str]:
         """Oldest first; none of them is still written to."""
-        return [day for day in self._books.days() if is_at_rest(self._data_root, day)]
+        return [day for day in self._days.days() if is_at_rest(self.kind, self._data_root, day)]
 
     def mark(self, day: str) -> str:
         """What its files look like."""
-        return books_mark(self._data_root, self._archive_root, day)
+        return mark_of(self.kind, self._data_root, self._archive_root, day)
 
     def end(self, day: str) -> Place | None:
         """Behind the newest row of its file; None without a file."""
-        path = book_file(self._data_root, day)
-        return place_at(path, day, kind=BOOKS) if path.exists() else None
+        path = self.kind.file_of(self._data_root, day)
+        return place_at(path, day, kind=FOLLOWED[self.word]) if path.exists() else None
 
     def check(self, day: str, now_ms: int, *, heal: bool = True) -> tuple[str, Verified | None]:
-        """As ``BookCopies.check``."""
-        return self.copies.check(self._books.day(day), now_ms, heal=heal)
+        """As ``StateCopies.check``."""
+        return self.copies.check(self._days.day(day), now_ms, heal=heal)
 
 
-def _content(path: Path) -> dict[str, SymbolContent]:
-    content = BookContent()
-    for batch in read_stored(path):
-        content.add(batch)
-    return content.symbols
+def states_to_ship(days: Catalog, engine: ClickHouse, recorder: str) -> list[StatesToShip]:
+    """Those of order books and of broker queues."""
+    copies = [StateCopies(engine, recorder, days.market.code, tables) for tables in STATES]
+    return [StatesToShip(days.data_root, days.archive_root, one) for one in copies]
+
+
+def name_of(kind: StateKind, day: str) -> str:
+    """What a day of books or queues is called among days of ticks."""
+    return f"{kind.word} of {day}"
 
 
 def _told(symbols: Mapping[str, SymbolContent]) -> Symbols:
@@ -178,10 +198,10 @@ def _whole_hash(here: Symbols) -> str:
     return total.content_hash
 
 
-def _notes(path: Path) -> Iterator[tuple[str, str]]:
+def _notes(path: Path, noted: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The rows of the tables beside the pushes, in order, as JSON."""
     with reading(path) as conn:
-        for name in BOOK_NOTES:
+        for name in noted:
             for row in conn.execute(f"SELECT * FROM {name} ORDER BY rowid"):  # noqa: S608 - names of ours
                 yield name, json.dumps(row, ensure_ascii=False)
 

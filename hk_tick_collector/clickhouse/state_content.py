@@ -1,17 +1,20 @@
-"""The content hash of ``days.book_content``, worked out by ClickHouse itself from the order books that it holds."""
+"""The content hash of ``days.state_content``, worked out by ClickHouse itself from the order books, or the broker
+queues, that it holds."""
 
 from __future__ import annotations
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.content import LIMITS, MEMORY_BYTES, QUERY_BYTES, digest, mixed_sql
-from hk_tick_collector.clickhouse.tables import DAY, RECORDER, book_columns, quoted
-from hk_tick_collector.days.book_content import CHAINED, SUMMED, factor_of
-from hk_tick_collector.days.books import PAYLOAD
+from hk_tick_collector.clickhouse.tables import DAY, RECORDER, StateTables, quoted
 from hk_tick_collector.days.content import MIX_NULL, MIX_STEP, SymbolContent
+from hk_tick_collector.days.stored_states import PAYLOAD, stored_of
 
 
-def book_contents_in(engine: ClickHouse, table: str, day: str, recorder: str) -> dict[str, SymbolContent]:
-    """What one recorder's day of books holds there, by symbol: rows and sums. EngineAway, EngineRefused."""
+def state_contents_in(
+    engine: ClickHouse, states: StateTables, table: str, day: str, recorder: str
+) -> dict[str, SymbolContent]:
+    """What one recorder's day holds in a table that is made as ``states.rows`` is, by symbol: rows and sums.
+    EngineAway, EngineRefused."""
     where = f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(recorder)}"
     source = f"{engine.database}.{table}"
     texts = {}
@@ -19,18 +22,19 @@ def book_contents_in(engine: ClickHouse, table: str, day: str, recorder: str) ->
         texts[name] = [text for (text,) in engine.rows(f"SELECT DISTINCT {name} FROM {source} WHERE {where}")]
     if not texts["symbol"]:
         return {}
-    sql = _rowsum_sql(source, where, texts)
+    sql = _rowsum_sql(states, source, where, texts)
     rows = engine.rows(sql, max_query_size=QUERY_BYTES, max_memory_usage=MEMORY_BYTES, **LIMITS)
     return {symbol: SymbolContent(rows=count, sum_1=sum_1, sum_2=sum_2) for symbol, count, sum_1, sum_2 in rows}
 
 
-def _rowsum_sql(source: str, where: str, texts: dict[str, list[str]]) -> str:
-    kinds = book_columns()
-    total = " + ".join(f"{_value(name, kinds[name], texts)} * toUInt64({factor_of(name)})" for name in SUMMED)
-    listed = ", ".join(f"{_value(name, kinds[name], texts)} AS v{n}" for n, name in enumerate(CHAINED))
+def _rowsum_sql(states: StateTables, source: str, where: str, texts: dict[str, list[str]]) -> str:
+    kinds, stored = states.columns, stored_of(states.kind)
+    summed = [f"{_value(name, kinds[name], texts)} * toUInt64({stored.factor_of(name)})" for name in stored.summed]
+    total = " + ".join(summed) or "toUInt64(0)"
+    listed = ", ".join(f"{_value(name, kinds[name], texts)} AS v{n}" for n, name in enumerate(stored.chained))
     values = f"SELECT symbol, {total} AS total, {listed} FROM {source} WHERE {where}"
     row = mixed_sql(f"total + toUInt64({MIX_STEP})")
-    for n in range(len(CHAINED)):
+    for n in range(len(stored.chained)):
         row = mixed_sql(f"{row} + toUInt64({MIX_STEP}) + v{n}")
     rows = f"SELECT symbol, {row} AS h FROM ({values})"
     return f"SELECT symbol, count(), sum(h), sum({mixed_sql('h')}) FROM ({rows}) GROUP BY symbol"
@@ -42,8 +46,9 @@ def _value(name: str, kind: str, texts: dict[str, list[str]]) -> str:
     if name in texts:
         digests = ", ".join(f"toUInt64({digest(text)})" for text in texts[name])
         number = f"transform(toString({bare}), [{', '.join(map(quoted, texts[name]))}], [{digests}], toUInt64(0))"
-    elif name == PAYLOAD:
-        number = f"toUInt64(CRC32({bare})) + toUInt64(length({bare})) * toUInt64({1 << 32})"
+    elif name == PAYLOAD or kind.startswith("Array"):
+        text = bare if name == PAYLOAD else f"toString({name})"
+        number = f"toUInt64(CRC32({text})) + toUInt64(length({text})) * toUInt64({1 << 32})"
     elif "DateTime64(6" in kind:
         number = f"reinterpretAsUInt64(toUnixTimestamp64Micro({bare}))"
     elif "DateTime64" in kind:

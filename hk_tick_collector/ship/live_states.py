@@ -1,11 +1,12 @@
-"""Order books to ClickHouse as they are stored, by the rules of ``live``: noted before they are sent, and sent again as
-the same rows under the same token after an error or a death.
+"""Order books and broker queues to ClickHouse as they are stored, by the rules of ``live``: noted before they are sent,
+and sent again as the same rows under the same token after an error or a death.
 
-A push there has its levels, so each shipment is read from the full rows before it. Two rows of one push are two there:
-a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper`` proves it.
+A push of a book there has its levels, so each shipment is read from the full rows before it. Two rows of one push are
+two there: a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper``
+proves it.
 
-A row that cannot be decoded takes those of its symbol along, up to its next full row: they are said and left out, and
-all others go on. Such a day is never proven.
+A row that cannot be decoded takes those of its symbol along, of books up to its next full row: they are said and left
+out, and all others go on. Such a day is never proven.
 """
 
 from __future__ import annotations
@@ -18,24 +19,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.book_rows import Part
-from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.catalog import Catalog
-from hk_tick_collector.ship.books import BookCopies, is_at_rest
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Intent, State
+from hk_tick_collector.ship.states import FOLLOWED, StateCopies, is_at_rest, name_of
 from hk_tick_collector.store.companions import Mark
 from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
-from hk_tick_collector.store.layout import book_file
 from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
 
-MAX_ROWS = 20_000  # with ten levels a side some 15 MB
+MAX_ROWS = 20_000  # with ten levels a side, or 80 places, some 15 MB
 _FILES_SEC = 60.0
 _SYMBOL = BOOKS.row.index("symbol")
 _SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again and look the same
@@ -43,24 +42,26 @@ _SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again 
 _log = logging.getLogger(__name__)
 
 
-class LiveBooks:
-    """Sends what is stored of books. All calls come from one thread, that of ``Live``."""
+class LiveStates:
+    """Sends what is stored of books, or of queues. All calls come from one thread, that of ``Live``."""
 
     def __init__(
         self,
         days: Catalog,
-        copies: BookCopies,
+        copies: StateCopies,
         state: State,
         *,
         counts: ShipCounts | None = None,
         holds: Holds | None = None,
         max_rows: int = MAX_ROWS,
     ) -> None:
-        self._root, self._days, self._copies, self._state = days.data_root, days.book_days, copies, state
+        self._kind = copies.states.kind
+        self._root, self._copies, self._sent = days.data_root, copies, state.sent(self._kind.word)
+        self._days = BookDays(days.data_root, days.archive_root, self._kind)
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
         self._max_rows = max_rows
-        self._follower = Follower(days.data_root, kind=BOOKS)
+        self._follower = Follower(days.data_root, kind=FOLLOWED[self._kind.word])
         self._ended: dict[str, tuple[Place, Mark]] = {}  # files at rest that had nothing more, as they looked then
         self._files_log = RateLimitedLog(_log, _FILES_SEC)
 
@@ -80,34 +81,36 @@ class LiveBooks:
             self._follower.close()
 
     def _step(self) -> int:
-        intent = self._state.book_intent()
+        intent = self._sent.intent()
         sent = self._guarded(intent.place.day, lambda: self._resume(intent)) if intent is not None else 0
-        if self._state.book_intent() is not None:
+        if self._sent.intent() is not None:
             return sent
-        known = self._state.book_places()
+        known = self._sent.places()
         days = self._days.live_days()[-MAX_PLACES:]
         self._ended = {day: ended for day, ended in self._ended.items() if day in days}
         for day in days:
-            if day in known or not is_at_rest(self._root, day):
+            if day in known or not is_at_rest(self._kind, self._root, day):
                 sent += self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
         return sent
 
     def _resume(self, intent: Intent) -> int:
         rows, behind = self._rows_behind(intent.place, intent.rows)
         if len(rows) != intent.rows or behind.rowid != intent.last_rowid:
-            _log.warning(event("ship_again", day=behind.day, reason="the books on their way are others now"))
-            self._state.books_arrived(behind.day, None)
+            _log.warning(
+                event("ship_again", day=behind.day, what=self._kind.word, reason="the rows on their way are others now")
+            )
+            self._sent.arrived(behind.day, None)
             return 0
         return self._send(intent.place, rows, behind)
 
     def _advance(self, day: str, place: Place | None) -> int:
         if place is None:
-            with self._holds.sending(_hold_of(day)) as is_free:
+            with self._holds.sending(name_of(self._kind, day)) as is_free:
                 if not is_free:
                     return 0
-                Partition(self._copies.engine, day, self._copies.recorder).drop(BOOKS_TABLE)
+                Partition(self._copies.engine, day, self._copies.recorder).drop(self._copies.states.rows)
                 place = Place(day)
-                self._state.books_arrived(day, place)
+                self._sent.arrived(day, place)
         mark = self._mark_at_rest(day)
         if mark is not None and self._ended.get(day) == (place, mark):
             return 0  # each look would prove the place anew, which reads all of a file that was copied or compacted
@@ -120,43 +123,44 @@ class LiveBooks:
 
     def _mark_at_rest(self, day: str) -> Mark | None:
         """What a file looks like that nobody writes to; None while it may change without a trace of it."""
-        if not is_at_rest(self._root, day):
+        if not is_at_rest(self._kind, self._root, day):
             return None
-        mark = Mark.of(book_file(self._root, day))
+        mark = Mark.of(self._kind.file_of(self._root, day))
         return mark if mark is not None and time.time_ns() - mark.changed_ns > _SETTLED_NS else None
 
     def _send(self, place: Place, rows: list[Row], behind: Place) -> int:
         day, copies = behind.day, self._copies
-        with self._holds.sending(_hold_of(day)) as is_free:
-            if not is_free or self._state.book_places().get(day) != place:
+        with self._holds.sending(name_of(self._kind, day)) as is_free:
+            if not is_free or self._sent.places().get(day) != place:
                 return 0  # it is being compared, or was replaced as a whole since
-            self._state.intend_books(place, behind.rowid, len(rows))
-            path, part = book_file(self._root, day), Part(after_no=place.rowid, until_no=behind.rowid)
+            self._sent.intend(place, behind.rowid, len(rows))
+            path, part = self._kind.file_of(self._root, day), Part(after_no=place.rowid, until_no=behind.rowid)
             batches, left_out = self._decoded(path, day, part, rows)
             sent = sum(batch.num_rows for batch in batches)
             if sent + sum(row[_SYMBOL] in left_out for row in rows) != len(rows):
                 raise StoreBusy(f"{path} was exchanged while it was read")
             digest = hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
-            token = f"{copies.recorder}/books/{day}/{rows[0][0]}-{rows[-1][0]}/{digest}"
+            token = f"{copies.recorder}/{self._kind.word}/{day}/{rows[0][0]}-{rows[-1][0]}/{digest}"
             if batches:
-                copies.engine.insert(BOOKS_TABLE, copies.stream(batches, day), token=token)
-            self._state.books_arrived(day, behind)
-        self.counts.book_rows += sent
+                copies.engine.insert(copies.states.rows, copies.stream(batches, day), token=token)
+            self._sent.arrived(day, behind)
+        self.counts.rows_of[self._kind.word] += sent
         return len(rows)
 
     def _decoded(
         self, path: Path, day: str, part: Part, rows: Sequence[Row]
     ) -> tuple[list[pa.RecordBatch], frozenset[str]]:
         """The rows of a shipment; and the symbols that are left out of it, since a row of theirs cannot be decoded."""
+        read = self._copies.stored.read
         try:
-            return _filled(read_stored(path, part)), frozenset()
+            return _filled(read(path, part)), frozenset()
         except StoreCorrupt as exc:
             error = exc
         batches: list[pa.RecordBatch] = []
         left_out: list[str] = []
         for symbol in sorted({row[_SYMBOL] for row in rows}):
             try:
-                batches += _filled(read_stored(path, part, [symbol]))
+                batches += _filled(read(path, part, [symbol]))
             except StoreCorrupt as exc:
                 left_out.append(symbol)
                 error = exc
@@ -165,7 +169,9 @@ class LiveBooks:
                 f"rows {rows[0][0]:,} to {rows[-1][0]:,} of {', '.join(left_out[:5])} are left out, the others go on "
                 f"({error}): hk-tickctl verify once the day is over; such a day is not proven in ClickHouse"
             )
-            self._files_log.log(logging.ERROR, "ship_files", key=f"{day} undecoded", what="books", reason=reason)
+            self._files_log.log(
+                logging.ERROR, "ship_files", key=f"{day} undecoded", what=self._kind.word, reason=reason
+            )
         return batches, frozenset(left_out)
 
     def _rows_behind(self, place: Place, limit_rows: int) -> tuple[list[Row], Place]:
@@ -182,16 +188,12 @@ class LiveBooks:
         try:
             return work()
         except PositionLost as exc:
-            _log.warning(event("ship_day", day=day, what="books", reason=str(exc)))
-            self._state.books_arrived(day, None)
+            _log.warning(event("ship_day", day=day, what=self._kind.word, reason=str(exc)))
+            self._sent.arrived(day, None)
         except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
-            self._files_log.log(logging.ERROR, "ship_files", key=day, what="books", reason=str(exc))
+            self._files_log.log(logging.ERROR, "ship_files", key=day, what=self._kind.word, reason=str(exc))
         return 0
 
 
 def _filled(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
     return [batch for batch in batches if batch.num_rows]
-
-
-def _hold_of(day: str) -> str:
-    return f"books of {day}"

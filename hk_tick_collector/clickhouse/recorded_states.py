@@ -1,7 +1,7 @@
-"""Order books as they lie in ClickHouse: a ``BookDay`` and ``BookDays`` whose file is made anew from there.
+"""Order books and broker queues as they lie in ClickHouse: a ``BookDay`` and ``BookDays`` whose file is made anew.
 
-Whoever reads a file of books reads this one in the same way, in every form and depth. It is made of the symbols that
-are asked for, in a temporary directory, which goes with the ``BookDay``.
+Whoever reads a file of books or of queues reads this one in the same way, in every form and depth. It is made of the
+symbols that are asked for, in a temporary directory, which goes with the ``BookDay``.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.connection import EngineAway
+from hk_tick_collector.clickhouse.connection import UNKNOWN_TABLE, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
-from hk_tick_collector.clickhouse.tables import BOOK_NOTE, BOOK_NOTES, BOOK_NOTES_TABLE, BOOKS_TABLE, quoted
+from hk_tick_collector.clickhouse.tables import ROW_JSON, StateTables, quoted
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.store.book_file import open_for_writing
 from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
 from hk_tick_collector.store.kept import check_room
-from hk_tick_collector.store.layout import book_file
 
 _ROW_BYTES = 100  # in the file, at most, for an estimate
 _SORT_BYTES = 1 << 30  # more is sorted on its disk
 _INSERT = "INSERT INTO pushes (rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload) VALUES "
-_COLUMNS = (
-    "update_no, symbol, toUnixTimestamp64Micro(recv_ts), toUnixTimestamp64Milli(bid_ts), "
-    "toUnixTimestamp64Milli(ask_ts), kind, merged, payload"
-)
+_COLUMNS = {
+    "update_no": "update_no", "symbol": "symbol", "recv_ts": "toUnixTimestamp64Micro(recv_ts)",
+    "bid_ts": "toUnixTimestamp64Milli(bid_ts)", "ask_ts": "toUnixTimestamp64Milli(ask_ts)", "kind": "kind",
+    "merged": "merged", "payload": "payload",
+}  # fmt: skip
 
 
-class CopiedBookDay(BookDay):
+class CopiedStateDay(BookDay):
     """A day there. ``opened`` and ``rows`` raise EngineAway and EngineRefused, too."""
 
     copy: Copy
+    states: StateTables
 
-    def __init__(self, trading_day: str, copy: Copy) -> None:
+    def __init__(self, trading_day: str, copy: Copy, states: StateTables) -> None:
         super().__init__(trading_day, copy.place, None)
         object.__setattr__(self, "copy", copy)
+        object.__setattr__(self, "states", states)
         object.__setattr__(self, "_made", None)
 
     _made: tuple[frozenset[str] | None, tempfile.TemporaryDirectory[str], Path] | None
@@ -53,7 +55,7 @@ class CopiedBookDay(BookDay):
         """As of ``BookDay``."""
         engine = self.copy.engine
         where = self.copy.where(self.trading_day)
-        return int(engine.rows(f"SELECT count() FROM {engine.database}.{BOOKS_TABLE} WHERE {where}")[0][0])
+        return int(engine.rows(f"SELECT count() FROM {engine.database}.{self.states.rows} WHERE {where}")[0][0])
 
     @contextmanager
     def opened(self, symbols: Sequence[str] | None = None) -> Iterator[Path]:
@@ -68,7 +70,7 @@ class CopiedBookDay(BookDay):
     def _make(self, wanted: frozenset[str] | None) -> tuple[frozenset[str] | None, Any, Path]:
         try:
             directory = tempfile.TemporaryDirectory(prefix="hk-books-")
-            path = book_file(Path(directory.name), self.trading_day)
+            path = self.states.kind.file_of(Path(directory.name), self.trading_day)
             path.parent.mkdir()
             check_room(path.parent, self.rows() * _ROW_BYTES if wanted is None else 0)
         except OSError as exc:
@@ -85,7 +87,7 @@ class CopiedBookDay(BookDay):
             raise translate(exc, path) from exc
         except (KeyError, ValueError, TypeError) as exc:
             raise StoreCorrupt(
-                f"the order books of {self.trading_day} in {self.copy.place} cannot be read: {exc}"
+                f"the {self.states.kind.file.noun} of {self.trading_day} in {self.copy.place} cannot be read: {exc}"
             ) from exc
         finally:
             conn.close()
@@ -96,25 +98,26 @@ class CopiedBookDay(BookDay):
         engine = self.copy.engine
         ids: dict[str, int] = {}
         for name, text in engine.rows(
-            f"SELECT name, {BOOK_NOTE} FROM {engine.database}.{BOOK_NOTES_TABLE} "
+            f"SELECT name, {ROW_JSON} FROM {engine.database}.{self.states.notes} "
             f"WHERE {self.copy.where(self.trading_day)}"
         ):
             row = json.loads(text)
-            if name in BOOK_NOTES:
+            if name in self.states.noted:
                 conn.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row)
-            if name == BOOK_NOTES[0]:
+            if name == "symbols":
                 ids[row[1]] = row[0]
         if not ids:
-            raise EngineAway(f"{self.copy.place} has no notes of the order books of {self.trading_day} yet")
+            raise EngineAway(
+                f"{self.copy.place} has no notes of the {self.states.kind.file.noun} of {self.trading_day} yet"
+            )
         return ids
 
     def _pushes(self, wanted: frozenset[str] | None) -> Iterator[pa.RecordBatch]:
         engine = self.copy.engine
         only = "" if wanted is None else f" AND symbol IN ({', '.join(map(quoted, sorted(wanted))) or quoted('')})"
-        sql = (
-            f"SELECT {_COLUMNS} FROM {engine.database}.{BOOKS_TABLE} WHERE {self.copy.where(self.trading_day)}{only} "
-            "ORDER BY update_no FORMAT ArrowStream"
-        )
+        columns = ", ".join(text for name, text in _COLUMNS.items() if name in self.states.columns)
+        source, where = f"{engine.database}.{self.states.rows}", self.copy.where(self.trading_day)
+        sql = f"SELECT {columns} FROM {source} WHERE {where}{only} ORDER BY update_no FORMAT ArrowStream"
         with engine.stream(
             sql, output_format_arrow_string_as_string=0, max_bytes_before_external_sort=1 << 30
         ) as parts:
@@ -125,31 +128,41 @@ class CopiedBookDay(BookDay):
                 yield from rows
 
 
-class CopiedBookDays(BookDays):
-    """One recorder's days of books there; ``names``: of these alone."""
+class CopiedStateDays(BookDays):
+    """One recorder's days of books or queues there; ``names``: of these alone."""
 
-    def __init__(self, copy: Copy, names: Sequence[str] | None = None) -> None:
-        super().__init__(copy.place, copy.place)
-        self.copy, self._names = copy, names
+    def __init__(self, copy: Copy, states: StateTables, names: Sequence[str] | None = None) -> None:
+        super().__init__(copy.place, copy.place, states.kind)
+        self.copy, self._states, self._names = copy, states, names
 
     @cached_property
     def _there(self) -> list[str]:
-        return days_there_of(self.copy.engine, self.copy.recorder, BOOKS_TABLE).get(self.copy.recorder, [])
+        """None where the tables are those of an earlier version, which knew no such record."""
+        try:
+            there = days_there_of(self.copy.engine, self.copy.recorder, self._states.rows)
+        except EngineRefused as exc:
+            if exc.code != UNKNOWN_TABLE:
+                raise
+            return []
+        return there.get(self.copy.recorder, [])
 
     def days(self) -> list[str]:
         """Oldest first."""
         return list(self._there if self._names is None else self._names)
 
     def day(self, trading_day: str) -> BookDay:
-        """One of them. NoData when there are no books of it."""
+        """One of them. NoData when there is nothing of it."""
         if trading_day not in self.days():
             days = self.days()
             there = f"; {days_there(days)}" if days else ""
-            raise NoData(f"no order books of {trading_day} are in {self.copy.place}{there}")
-        return CopiedBookDay(trading_day, self.copy)
+            raise NoData(f"no {self.kind.file.noun} of {trading_day} are in {self.copy.place}{there}")
+        return CopiedStateDay(trading_day, self.copy, self._states)
 
 
 def _rows(batch: pa.RecordBatch, ids: dict[str, int]) -> Iterator[tuple[Any, ...]]:
-    for no, symbol, recv_us, bid_ms, ask_ms, kind, merged, payload in zip(*batch.to_pydict().values(), strict=True):
+    columns = [column.to_pylist() for column in batch.columns]
+    if len(columns) < len(_COLUMNS):  # no times but ours
+        columns[3:3] = [[None] * batch.num_rows] * 2
+    for no, symbol, recv_us, bid_ms, ask_ms, kind, merged, payload in zip(*columns, strict=True):
         lags = (None if ms is None else recv_us // 1000 - ms for ms in (bid_ms, ask_ms))
         yield no, ids[symbol.decode()], recv_us, *lags, kind.decode(), merged, payload or None

@@ -1,56 +1,47 @@
-"""What a set of order books holds, in a few numbers, as ``days.content`` has it of ticks.
+"""What a set of order books or broker queues holds, in a few numbers, as ``days.content`` has it of ticks.
 
-A row is one of ``days.books.read_stored``: its number, its times and the stored payload are mixed one after the other;
-the levels that the payload led to are added up, each times a number of its own. So a changed bit, a lost, doubled or
-renumbered row gives other sums, in whatever order rows come.
+A row is one of ``days.stored_states``: its number, its times and the stored payload are mixed one after the other; of
+books the levels that the payload led to are added up, each times a number of its own. So a changed bit, a lost, doubled
+or renumbered row gives other sums, in whatever order rows come.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.days.books import PAYLOAD, STORED_SCHEMA
 from hk_tick_collector.days.content import MIX_NULL, MIX_STEP, SymbolContent, mixed
+from hk_tick_collector.days.stored_states import Stored
 
-CHAINED = (
-    "symbol", "recv_ts", "update_no", "kind", "merged", "bid_ts", "ask_ts", "bid_levels", "ask_levels", PAYLOAD,
-)  # fmt: skip
-SUMMED = tuple(name for name in STORED_SCHEMA.names if name not in CHAINED)
-_MASK = (1 << 64) - 1
 _U64 = npt.NDArray[np.uint64]
 
 
-def factor_of(name: str) -> int:
-    """What a summed column is multiplied by: odd, so that no bit of it is lost."""
-    return (MIX_STEP * (2 * SUMMED.index(name) + 1)) & _MASK
-
-
-def book_content_of(batches: Iterable[pa.RecordBatch]) -> dict[str, SymbolContent]:
+def state_content_of(batches: Iterable[pa.RecordBatch], stored: Stored) -> dict[str, SymbolContent]:
     """By symbol; times and sequences are left out."""
-    content = BookContent()
+    content = StateContent(stored)
     for batch in batches:
         content.add(batch)
     return content.symbols
 
 
-class BookContent:
-    """The books of a day by symbol, filled batch by batch."""
+class StateContent:
+    """The books or queues of a day by symbol, filled batch by batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
         self.symbols: dict[str, SymbolContent] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count a batch in."""
         if not batch.num_rows:
             return
-        numbers = _row_numbers(batch)
+        numbers = _row_numbers(batch, self._stored)
         symbols = batch.column(batch.schema.get_field_index("symbol"))
         codes = symbols.indices.to_numpy(zero_copy_only=False)
         names = symbols.dictionary.to_pylist()
@@ -64,12 +55,12 @@ class BookContent:
             self.symbols.setdefault(names[code], SymbolContent()).add(part)
 
 
-def _row_numbers(batch: pa.RecordBatch) -> _U64:
+def _row_numbers(batch: pa.RecordBatch, stored: Stored) -> _U64:
     total = np.zeros(batch.num_rows, np.uint64)
-    for name in SUMMED:
-        total += _values(batch.column(batch.schema.get_field_index(name))) * np.uint64(factor_of(name))
+    for name in stored.summed:
+        total += _values(batch.column(batch.schema.get_field_index(name))) * np.uint64(stored.factor_of(name))
     hashes = mixed(total + np.uint64(MIX_STEP))
-    for name in CHAINED:
+    for name in stored.chained:
         values = _values(batch.column(batch.schema.get_field_index(name)))
         hashes = mixed(hashes + np.uint64(MIX_STEP) + values)
     return hashes
@@ -78,9 +69,9 @@ def _row_numbers(batch: pa.RecordBatch) -> _U64:
 def _values(array: pa.Array) -> _U64:
     """Each value as 64 bits of its own."""
     if pa.types.is_binary(array.type):
-        # A checksum of 32 bits, and the length above it.
-        numbers = [zlib.crc32(one) | len(one) << 32 for one in array.to_pylist()]
-        values: _U64 = np.array(numbers, np.uint64)
+        values = _checksums(array.to_pylist())
+    elif pa.types.is_list(array.type):
+        values = _checksums([f"[{','.join(map(str, one))}]".encode() for one in array.to_pylist()])
     elif pa.types.is_dictionary(array.type):
         digests = np.array([_digest(text) for text in array.dictionary.to_pylist()], np.uint64)
         values = digests[array.indices.to_numpy(zero_copy_only=False)]
@@ -91,6 +82,11 @@ def _values(array: pa.Array) -> _U64:
     if array.null_count:
         values = np.where(np.asarray(pc.is_valid(array)), values, np.uint64(MIX_NULL))
     return values
+
+
+def _checksums(texts: Sequence[bytes]) -> _U64:
+    """A checksum of 32 bits, and the length above it."""
+    return np.array([zlib.crc32(one) | len(one) << 32 for one in texts], np.uint64)
 
 
 def _digest(text: str) -> int:
