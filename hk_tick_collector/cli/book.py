@@ -15,7 +15,7 @@ from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.days.book_days import BookDay, BookDays
-from hk_tick_collector.quality.watched import share
+from hk_tick_collector.days.watched import share
 from hk_tick_collector.records.book import EMPTY_BOOK, EMPTY_QUEUE, Book, Place, RowKind
 from hk_tick_collector.store.book_reader import (
     BookState,
@@ -31,9 +31,9 @@ from hk_tick_collector.watch.ladder import as_plain, brokers_as_plain, watch_at
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
 if TYPE_CHECKING:
+    from hk_tick_collector.days.watched import SymbolBooks
     from hk_tick_collector.quality.books import BookReport
     from hk_tick_collector.quality.brokers import BrokerReport
-    from hk_tick_collector.quality.watched import SymbolBooks
 
 LEVELS_SHOWN = 10
 

@@ -1,15 +1,18 @@
 """Order books of local files, for ``client.local`` and the server: which days and symbols, how well watched, the rows.
 
 A day's books are one file, live or archived (``days.book_days``); rows come as ``days.books`` gives them, day by day,
-and within one in the order in which pushes were received. Of several data roots the first one with a symbol tells.
-What is received after the question was asked is left out.
+and within one in the order in which pushes were received. Of several data roots one tells of a symbol: the
+one that watched it best (``days.watched.best_watched``), and the coverage says so. What is received after the question
+was asked is left out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,10 +28,10 @@ from hk_tick_collector.days.brokers import SCHEMA as BROKER_SCHEMA
 from hk_tick_collector.days.brokers import read as read_brokers
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.union import UnionCatalog
+from hk_tick_collector.days.watched import SymbolBooks, best_watched, watched_of
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.book_certificate import reason_of
 from hk_tick_collector.quality.model import BLIND, WATCHED
-from hk_tick_collector.quality.watched import SymbolBooks, watched_of
 from hk_tick_collector.store.book_reader import PushCounts, counts
 
 _HINT = "BOOK_SYMBOLS chooses whose order books are recorded"
@@ -76,13 +79,15 @@ class BrokerPlaces(BookPlaces):
 
 @dataclass(frozen=True)
 class BookRead:
-    """A part of a day's books. ``symbols``: whose there are, in order; ``coverage``: of those asked for."""
+    """A part of a day's books. ``symbols``: whose there are, in order; ``coverage``: of those asked for; ``chosen``:
+    the symbols that other data roots have, too."""
 
     day: BookDay
     market: Market
     symbols: tuple[str, ...]
     coverage: list[SymbolCoverage]
     part: Part
+    chosen: tuple[str, ...] = ()
 
     @property
     def trading_day(self) -> str:
@@ -97,7 +102,8 @@ class BookRead:
     def only(self, symbols: Sequence[str]) -> BookRead:
         """The part of these symbols."""
         kept = [row for row in self.coverage if row.symbol in symbols]
-        return replace(self, symbols=tuple(symbol for symbol in self.symbols if symbol in symbols), coverage=kept)
+        mine, chosen = (tuple(name for name in names if name in symbols) for names in (self.symbols, self.chosen))
+        return replace(self, symbols=mine, coverage=kept, chosen=chosen)
 
     def batches(self, question: BookQuestion, part: Part | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows; none is empty. ``part``: instead of its own."""
@@ -134,41 +140,48 @@ def schema_of_question(question: BookQuestion) -> pa.Schema:
     return schema_of(Form(question.form), question.depth)
 
 
+class _Look(NamedTuple):
+    """What a data root says of a day."""
+
+    day: BookDay
+    until_no: int
+    watched: list[SymbolBooks]
+    pushed: dict[str, PushCounts]
+
+
 def _reads_of(
     recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
 ) -> list[BookRead]:
     assert isinstance(recorded.catalog, BookPlaces)
-    taken: set[str] = set()
+    looks = [_look_at(day, recorded, symbols) for day in recorded.catalog.each_book_day(name)]
+    best = best_watched([look.watched for look in looks])
+    roots = Counter(books.symbol for look in looks for books in look.watched)
     reads = []
-    for day in recorded.catalog.each_book_day(name):
-        reads.append(_read_of(day, recorded, symbols, taken, start_ms, end_ms))
-        taken.update(reads[-1].symbols)
+    for place, look in enumerate(looks):
+        mine = [books for books in look.watched if best[books.symbol] == place]
+        rows = [_coverage_of(name, books, look.pushed.get(books.symbol), roots[books.symbol]) for books in mine]
+        part = Part(0, look.until_no, *(None if ms is None else ms * 1000 for ms in (start_ms, end_ms)))
+        told = tuple(books.symbol for books in mine)
+        chosen = tuple(symbol for symbol in told if roots[symbol] > 1)
+        reads.append(BookRead(look.day, recorded.market, told, rows, part, chosen))
     return reads
 
 
-def _read_of(
-    day: BookDay,
-    recorded: MarketRoots,
-    symbols: tuple[str, ...] | None,
-    taken: set[str],
-    start_ms: int | None,
-    end_ms: int | None,
-) -> BookRead:
+def _look_at(day: BookDay, recorded: MarketRoots, symbols: tuple[str, ...] | None) -> _Look:
     with day.opened(symbols) as path:
         until_no = newest_no(path)
         pushed = counts(path, until_no)
         kind = recorded.calendar.day_kind(day.trading_day)
         watched = watched_of(path, day.trading_day, recorded.market, kind, recorded.now_ms)
-    mine = [books for books in watched if books.symbol not in taken and (symbols is None or books.symbol in symbols)]
-    rows = [_coverage_of(day.trading_day, books, pushed.get(books.symbol)) for books in mine]
-    part = Part(0, until_no, *(None if ms is None else ms * 1000 for ms in (start_ms, end_ms)))
-    return BookRead(day, recorded.market, tuple(books.symbol for books in mine), rows, part)
+    return _Look(day, until_no, [books for books in watched if symbols is None or books.symbol in symbols], pushed)
 
 
-def _coverage_of(day: str, books: SymbolBooks, pushed: PushCounts | None) -> SymbolCoverage:
-    """What can be said of a symbol's books: watched, or blind and why."""
+def _coverage_of(day: str, books: SymbolBooks, pushed: PushCounts | None, roots: int) -> SymbolCoverage:
+    """What can be said of a symbol's books: watched, or blind and why; and that other data roots have them, too."""
+    reasons = [reason_of(books), f"of {roots} data roots the one that watched it best" if roots > 1 else None]
     return SymbolCoverage(
-        day, books.symbol, BLIND if books.blind else WATCHED, reason_of(books), pushed.pushes if pushed else 0,
-        pushed.merged if pushed else 0, None, None, pushed.first_us // 1000 if pushed else None,
-        pushed.last_us // 1000 if pushed else None, books.watched_until_ms,
+        day, books.symbol, BLIND if books.blind else WATCHED, "; ".join(filter(None, reasons)) or None,
+        pushed.pushes if pushed else 0, pushed.merged if pushed else 0, None, None,
+        pushed.first_us // 1000 if pushed else None, pushed.last_us // 1000 if pushed else None,
+        books.watched_until_ms,
     )  # fmt: skip

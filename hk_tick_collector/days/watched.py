@@ -169,3 +169,17 @@ def share(part: float, whole: float) -> str:
         return "none"
     percent = 100.0 * part / whole
     return "100 %" if part >= whole else f"{min(percent, 99.99):.2f} %"
+
+
+def best_watched(roots: Sequence[Sequence[SymbolBooks]]) -> dict[str, int]:
+    """Which of several data roots tells of a symbol's books, or queues, by its place: the one that was blind for less
+    of continuous trading, then the one with fewer blind stretches, then the one listed first.
+
+    One alone tells: a push has no number, so nobody can say which pushes of two recorders are the same one.
+    """
+    best: dict[str, tuple[int, int, int]] = {}
+    for place, symbols in enumerate(roots):
+        for books in symbols:
+            rank = (books.wanted_ms - books.watched_ms, len(books.blind), place)
+            best[books.symbol] = min(best.get(books.symbol, rank), rank)
+    return {symbol: place for symbol, (_, _, place) in best.items()}

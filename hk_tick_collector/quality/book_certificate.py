@@ -16,10 +16,10 @@ from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.watched import SymbolBooks, Totals, sentence_of, share, watched_of
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.brokers import brokers_of
 from hk_tick_collector.quality.model import BLIND, UNREAD, WATCHED, BookCertificate, Certificate, SymbolBookCertificate
-from hk_tick_collector.quality.watched import SymbolBooks, Totals, sentence_of, share, watched_of
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.book_reader import SessionCounts

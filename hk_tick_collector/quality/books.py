@@ -32,9 +32,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.days.book_rows import BREAK, SAME
 from hk_tick_collector.days.books import WalkedRows, walk
 from hk_tick_collector.days.catalog import Day
-from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.market.market import Market
-from hk_tick_collector.quality.watched import (
+from hk_tick_collector.days.watched import (
     MAX_LISTED,
     BooksBySymbol,
     Stretch,
@@ -43,6 +41,8 @@ from hk_tick_collector.quality.watched import (
     sentence_of,
     totals_of,
 )
+from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts, Watch

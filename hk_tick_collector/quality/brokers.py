@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.days.watched import SymbolBooks, Totals, sentence_of, watched_of
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.quality.watched import SymbolBooks, Totals, sentence_of, watched_of
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts
 

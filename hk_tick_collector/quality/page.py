@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from hk_tick_collector.days.watched import share
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality import plots
@@ -33,7 +34,6 @@ from hk_tick_collector.quality.model import (
 from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import CHINESE_FILE, report_file
-from hk_tick_collector.quality.watched import share
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.verdict import PROVEN
 

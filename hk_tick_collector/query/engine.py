@@ -25,6 +25,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -33,16 +34,19 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import parquet, snapshots
+from hk_tick_collector.days.book_days import BookDay
 from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.brokers import SCHEMA as BROKERS
 from hk_tick_collector.days.brokers import read as read_brokers
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
+from hk_tick_collector.days.watched import SymbolBooks, best_watched, watched_of
+from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
-from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow, judged
 from hk_tick_collector.store.snapshot_reader import series_there
 
@@ -333,25 +337,25 @@ class Engine:
             )
 
     def _batches_beside(self, name: str, parts: Sequence[Day], needed: Collection[str]) -> Iterator[pa.RecordBatch]:
-        """Of several data roots the first one with a symbol tells."""
+        """Of several data roots one tells of a symbol: of books the one that watched it best (``days.watched``), of
+        snapshots the first one."""
         if name in _SNAPSHOTS:
             return self._snapshot_batches(parts, every=_SNAPSHOTS[name], bodies="body" in needed)
         return self._book_batches(parts, _BOOKS[name])
 
     def _book_batches(self, parts: Sequence[Day], form: Form | None) -> Iterator[pa.RecordBatch]:
-        taken: set[str] = set()
+        days: list[tuple[Day, BookDay]] = []
         for part in parts:
-            try:
-                books = part.books() if form is not None else part.brokers()
-            except NoData:
-                continue
-            with books.opened(self._symbols or None) as path:
-                wanted = self._symbols or None
-                if len(parts) > 1:
-                    mine = sorted(set(book_symbols(path)).difference(taken))
-                    taken.update(mine)
-                    wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
-                if wanted is None or wanted:
+            with suppress(NoData):
+                days.append((part, part.books() if form is not None else part.brokers()))
+        best = best_watched([_watched(*day) for day in days]) if len(days) > 1 else {}
+        for place, (_, books) in enumerate(days):
+            wanted: Sequence[str] | None = self._symbols or None
+            if len(days) > 1:
+                mine = sorted(symbol for symbol, chosen in best.items() if chosen == place)
+                wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
+            if wanted is None or wanted:
+                with books.opened(wanted) as path:
                     yield from read(path, form, wanted) if form is not None else read_brokers(path, wanted)
 
     def _snapshot_batches(self, parts: Sequence[Day], *, every: bool, bodies: bool) -> Iterator[pa.RecordBatch]:
@@ -447,3 +451,10 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _watched(day: Day, books: BookDay) -> list[SymbolBooks]:
+    """How well each symbol's books, or queues, of a day were watched in one data root."""
+    kind = TradingCalendar(day.market).day_kind(day.trading_day)
+    with books.opened() as path:
+        return watched_of(path, day.trading_day, day.market, kind, SystemClock().now_ms())

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hk_tick_collector.days import watched
+from hk_tick_collector.days.watched import SymbolBooks, watched_of
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.quality import watched
 from hk_tick_collector.quality.books import BookReport, report_of
-from hk_tick_collector.quality.watched import SymbolBooks, watched_of
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter

@@ -168,10 +168,11 @@ def _name(read: BookRead) -> str:
 
 
 def _state(read: BookRead, until_no: int) -> str:
-    """How far a book file was written, with a check of the row there."""
+    """How far a book file was written, with a check of the row there, and of which symbols it tells for others."""
     with read.day.opened(read.symbols) as path, reading(path) as conn:
         row = conn.execute("SELECT * FROM pushes WHERE rowid = ?", (until_no,)).fetchone()
-    return f"{until_no}.{zlib.crc32(repr(row).encode()):08x}"
+    checked = repr(row) if not read.chosen else f"{row!r} {read.chosen!r}"
+    return f"{until_no}.{zlib.crc32(checked.encode()):08x}"
 
 
 def _tables(pages: _Pages) -> Iterator[pa.Table]:
