@@ -232,6 +232,7 @@ def engine_killed_at(step: Step, life: Life) -> None:
 Kill = Callable[[Step, Life], None]
 
 
+@pytest.mark.timeout(600)  # twenty lives, and four hashes of books worked out in SQL
 @pytest.mark.parametrize(("kill", "chain"), [(killed_at, CHAIN), (engine_killed_at, ENGINE_CHAIN)])
 def test_killed_again_and_again_it_loses_and_doubles_nothing(
     kill: Callable[[Step, Life], None],
