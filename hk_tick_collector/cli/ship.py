@@ -113,8 +113,8 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
     the archive; order books and broker queues likewise. A copy that differs or is missing is replaced as a whole,
-    unless --check is given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared (FAILED). The
-    remaining days are still compared, as long as ClickHouse answers.
+    unless --check is given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared
+    (FAILED). The remaining days are still compared, as long as ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it
     first, or give --check.""",
@@ -163,11 +163,11 @@ def _days(catalog: Catalog, text: str) -> list[str]:
         if is_at_rest(of_kind.kind, catalog.data_root, day)
     ]
     with_ticks = set(catalog.days())
-    found = []
+    names = []
     for day in _named_days(sorted({*with_ticks, *(day for day, _ in beside)}), catalog, text):
-        found += [day] if day in with_ticks or not any(day == of_day for of_day, _ in beside) else []
-        found += [f"{day} {word}" for of_day, word in beside if of_day == day]
-    return found
+        names += [day] if day in with_ticks or not any(day == of_day for of_day, _ in beside) else []
+        names += [f"{day} {word}" for of_day, word in beside if of_day == day]
+    return names
 
 
 def _named_days(known: list[str], catalog: Catalog, text: str) -> list[str]:
@@ -189,7 +189,7 @@ def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str,
     from hk_tick_collector.ship.copies import differing, place_of, recorded  # noqa: PLC0415
     from hk_tick_collector.ship.states import states_to_ship  # noqa: PLC0415
 
-    beside = {one.word: one for one in states_to_ship(catalog, copies.engine, copies.recorder)}
+    beside = {states.word: states for states in states_to_ship(catalog, copies.engine, copies.recorder)}
 
     def compare(name: str) -> str:
         of_day, _, kind = name.partition(" ")

@@ -116,7 +116,7 @@ def _held(engine: ClickHouse, recorder: str | None) -> list[_Held]:
             name,
             market_there(engine, name, days[name][-1]),
             days[name],
-            {table: found.get(name, []) for table, found in of_states.items()},
+            {table: by_recorder.get(name, []) for table, by_recorder in of_states.items()},
         )
         for name in days
     ]

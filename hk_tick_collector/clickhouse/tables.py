@@ -132,7 +132,7 @@ def _note_type(hint: Any) -> str:
 def _state_columns(kind: StateKind) -> Mapping[str, str]:
     from hk_tick_collector.days.stored_states import stored_of  # noqa: PLC0415 - Arrow takes its time
 
-    columns = {one.name: _state_type(str(one.type), one.nullable) for one in stored_of(kind).schema}
+    columns = {field.name: _state_type(str(field.type), field.nullable) for field in stored_of(kind).schema}
     return {"market": _TEXT, DAY: _TEXT, RECORDER: _TEXT, **columns}
 
 

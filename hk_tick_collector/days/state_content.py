@@ -71,7 +71,7 @@ def _values(array: pa.Array) -> _U64:
     if pa.types.is_binary(array.type):
         values = _checksums(array.to_pylist())
     elif pa.types.is_list(array.type):
-        values = _checksums([f"[{','.join(map(str, one))}]".encode() for one in array.to_pylist()])
+        values = _checksums([f"[{','.join(map(str, places))}]".encode() for places in array.to_pylist()])
     elif pa.types.is_dictionary(array.type):
         digests = np.array([_digest(text) for text in array.dictionary.to_pylist()], np.uint64)
         values = digests[array.indices.to_numpy(zero_copy_only=False)]
@@ -86,7 +86,7 @@ def _values(array: pa.Array) -> _U64:
 
 def _checksums(texts: Sequence[bytes]) -> _U64:
     """A checksum of 32 bits, and the length above it."""
-    return np.array([zlib.crc32(one) | len(one) << 32 for one in texts], np.uint64)
+    return np.array([zlib.crc32(text) | len(text) << 32 for text in texts], np.uint64)
 
 
 def _digest(text: str) -> int:

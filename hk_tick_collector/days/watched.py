@@ -94,9 +94,9 @@ def totals_of(symbols: Sequence[SymbolBooks], *, conflated: bool = False) -> Tot
     """Of symbols whose pushes were read."""
 
     def summed(name: str) -> int:
-        return sum(getattr(one, name) for one in symbols)
+        return sum(getattr(books, name) for books in symbols)
 
-    blind, holes = sum(len(one.blind) for one in symbols), sum(len(one.holes) for one in symbols)
+    blind, holes = sum(len(books.blind) for books in symbols), sum(len(books.holes) for books in symbols)
     names = ("watched_ms", "wanted_ms", "pulls", "pulls_agreed", "merged", "impossible", "trades", "trades_answered")
     sums = {name: summed(name) for name in names}
     return Totals(len(symbols), blind=blind, holes=holes, conflated=conflated, **sums)
@@ -129,33 +129,33 @@ def watched_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int)
     """What the recorder noted of a book file, by symbol: what was watched and what is blind, the pulls. No state is
     read, so what a book shows is not counted."""
     windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
-    found = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
+    noted = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
     for symbol, (agreed, asked) in book_reader.pulls(path).items():
-        found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
+        noted[symbol].pulls, noted[symbol].pulls_agreed = asked, agreed
     by_symbol: dict[str, list[Watch]] = defaultdict(list)
     for watch in book_reader.watches(path):
         by_symbol[watch.symbol].append(watch)
-    for symbol, one in found.items():
-        note_watches(one, by_symbol[symbol], windows)
-    return [found[symbol] for symbol in sorted(found)]
+    for symbol, books in noted.items():
+        note_watches(books, by_symbol[symbol], windows)
+    return [noted[symbol] for symbol in sorted(noted)]
 
 
-def note_watches(one: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]]) -> None:
+def note_watches(books: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]]) -> None:
     """What of continuous trading was watched; the rest with its reason."""
-    one.watched_until_ms = max((watch.until_ms for watch in watches), default=None)
+    books.watched_until_ms = max((watch.until_ms for watch in watches), default=None)
     for start, end in windows:
-        one.wanted_ms += end - start
+        books.wanted_ms += end - start
         at, reason = start, _reason_before(watches, start)
         for watch in watches:
             if watch.until_ms <= at or watch.from_ms >= end:
                 continue
             if watch.from_ms > at:
-                one.blind.append(Stretch(at, watch.from_ms, reason))
-            one.watched_ms += min(watch.until_ms, end) - max(watch.from_ms, at)
+                books.blind.append(Stretch(at, watch.from_ms, reason))
+            books.watched_ms += min(watch.until_ms, end) - max(watch.from_ms, at)
             at, reason = min(watch.until_ms, end), watch.reason or "the recorder's last word"
         if at < end:
-            one.blind.append(Stretch(at, end, reason))
-    del one.blind[MAX_LISTED:]
+            books.blind.append(Stretch(at, end, reason))
+    del books.blind[MAX_LISTED:]
 
 
 def _reason_before(watches: Sequence[Watch], at_ms: int) -> str:
