@@ -123,3 +123,23 @@ def test_a_gap_of_an_earlier_recorder_that_says_no_size_is_a_loss_wherever_it_is
     line = next(line for line in gap_lines(day_of(tmp_path)) if line.missing_ticks is None)
     assert line.is_loss
     assert now(MissingRange(SYMBOL, DAY, line.start_ts_ms, line.end_ts_ms), [line], {SYMBOL: "missing"}) is Now.MISSING
+
+
+@pytest.mark.parametrize(
+    ("fact", "missing_ticks"),
+    [(HeadProven(SYMBOL, DAY, 2), 35), (GapFound(SYMBOL, DAY, 137, 140, CONFIRMED, "gone"), 4)],
+)
+def test_what_one_of_two_recorders_knows_to_be_lost_is_missing_in_the_live_channel(
+    fact: HeadProven | GapFound, missing_ticks: int, tmp_path: Path
+) -> None:
+    """As the joined day says: both began late, and one of them was told of more."""
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root, told in zip(roots, ([], [fact]), strict=True):
+        root.mkdir()
+        write(root, make_ticks(37, 136), [BEGAN_LATE, *told])
+    notes = [reader.notes(root / f"{DAY}.db") for root in roots]
+    with hk_tick_collector.local([*roots]) as hk:
+        (row,) = hk.coverage(DAY)
+    for noted in (notes, notes[::-1]):
+        live = facts_of(DAY, noted)[DAY, SYMBOL]
+        assert (live["state"], live["missing_ticks"]) == (row.state, row.missing_ticks) == ("missing", missing_ticks)

@@ -8,14 +8,16 @@ Otherwise missing is what all of them miss, and what they prove only together is
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from hk_tick_collector.core.facts import reasons_of
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store.extents import count, parse_extents, subtract
 from hk_tick_collector.store.gaps import CLOSED, OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, judged
-from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN
+from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Evidence, gap_evidence, judge
 
 DISAGREE = "two recorders tell it differently"
 TOGETHER = "no recorder has all of it; the day's certificate joins what they have"
@@ -72,9 +74,25 @@ def _of_several(rows: Sequence[CoverageRow], gaps: list[GapRow], *, disagree: bo
     for row in rows:
         if row.state == PROVEN:
             return row, [replace(gap, state=CLOSED, missing_ticks=0) for gap in gaps]
-    missing = ranges.missing()
-    state, reason = (MISSING, None) if missing else (UNPROVEN, TOGETHER)
-    return replace(rows[0], state=state, missing_ticks=missing, reason=reason), gaps
+    with suppress(ValueError, TypeError):  # the certificate names it
+        verdict = judge(_together(rows, gaps, ranges))
+        if verdict.state == MISSING:
+            return replace(rows[0], state=MISSING, missing_ticks=verdict.missing_ticks, reason=verdict.reason), gaps
+    return replace(rows[0], state=UNPROVEN, missing_ticks=0, reason=TOGETHER), gaps
+
+
+def _together(rows: Sequence[CoverageRow], gaps: Sequence[GapRow], ranges: CounterRanges) -> Evidence:
+    """What all of them know. A row without a counter of its own may be told by several; each may be an absent one."""
+    shown = [(row.head_counter, row.verified_counter) for row in rows]
+    told = gap_evidence([gap for gap in gaps if gap.state == OPEN])
+    return told._replace(
+        ranges=ranges.ranges,
+        unsequenced_ticks=sum(row.unsequenced_ticks for row in rows),
+        in_gaps=subtract(sorted(told.in_gaps), ranges.ranges),
+        head_counter=min((head for head, _ in shown if head is not None), default=None),
+        verified_counter=max((newest for _, newest in shown if newest is not None), default=None),
+        distrust="; ".join(dict.fromkeys(reason for row in rows for reason in reasons_of(row.distrust))) or None,
+    )
 
 
 def _without_filled(gap: GapRow, ranges: CounterRanges) -> GapRow:
