@@ -106,8 +106,8 @@ class Answers:
         (symbol,) = symbol_list(market, [text])[:1] or [""]
         if (snapshots := self._snapshots()) is not None:
             return snapshots.symbol(symbol)
-        found = newest_ticks(layout.day_file(self._catalog.data_root, self._newest()), [symbol], SHOWN)
-        lines = [f"{clock(tick.ts_ms, market)} {_amount(tick)}" for tick in found.get(symbol, [])]
+        newest = newest_ticks(layout.day_file(self._catalog.data_root, self._newest()), [symbol], SHOWN)
+        lines = [f"{clock(tick.ts_ms, market)} {_amount(tick)}" for tick in newest.get(symbol, [])]
         return "\n".join([symbol, *lines]) if lines else f"{symbol} has no ticks in the newest day file"
 
     def _mute(self, code: str) -> str:

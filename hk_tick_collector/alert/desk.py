@@ -46,13 +46,13 @@ _log = logging.getLogger(__name__)
 
 def rule_of(changes: dict[str, RuleSettings]) -> Callable[[str], Rule | None]:
     """The rules with the file's changes."""
-    found = dict(RULES)
+    rules = dict(RULES)
     for code, change in changes.items():
-        rule = found.pop(code)
+        rule = rules.pop(code)
         if not change.is_off:
             for_sec = rule.for_sec if change.for_sec is None else change.for_sec
-            found[code] = replace(rule, for_sec=for_sec)
-    return found.get
+            rules[code] = replace(rule, for_sec=for_sec)
+    return rules.get
 
 
 class Desk:
@@ -103,7 +103,7 @@ class Desk:
     def is_well(self) -> bool:
         """Did the last look find nothing that needs somebody at once?"""
         firing = self._ledger.firing()
-        return self.condition is not None and not any(found.level is Level.ALERT for found in firing)
+        return self.condition is not None and not any(problem.level is Level.ALERT for problem in firing)
 
     def step(self) -> None:
         """One look, and what comes of it. A look that fails is logged; the next one may not."""
@@ -125,7 +125,10 @@ class Desk:
         tellings: list[Telling] = []
         try:
             failures = self._failures()
-            findings = [*self._seer.findings(self.condition), *(failed_unit(one.unit, one.reason) for one in failures)]
+            findings = [
+                *self._seer.findings(self.condition),
+                *(failed_unit(failure.unit, failure.reason) for failure in failures),
+            ]
             findings += self._seen_outside()
             tellings = self._ledger.observe(findings, self.steady_ms)
             self._store(tellings, failures[-1].number if failures else None)
@@ -175,29 +178,29 @@ class Desk:
         return line_of(telling, self._catalog.market, self.steady_ms)
 
     def _tell(self, telling: Telling) -> None:
-        now_ms, found = self.steady_ms, telling.event
+        now_ms, alert = self.steady_ms, telling.event
         line = self._line(telling)
-        rule = RULES.get(found.code)
+        rule = RULES.get(alert.code)
         if telling.kind is Kind.RESOLVED and rule is not None and not rule.tells_end:
             return
-        if found.code in self._outbox.mutes(now_ms):
+        if alert.code in self._outbox.mutes(now_ms):
             return
-        _log.warning(event("alert_told", kind=telling.kind, code=found.code, subject=found.subject))
+        _log.warning(event("alert_told", kind=telling.kind, code=alert.code, subject=alert.subject))
         for target in self._targets:
             self._tell_target(target, telling, line, now_ms)
 
     def _tell_target(self, target: TargetSettings, telling: Telling, line: str, now_ms: int) -> None:
         """A message that is changed rings nobody: an alert is told anew as well, a warning by the change alone."""
-        found = telling.event
+        alert = telling.event
         goes_on = telling.kind in (Kind.STILL, Kind.RESOLVED)
-        rings = found.level is Level.ALERT and target.takes(found.level, now_ms)
+        rings = alert.level is Level.ALERT and target.takes(alert.level, now_ms)
         may_change = goes_on and target.is_editable
-        changed = may_change and self._outbox.change(target.name, found.key, line, now_ms, alone=not rings)
+        changed = may_change and self._outbox.change(target.name, alert.key, line, now_ms, alone=not rings)
         if changed and not rings:
             return
-        if target.takes(found.level, now_ms):
-            key = None if goes_on else found.key
-            self._outbox.add(target.name, found.level, [line], now_ms, room_chars=target.room_chars, key=key)
+        if target.takes(alert.level, now_ms):
+            key = None if goes_on else alert.key
+            self._outbox.add(target.name, alert.level, [line], now_ms, room_chars=target.room_chars, key=key)
         elif target.digest and telling.kind is not Kind.STILL:
             self._outbox.hold(target.name, line)
 
@@ -210,8 +213,8 @@ class Desk:
         over_ms = condition.at_ms - self._calendar.no_more_ticks_ms(day.trading_day)
         if not DIGEST_AFTER_MS <= over_ms < DIGEST_LATE_MS:
             return
-        what = f"digest {self._catalog.market.code} {day.trading_day}"
-        if self._outbox.is_done(what):
+        letter_name = f"digest {self._catalog.market.code} {day.trading_day}"
+        if self._outbox.is_done(letter_name):
             return
         if over_ms < DIGEST_ARCHIVED_MS and self._outside.awaits_archive(day.trading_day, condition.at_ms):
             return
@@ -221,7 +224,7 @@ class Desk:
             lines, grade = [f"{day.trading_day}: nothing can be said of the day: {printable(str(exc))}"], "?"
         level = Level.NOTE if grade in GOOD_GRADES else Level.WARN
         with self._outbox.transaction():
-            self._outbox.note_done(what, self.steady_ms)
+            self._outbox.note_done(letter_name, self.steady_ms)
             for target in self._targets:
                 held = self._outbox.take_held(target.name)
                 if target.digest:
@@ -236,8 +239,10 @@ class Desk:
         lines = digest_lines(certificate, condition.disk, self._ledger.firing(), mutes, market, is_archived)
         if self._ends_the_week(day):
             week = _week_of(day)
-            days = [found for found in self._catalog.days() if found <= day and _week_of(found) == week]
-            lines.append(week_line({found: self._certificate(found, condition.at_ms).grade for found in days}))
+            days = [other for other in self._catalog.days() if other <= day and _week_of(other) == week]
+            lines.append(
+                week_line({day_of_week: self._certificate(day_of_week, condition.at_ms).grade for day_of_week in days})
+            )
         return lines, certificate.grade
 
     def _certificate(self, day: str, now_ms: int) -> Certificate:
@@ -247,7 +252,7 @@ class Desk:
         """Is it the week's last trading day? A Friday, or the day before holidays."""
         date = datetime.strptime(day, "%Y%m%d")  # noqa: DTZ007 - a date
         later = (date + timedelta(days=ahead) for ahead in range(1, 7 - date.weekday()))
-        return not any(self._calendar.is_trading_day(f"{found:%Y%m%d}") for found in later)
+        return not any(self._calendar.is_trading_day(f"{date_later:%Y%m%d}") for date_later in later)
 
 
 def _week_of(day: str) -> tuple[int, int]:

@@ -27,8 +27,8 @@ class Discord:
 
     def send(self, letter: Letter) -> str | None:
         """One message; its number."""
-        found = self._call("POST", self._url.copy_merge_params({"wait": "true"}), letter)
-        number = found.get("id") if isinstance(found, dict) else None
+        answer = self._call("POST", self._url.copy_merge_params({"wait": "true"}), letter)
+        number = answer.get("id") if isinstance(answer, dict) else None
         return number if isinstance(number, str) and number.isdecimal() and len(number) < 25 else None
 
     def edit(self, receipt: str, letter: Letter) -> None:

@@ -87,8 +87,8 @@ class Ledger:
 
     def firing(self) -> list[Event]:
         """What is wrong now, gravest and oldest first."""
-        found = [event for event in self.events.values() if event.fired_ms is not None and not event.is_over]
-        return sorted(found, key=lambda event: (event.level is not Level.ALERT, event.fired_ms))
+        firing = [event for event in self.events.values() if event.fired_ms is not None and not event.is_over]
+        return sorted(firing, key=lambda event: (event.level is not Level.ALERT, event.fired_ms))
 
     def _present(self, finding: Finding, now_ms: int) -> list[Telling]:
         rule = self.rule_of(finding.code)

@@ -373,12 +373,12 @@ class Outbox:
         """As they were kept."""
         with self._own_errors():
             rows = self._conn.execute("SELECT event FROM events").fetchall()
-        found = []
+        events = []
         for (text,) in rows:
             data = json.loads(text)
             data["level"], data["changes_ms"] = Level(data["level"]), tuple(data["changes_ms"])
-            found.append(Event(**data))
-        return found
+            events.append(Event(**data))
+        return events
 
     def mute(self, code: str, until_ms: int) -> None:
         """Nothing is told about a code until then; a time in the past ends it."""
@@ -390,15 +390,15 @@ class Outbox:
         with self._own_errors():
             return dict(self._conn.execute("SELECT code, until_ms FROM mutes WHERE until_ms > ?", (now_ms,)).fetchall())
 
-    def is_done(self, what: str) -> bool:
+    def is_done(self, task: str) -> bool:
         """Was it done already?"""
         with self._own_errors():
-            return self._conn.execute("SELECT 1 FROM done WHERE what = ?", (what,)).fetchone() is not None
+            return self._conn.execute("SELECT 1 FROM done WHERE what = ?", (task,)).fetchone() is not None
 
-    def note_done(self, what: str, now_ms: int) -> None:
+    def note_done(self, task: str, now_ms: int) -> None:
         """It is done: in the transaction that does it."""
         with self._own_errors():
-            self._conn.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (what, now_ms))
+            self._conn.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (task, now_ms))
 
     # What others hand over: units that failed, and how far it was read
 
@@ -418,16 +418,16 @@ class Outbox:
             ).fetchall()
         return [Failure(*row) for row in rows]
 
-    def mark(self, what: str) -> int | None:
+    def mark(self, source: str) -> int | None:
         """How far it was read; None: never."""
         with self._own_errors():
-            row = self._conn.execute("SELECT number FROM marks WHERE what = ?", (what,)).fetchone()
+            row = self._conn.execute("SELECT number FROM marks WHERE what = ?", (source,)).fetchone()
         return None if row is None else int(row[0])
 
-    def set_mark(self, what: str, number: int) -> None:
+    def set_mark(self, source: str, number: int) -> None:
         """It was read so far: in the transaction that stores what comes of it."""
         with self._own_errors():
-            self._conn.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (what, number))
+            self._conn.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (source, number))
 
     def tidy(self, now_ms: int) -> None:
         """Forget what is over for a month, and of a target that nobody reads the oldest letters of each kind."""

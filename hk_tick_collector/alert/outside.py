@@ -31,17 +31,17 @@ class Outside:
     ) -> None:
         self._catalog, self._calendar = catalog, calendar
         self._hooks, self._hooks_dir = dict(hooks), hooks_dir
-        self._found: dict[str, list[Finding]] = {}
+        self._findings: dict[str, list[Finding]] = {}
         self._looked_ms: dict[str, int] = {}
         self._awaits_archive = False
 
     def findings(self, now_ms: int) -> list[Finding]:
         """What is wrong. StoreError when the signals cannot be read."""
         if self._hooks and self._hooks_dir is not None and self._is_due("hooks", now_ms, HOOKS_EVERY_MS):
-            self._found["hooks"] = self._silent_hooks(self._hooks_dir, now_ms)
+            self._findings["hooks"] = self._silent_hooks(self._hooks_dir, now_ms)
         if self._is_due("days", now_ms, DAYS_EVERY_MS):
-            self._found["days"] = self._left_days(now_ms)
-        return [finding for found in self._found.values() for finding in found]
+            self._findings["days"] = self._left_days(now_ms)
+        return [finding for findings in self._findings.values() for finding in findings]
 
     def awaits_archive(self, day: str, now_ms: int) -> bool:
         """Are days archived here, and ``day`` not yet?"""
@@ -50,11 +50,11 @@ class Outside:
             self._awaits_archive = bool(archived) and day not in archived
         return self._awaits_archive
 
-    def _is_due(self, what: str, now_ms: int, every_ms: int) -> bool:
-        last_ms = self._looked_ms.get(what)
+    def _is_due(self, look: str, now_ms: int, every_ms: int) -> bool:
+        last_ms = self._looked_ms.get(look)
         if last_ms is not None and 0 <= now_ms - last_ms < every_ms:  # a clock that was set back looks at once
             return False
-        self._looked_ms[what] = now_ms
+        self._looked_ms[look] = now_ms
         return True
 
     def _silent_hooks(self, hooks_dir: Path, now_ms: int) -> list[Finding]:
@@ -64,7 +64,7 @@ class Outside:
         start_ms = next((start for start, end in windows if start <= now_ms < end), None)
         if start_ms is None:
             return []
-        found = []
+        findings = []
         for name, silent_sec in sorted(self._hooks.items()):
             last_ms = newest_of(hooks_dir, name)
             silent_ms = now_ms - max(start_ms, last_ms or 0)
@@ -74,8 +74,8 @@ class Outside:
                     last = f"the last one at {market.zone.date_and_clock(last_ms)} {market.time_word}"
                 minutes = counted(silent_ms // 60_000, "minute")
                 sentence = f"no signal of {name} for {minutes} of trading ({last})"
-                found.append(Finding(Code.HOOK_SILENT, Level.WARN, name, sentence))
-        return found
+                findings.append(Finding(Code.HOOK_SILENT, Level.WARN, name, sentence))
+        return findings
 
     def _left_days(self, now_ms: int) -> list[Finding]:
         """The newest day that is over for long enough, where days are put away at all."""

@@ -33,20 +33,21 @@ class SnapshotAnswers:
 
     def gaps(self) -> str:
         """What is absent, while the day runs every hole."""
-        found = list(absent_ranges(self._report()))
+        stretches = list(absent_ranges(self._report()))
         market = self._calendar.market
         lines = [
             f"{series} {clock(first * 1000, market)} to {clock(last * 1000, market)}: "
             f"{counted(last - first + 1, 'second')}"
-            for series, first, last in found[:SHOWN]
+            for series, first, last in stretches[:SHOWN]
         ]
-        return "\n".join([f"{self._day}: {counted(len(found), 'stretch', 'stretches')} without a snapshot", *lines])
+        return "\n".join([f"{self._day}: {counted(len(stretches), 'stretch', 'stretches')} without a snapshot", *lines])
 
     def top(self) -> str:
         """The series with the most snapshots."""
-        rows = sorted(self._report().series, key=lambda one: -one.rows)
+        rows = sorted(self._report().series, key=lambda series: -series.rows)
         return "\n".join(
-            f"{one.symbol}/{one.package}/{one.category} {counted(one.rows, 'snapshot')}" for one in rows[:SHOWN]
+            f"{series.symbol}/{series.package}/{series.category} {counted(series.rows, 'snapshot')}"
+            for series in rows[:SHOWN]
         )
 
     def symbol(self, symbol: str) -> str:

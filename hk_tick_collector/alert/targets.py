@@ -172,17 +172,17 @@ def read_targets(path: Path) -> TargetsFile:
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path.name}: {exc}") from exc
     try:
-        found, mistakes = TargetsFile.model_validate(data), []
+        targets, mistakes = TargetsFile.model_validate(data), []
     except ValidationError as exc:
-        found = None
+        targets = None
         errors = exc.errors(include_input=False)
-        if any(one["loc"][:1] == ("targets",) and len(one["loc"]) > 1 for one in errors):
-            errors = [one for one in errors if one["loc"] != ("targets",)]  # there are some: they are wrong
-        mistakes = [f"{_place(one['loc'])}: {_said(one)}" for one in errors]
+        if any(error["loc"][:1] == ("targets",) and len(error["loc"]) > 1 for error in errors):
+            errors = [error for error in errors if error["loc"] != ("targets",)]  # there are some: they are wrong
+        mistakes = [f"{_place(error['loc'])}: {_words_of(error)}" for error in errors]
     mistakes += _mistakes(data)
-    if found is None or mistakes:
+    if targets is None or mistakes:
         raise ConfigError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
-    return found
+    return targets
 
 
 def _content(path: Path) -> str:
@@ -204,7 +204,7 @@ def _content(path: Path) -> str:
         raise ConfigError(f"ALERT_FILE: {path} is not UTF-8") from exc
 
 
-def _said(error: Mapping[str, Any]) -> str:
+def _words_of(error: Mapping[str, Any]) -> str:
     """pydantic's words, or ours for a key that is none: with the one that was meant, where it looks like it."""
     if error["type"] != "extra_forbidden":
         return str(error["msg"]).removeprefix("Value error, ")

@@ -49,20 +49,20 @@ class TelegramApi:
 
         try:
             answer = self._client.post(f"{self._url}/{method}", json=asked, timeout=read_sec)
-            found = answer.json()
+            body = answer.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
             raise NotSent(type(exc).__name__) from None
-        if not isinstance(found, dict) or found.get("ok") is not True:
-            raise _refusal(answer.status_code, found if isinstance(found, dict) else {})
-        return found.get("result")
+        if not isinstance(body, dict) or body.get("ok") is not True:
+            raise _refusal(answer.status_code, body if isinstance(body, dict) else {})
+        return body.get("result")
 
 
-def _refusal(status: int, found: Mapping[str, Any]) -> NotSent:
-    parameters = found.get("parameters")
+def _refusal(status: int, body: Mapping[str, Any]) -> NotSent:
+    parameters = body.get("parameters")
     wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
     wait_sec = min(float(wait), RETRY_AFTER_MAX_SEC) if isinstance(wait, int) and wait > 0 else None
     return NotSent(
-        f"Telegram answers {status}: {printable(cut(str(found.get('description', '')), 100))}", wait_sec, status
+        f"Telegram answers {status}: {printable(cut(str(body.get('description', '')), 100))}", wait_sec, status
     )
 
 
@@ -76,8 +76,8 @@ class Telegram:
 
     def send(self, letter: Letter) -> str | None:
         """One message with buttons for what it is about; its number."""
-        found = self._say("sendMessage", letter)
-        number = found.get("message_id") if isinstance(found, dict) else None
+        message = self._say("sendMessage", letter)
+        number = message.get("message_id") if isinstance(message, dict) else None
         return str(number) if isinstance(number, int) else None
 
     def edit(self, receipt: str, letter: Letter) -> None:
@@ -92,12 +92,12 @@ class Telegram:
         now_sec = time.monotonic()
         if len(self._sent_sec) == PER_MIN and now_sec - self._sent_sec[0] < 60:
             raise NotSent("more than Telegram takes in a minute", 60 - (now_sec - self._sent_sec[0]))
-        found = self._api.call(
+        sent = self._api.call(
             method, chat_id=self._settings.chat, text=cut(f"{letter.title}\n{letter.text}", TEXT_CHARS),
             disable_web_page_preview=True, reply_markup={"inline_keyboard": [_buttons(letter)]}, **more,
         )  # fmt: skip
         self._sent_sec.append(now_sec)
-        return found
+        return sent
 
 
 def _buttons(letter: Letter) -> list[dict[str, str]]:
@@ -167,9 +167,9 @@ class TelegramBot:
             self._api.call("answerCallbackQuery", callback_query_id=str(query.get("id", "")))
         elif time.time() - asked_sec > OLD_SEC:
             return
-        self._api.call("sendMessage", chat_id=chat, text=cut(self._said(text), TEXT_CHARS))
+        self._api.call("sendMessage", chat_id=chat, text=cut(self._answer_to(text), TEXT_CHARS))
 
-    def _said(self, text: str) -> str:
+    def _answer_to(self, text: str) -> str:
         button, command = _CALLBACK.fullmatch(text), _COMMAND.fullmatch(text)
         if button is not None:
             verb, argument = button[1], button[2]

@@ -61,7 +61,7 @@ def title_of(kind: str, level: Level, lines: Sequence[str], market: str) -> str:
     sign = "over" if is_over else "ALERT" if level is Level.ALERT else "warning"
     # The gravest first: a warning that ended is not what somebody is called for.
     told = sorted(lines, key=lambda line: _SIGNS.index(line.split(" ", 1)[0]) if line.split(" ", 1)[0] in _SIGNS else 0)
-    codes = list(dict.fromkeys(found[1].replace("_", " ") for line in told if (found := _CODE.search(line))))
+    codes = list(dict.fromkeys(match[1].replace("_", " ") for line in told if (match := _CODE.search(line))))
     more = f" and {len(codes) - 1} more" if len(codes) > 1 else ""
     return f"{market} {sign}: {codes[0]}{more} (hk-tick-collector)" if codes else f"{market} {sign} (hk-tick-collector)"
 

@@ -95,8 +95,8 @@ class LocalSource:
         day = self._newest()
         if day is None:
             return []
-        found = newest_ticks(layout.day_file(self._app.data_root, day), [symbol], rows)
-        return [tick._asdict() for tick in found.get(symbol, [])]
+        newest = newest_ticks(layout.day_file(self._app.data_root, day), [symbol], rows)
+        return [tick._asdict() for tick in newest.get(symbol, [])]
 
     def pictures(self) -> list[Facts] | None:
         """What is new since the last question is all that is read."""
@@ -106,20 +106,22 @@ class LocalSource:
             return None
         if self._looks is None:
             self._looks = PictureLooks(self._app.data_root, self._app.calendar)
-        found = self._looks.newest(self._app.now_ms)
+        pictures = self._looks.newest(self._app.now_ms)
         return [
             {
-                "symbol": one.series.symbol,
-                "series": str(one.series),
-                "name": f"{one.series.package}/{one.series.category}",
-                "state": "missing" if one.missed else "held",
-                "stored_ticks": one.held,
-                "held": one.held,
-                "missed": one.missed,
-                "last_ts_ms": one.last_ts_ms,
-                "age_sec": None if one.last_ts_ms is None else max(0, self._app.now_ms - one.last_ts_ms) // 1000,
+                "symbol": picture.series.symbol,
+                "series": str(picture.series),
+                "name": f"{picture.series.package}/{picture.series.category}",
+                "state": "missing" if picture.missed else "held",
+                "stored_ticks": picture.held,
+                "held": picture.held,
+                "missed": picture.missed,
+                "last_ts_ms": picture.last_ts_ms,
+                "age_sec": None
+                if picture.last_ts_ms is None
+                else max(0, self._app.now_ms - picture.last_ts_ms) // 1000,
             }
-            for one in found
+            for picture in pictures
         ] or None
 
     def _newest(self) -> str | None:
@@ -166,20 +168,20 @@ class RemoteSource:
         return
 
     def _data(self, path: str, **asked: Any) -> list[Facts]:
-        found: list[Facts] = self._ask(path, **asked)["data"]
-        return found
+        rows: list[Facts] = self._ask(path, **asked)["data"]
+        return rows
 
     def _ask(self, path: str, **asked: Any) -> Facts:
         import httpx  # noqa: PLC0415
 
         try:
             answer = self._client.get(path, params=asked)
-            found: Facts = answer.json()
+            body: Facts = answer.json()
         except (httpx.HTTPError, ValueError) as exc:
             raise RecorderError(f"{self.name} does not answer ({type(exc).__name__})") from None
         if answer.status_code != 200:
-            raise RecorderError(f"{self.name} refuses: {found.get('detail', answer.status_code)}")
-        return found
+            raise RecorderError(f"{self.name} refuses: {body.get('detail', answer.status_code)}")
+        return body
 
 
 def read_key(path: Path | None) -> str | None:

@@ -121,8 +121,8 @@ def _chunks(
     sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"  # noqa: S608
     last = part.after_no if of_themselves else max(0, min(firsts.values(), default=1) - 1)
     rows = min(FIRST_ROWS, max_rows)
-    while found := _fetched(conn.execute(sql, (last, high, rows))):
-        numbers, payloads = found
+    while fetched := _fetched(conn.execute(sql, (last, high, rows))):
+        numbers, payloads = fetched
         last, rows = int(numbers[0, -1]), min(rows * GROWTH, max_rows)
         if late_us is not None and numbers[2].min() > late_us:
             return
@@ -173,10 +173,10 @@ def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part) 
     # of any symbol: no row of the part is before it
     sql = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND recv_ts_us < ?"
     at_first = max(part.after_no + 1, conn.execute(sql, (earliest_us,)).fetchone()[0] or 0)
-    found = {}
+    rows_of = {}
     for key in symbol_ids:
         of_no = conn.execute(until_no, (key, part.after_no)).fetchone()[0] if part.after_no else None
         of_us = conn.execute(until_us, (key, earliest_us)).fetchone()[0] if earliest_us else None
         known = [row for row in (of_no, of_us) if row is not None]
-        found[key] = max(known) if known else at_first
-    return found
+        rows_of[key] = max(known) if known else at_first
+    return rows_of

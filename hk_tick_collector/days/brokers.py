@@ -88,7 +88,9 @@ def read(path: Path, symbols: Sequence[str] | None = None, part: Part = WHOLE) -
         brokers = names_of(path)  # those that a chunk names are in the file before it is
         rows: list[_Row] = []
         columns = (chunk.update_nos, chunk.symbol_ids, chunk.recv_ts_us, chunk.kinds, chunk.merged)
-        for values, payload in zip(zip(*(one.tolist() for one in columns), strict=True), chunk.payloads, strict=True):
+        for values, payload in zip(
+            zip(*(column.tolist() for column in columns), strict=True), chunk.payloads, strict=True
+        ):
             update_no, symbol_id, recv_us, kind, merged = values
             if not _is_within(update_no, recv_us, part):
                 continue

@@ -85,7 +85,9 @@ class UnionDay(Day):
     of: tuple[Day, ...] = ()
     only_symbols: frozenset[str] | None = None  # None: all
     _joints: dict[str, Joint] = field(default_factory=dict, compare=False)
-    found: dict[str, None] = field(default_factory=dict, compare=False)  # ``contradictions`` so far, in that order
+    contradicted: dict[str, None] = field(
+        default_factory=dict, compare=False
+    )  # ``contradictions`` so far, in that order
 
     @classmethod
     def joined(cls, days: Sequence[Day]) -> UnionDay:
@@ -100,21 +102,21 @@ class UnionDay(Day):
 
     def of_symbols(self, symbols: Iterable[str]) -> UnionDay:
         """The same day, of these symbols alone: of the others nothing is read."""
-        found = UnionDay(
+        part = UnionDay(
             self.trading_day, None, self.archive_root, self.market, self.data_root, self.of, frozenset(symbols),
-            self._joints, self.found,
+            self._joints, self.contradicted,
         )  # fmt: skip
-        found.__dict__["_looked"] = self._looked
-        return found
+        part.__dict__["_looked"] = self._looked
+        return part
 
     def pinned(self, last_rowids: Sequence[int | None]) -> UnionDay:
         """The same day up to these rows of its sides."""
-        found = UnionDay(
+        pinned = UnionDay(
             self.trading_day, None, self.archive_root, self.market, self.data_root, self.of, self.only_symbols
         )
-        for side, last_rowid in zip(found.sides, last_rowids, strict=True):
+        for side, last_rowid in zip(pinned.sides, last_rowids, strict=True):
             side.last_rowid = last_rowid
-        return found
+        return pinned
 
     @cached_property
     def _looked(self) -> tuple[list[Side], list[str]]:
@@ -142,7 +144,7 @@ class UnionDay(Day):
     @property
     def contradictions(self) -> list[str]:
         """A sentence for each two roots that tell a symbol differently, of the symbols that were looked at so far."""
-        return list(self.found)
+        return list(self.contradicted)
 
     # -- what Day tells of one source ----------------------------------------------------------------------------------
 
@@ -200,9 +202,9 @@ class UnionDay(Day):
 
     def gaps(self) -> list[GapRow]:
         """As of ``Day``: what all roots of a symbol lack."""
-        found = [gap for symbol, side in self._alone.items() for gap in side.gaps.get(symbol, [])]
-        found += [gap for joint in self._joint_of(self._shared).values() for gap in joint.gaps]
-        return sorted(found, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
+        gaps = [gap for symbol, side in self._alone.items() for gap in side.gaps.get(symbol, [])]
+        gaps += [gap for joint in self._joint_of(self._shared).values() for gap in joint.gaps]
+        return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
 
     def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
         """Both of them; no rows are counted, and no row is the newest of several files."""
@@ -284,10 +286,10 @@ class UnionDay(Day):
     def sides_of(self, symbols: Iterable[str]) -> dict[str, tuple[Side, ...]]:
         """Whose ticks are the ticks of these symbols, each adding to those before it; nobody's of an unknown one."""
         alone = self._alone
-        found: dict[str, tuple[Side, ...]] = {symbol: (alone[symbol],) for symbol in symbols if symbol in alone}
+        sides_of: dict[str, tuple[Side, ...]] = {symbol: (alone[symbol],) for symbol in symbols if symbol in alone}
         joints = self._joint_of([symbol for symbol in self._shared if symbol in set(symbols)])
-        found.update({symbol: joint.sides for symbol, joint in joints.items()})
-        return found
+        sides_of.update({symbol: joint.sides for symbol, joint in joints.items()})
+        return sides_of
 
     def _joint_of(self, symbols: Sequence[str]) -> dict[str, Joint]:
         new = [symbol for symbol in symbols if symbol not in self._joints]
@@ -298,7 +300,9 @@ class UnionDay(Day):
                 joints = union_rows.joints(self, group, self._known)
                 self._joints.update(joints)
                 conflicts = [conflict for joint in joints.values() for conflict in joint.conflicts]
-                self.found.update(dict.fromkeys(_contradiction(self.trading_day, one) for one in conflicts))
+                self.contradicted.update(
+                    dict.fromkeys(_contradiction(self.trading_day, conflict) for conflict in conflicts)
+                )
         return {symbol: self._joints[symbol] for symbol in symbols}
 
 
@@ -332,12 +336,12 @@ class UnionCatalog(Catalog):
         super().__init__(catalogs[0].data_root, catalogs[0].archive_root)
         self.catalogs = list(catalogs)
         self._newest: dict[str, UnionDay] = {}  # MAX_DAYS of those that were given out last
-        self._found: dict[str, dict[str, None]] = {}  # contradictions, by day
+        self._contradictions: dict[str, dict[str, None]] = {}  # contradictions, by day
 
     @property
     def contradictions(self) -> list[str]:
         """Those of all days that were given out, as far as they were looked at."""
-        return [text for found in self._found.values() for text in found]
+        return [text for texts in self._contradictions.values() for text in texts]
 
     @cached_property
     def market(self) -> Market:
@@ -350,15 +354,15 @@ class UnionCatalog(Catalog):
 
     def live_days(self) -> list[str]:
         """Trading days with a day file in any of them, oldest first."""
-        return sorted({day for one in self.catalogs for day in one.live_days()})
+        return sorted({day for catalog in self.catalogs for day in catalog.live_days()})
 
     def archived_days(self) -> list[str]:
         """Trading days with a manifest in any of them, oldest first."""
-        return sorted({day for one in self.catalogs for day in one.archived_days()})
+        return sorted({day for catalog in self.catalogs for day in catalog.archived_days()})
 
     def days(self) -> list[str]:
         """All trading days, oldest first."""
-        return sorted({day for one in self.catalogs for day in one.days()})
+        return sorted({day for catalog in self.catalogs for day in catalog.days()})
 
     def day(self, trading_day: str) -> Day:
         """The day; of one root alone as it is there. NoData when no root has it."""
@@ -366,15 +370,15 @@ class UnionCatalog(Catalog):
         if known is not None:
             self._newest[trading_day] = known
             return known
-        having = [one for one in self.catalogs if trading_day in one.days()]
+        having = [catalog for catalog in self.catalogs if trading_day in catalog.days()]
         if not having:
-            roots = ", ".join(str(one.data_root) for one in self.catalogs)
+            roots = ", ".join(str(catalog.data_root) for catalog in self.catalogs)
             raise NoData(f"no ticks of {trading_day} under {roots}; {days_there(self.days())}")
         if len(having) == 1:
             return having[0].day(trading_day)
-        found = UnionDay.joined([one.day(trading_day) for one in having])
-        self._found[trading_day] = found.found
-        self._newest[trading_day] = found
+        union = UnionDay.joined([catalog.day(trading_day) for catalog in having])
+        self._contradictions[trading_day] = union.contradicted
+        self._newest[trading_day] = union
         if len(self._newest) > MAX_DAYS:
             del self._newest[next(iter(self._newest))]
-        return found
+        return union

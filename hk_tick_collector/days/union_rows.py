@@ -26,7 +26,9 @@ _SORT = ("symbol", "ts_ms", "seq")
 
 def joints(day: UnionDay, symbols: Sequence[str], known: Mapping[str, Sequence[Side]]) -> dict[str, Joint]:
     """What several roots have of these symbols, held against each other. StoreError as of ``Day.ticks``."""
-    tables = {side: _by_symbol(side, [one for one in symbols if side in known[one]], _JOINED) for side in day.sides}
+    tables = {
+        side: _by_symbol(side, [symbol for symbol in symbols if side in known[symbol]], _JOINED) for side in day.sides
+    }
     plans: dict[str, SymbolPlan[Side]] = {}
     adding: dict[str, tuple[Side, ...]] = {}
     doubtful: dict[str, pa.Table] = {}
@@ -37,7 +39,7 @@ def joints(day: UnionDay, symbols: Sequence[str], known: Mapping[str, Sequence[S
         row = plan.notes_of.coverage[symbol]
         if row.state != PROVEN or plan.doubt is not None or len(adding[symbol]) > 1:
             doubtful[symbol] = rows
-    notes = joined_notes(day.trading_day, {one: plans[one] for one in doubtful}, doubtful, day.market)
+    notes = joined_notes(day.trading_day, {symbol: plans[symbol] for symbol in doubtful}, doubtful, day.market)
     judged = {row.symbol: row for row in notes.coverage}
     gaps: dict[str, list[GapRow]] = {}
     for gap in notes.gaps:
@@ -75,8 +77,8 @@ def _by_symbol(side: Side, symbols: Sequence[str], columns: Sequence[str]) -> di
     names = tuple(dict.fromkeys((*columns, *_SORT)))
     stored = [symbol for symbol in symbols if side.rows(symbol)]
     table = side.ticks(stored, names) if stored else empty_table(names)
-    found = table.column("symbol").cast(pa.string())
-    return {symbol: table.filter(pc.equal(found, symbol)) for symbol in symbols}
+    names_column = table.column("symbol").cast(pa.string())
+    return {symbol: table.filter(pc.equal(names_column, symbol)) for symbol in symbols}
 
 
 def ticks(

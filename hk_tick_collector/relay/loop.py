@@ -66,9 +66,9 @@ def run(
     Of another kind than ticks one data root is followed.
     """
     days_of = Catalog if relayed is TICK_RELAY else SnapshotDays
-    days = [days_of(root, archive_root or archive_dir(root)), *(days_of(*one) for one in beside)]
+    days = [days_of(root, archive_root or archive_dir(root)), *(days_of(*place) for place in beside)]
     waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), counts or RelayCounts())
-    roots = ",".join(str(one.data_root) for one in days)
+    roots = ",".join(str(root_days.data_root) for root_days in days)
     _log.info(event("relay_started", data_root=roots, kind=relayed.word))
     try:
         while not stop.is_set():
@@ -157,7 +157,7 @@ def _follower(days: Sequence[Days]) -> AnyFollower:
     first = days[0]
     if isinstance(first, SnapshotDays):
         return SnapshotRows(first.data_root, was_end=first.was_end)
-    followers = [Follower(one.data_root, was_end=one.was_end) for one in days]
+    followers = [Follower(root_days.data_root, was_end=root_days.was_end) for root_days in days]
     return followers[0] if len(days) == 1 else JoinedFollower(followers, first.market)
 
 
@@ -196,9 +196,9 @@ def _at_start(day: str, roots: int, kind: str) -> Stand:
 
 
 def _say_passed_over(days: Sequence[Days], position: Stand) -> None:
-    for one, part in zip(days, parts_of(position), strict=True):
-        for day in one.passed_over(part.newest_day) if part.newest_day else []:
-            restore = f"hk-tickctl restore {day}" + ("" if len(days) == 1 else f" --data-root {one.data_root}")
+    for root_days, part in zip(days, parts_of(position), strict=True):
+        for day in root_days.passed_over(part.newest_day) if part.newest_day else []:
+            restore = f"hk-tickctl restore {day}" + ("" if len(days) == 1 else f" --data-root {root_days.data_root}")
             reason = f"the day was put away before it was relayed: {restore} and restart, or do without it"
             _log.warning(event("relay_day", day=day, reason=reason))
 

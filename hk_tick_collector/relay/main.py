@@ -39,10 +39,10 @@ def _load(env_file: Path | None) -> RelaySettings:
 def _check(settings: RelaySettings) -> str:
     from hk_tick_collector.relay.redis_sink import address_of  # noqa: PLC0415 - after --help
 
-    return f"{_what(settings)} to {address_of(settings.redis_url)}"
+    return f"{_roots_words(settings)} to {address_of(settings.redis_url)}"
 
 
-def _what(settings: RelaySettings) -> str:
+def _roots_words(settings: RelaySettings) -> str:
     roots = [root for root, _ in settings.roots]
     left = [root for root in dict.fromkeys(settings.data_roots) if root not in roots]
     note = f" ({', '.join(map(str, left))} hold another market: a relay of their own, with DATA_ROOT)" if left else ""

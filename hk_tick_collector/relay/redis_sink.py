@@ -135,9 +135,9 @@ _CODES = {  # redis-py has taken the code out of the text of these
 
 def sentence_of(error: RedisError, address: str) -> str:
     """What an error of Redis means, and what to do."""
-    said = str(error).rpartition(_IN_PIPELINE)[2]
-    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), said.partition(" ")[0])
-    shown = printable(cut(said, 200))
+    words = str(error).rpartition(_IN_PIPELINE)[2]
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), words.partition(" ")[0])
+    shown = printable(cut(words, 200))
     for refusal, means, do in _REFUSALS:
         if code == refusal:
             return f"Redis at {address} {means} ({shown}): {do}"
@@ -196,11 +196,11 @@ class RedisSink:
             self._streams = {day: stream for day, stream in current.items() if day.isdigit()}
             self._newest.clear()
             self._last.clear()
-            found = {day: self._newest_position(day) for day in sorted(self._streams)[-MAX_PLACES:]}
-        if not any(found.values()):
-            begun = [day for day in found if self._is_second(day)]
+            newest = {day: self._newest_position(day) for day in sorted(self._streams)[-MAX_PLACES:]}
+        if not any(newest.values()):
+            begun = [day for day in newest if self._is_second(day)]
             return Position.at_start_of(begun[0], self._relayed.kind) if begun else None
-        return _joined(found, self._relayed.kind)
+        return _joined(newest, self._relayed.kind)
 
     def _is_second(self, day: str) -> bool:
         return self._streams[day] != self._name(day, 1)
@@ -326,8 +326,8 @@ class RedisSink:
         pipe = self._client.pipeline(transaction=False)
         for key in keys:
             pipe.hmget(key, *self._relayed.order)
-        for key, found in zip(keys, pipe.execute(), strict=True):
-            first, second = (_whole(value) for value in found)
+        for key, values in zip(keys, pipe.execute(), strict=True):
+            first, second = (_whole(value) for value in values)
             self._last[key] = first, second
 
     # Signals
@@ -355,12 +355,12 @@ class RedisSink:
             pipe.execute()
 
 
-def _joined(found: Mapping[str, Stand | None], kind: str) -> Stand:
+def _joined(newest: Mapping[str, Stand | None], kind: str) -> Stand:
     """One position of the newest entries of several days: each day is as far as its own stream is. Days that were
     relayed out of another number of data roots than the newest one are left."""
-    roots = [len(parts_of(stand)) for stand in found.values() if stand is not None][-1]
-    kept = {day: stand for day, stand in found.items() if stand is None or len(parts_of(stand)) == roots}
-    over = max(found.keys() - kept.keys(), default="")
+    roots = [len(parts_of(stand)) for stand in newest.values() if stand is not None][-1]
+    kept = {day: stand for day, stand in newest.items() if stand is None or len(parts_of(stand)) == roots}
+    over = max(newest.keys() - kept.keys(), default="")
     parts = [
         _joined_part({day: None if stand is None else parts_of(stand)[n] for day, stand in kept.items()}, over, kind)
         for n in range(roots)
@@ -368,14 +368,14 @@ def _joined(found: Mapping[str, Stand | None], kind: str) -> Stand:
     return parts[0] if roots == 1 else JoinedPosition(tuple(parts))
 
 
-def _joined_part(found: Mapping[str, Position | None], over: str, kind: str) -> Position:
+def _joined_part(newest: Mapping[str, Position | None], over: str, kind: str) -> Position:
     """Of one data root; ``over``: a day that is left, or ""."""
-    left = max([over, *(position.left for position in found.values() if position is not None)])
+    left = max([over, *(position.left for position in newest.values() if position is not None)])
     places = [
         next((place for place in position.places if place.day == day), Place(day))
         if position is not None
         else Place(day)
-        for day, position in found.items()
+        for day, position in newest.items()
         if day > left
     ]
     return Position(left, tuple(places), kind)

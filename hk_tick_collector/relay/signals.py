@@ -30,13 +30,13 @@ def relay_signals(
 ) -> None:
     """Until ``stop``. The sink is closed."""
     counts = counts or RelayCounts()
-    backoff, said = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), RateLimitedLog(_log, 60)
+    backoff, log = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), RateLimitedLog(_log, 60)
     try:
         while not stop.is_set():
             try:
                 _relay(hooks_dir, sink, stop, look_sec, backoff, counts)
             except (SinkAway, SinkMoved, StoreError) as exc:
-                said.log(logging.ERROR, "relay_signals_wait", key=type(exc).__name__, reason=str(exc))
+                log.log(logging.ERROR, "relay_signals_wait", key=type(exc).__name__, reason=str(exc))
                 stop.wait(backoff.next_sec())
     finally:
         sink.close()

@@ -20,10 +20,7 @@ OURS = "hk_tick_collector"
 SAYS_NOTHING = {
     "one", "ones", "each", "found", "said", "them", "those", "thing", "things", "what", "who",
 }  # fmt: skip
-STILL_OPEN = (
-    "alert/*", "cli/screen*", "days/*book*", "days/brokers.py", "days/union*", "quality/*", "relay/*", "schwab_sim/*",
-    "serve/live/*", "ship/*", "sources/gexbot/*", "sources/schwab/*", "store/follow.py",
-)  # fmt: skip
+STILL_OPEN = ("quality/*", "serve/live/*", "ship/*")
 MOST_FILES = 15
 ONE_OF_THEM = re.compile(r"(?i:^_?(?:hk|futu|opend)(?:_|$)|_(?:hk|futu|opend)(?:_|$))|^(?:HK|Futu|OpenD)[A-Z_]")
 

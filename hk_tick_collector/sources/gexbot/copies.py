@@ -142,24 +142,24 @@ class Copies:
     def days(self) -> list[str]:
         """Trading days that are over, oldest first."""
         now_ms = self._clock.now_ms()
-        found: list[str] = []
+        days: list[str] = []
         day = self._calendar.market.trading_day(now_ms)
-        while len(found) < min(self._options.days, MAX_DAYS_BACK):
+        while len(days) < min(self._options.days, MAX_DAYS_BACK):
             if self._calendar.is_trading_day(day):
                 close_ms = self._calendar.market.close_ms(day, self._calendar.day_kind(day))
                 if close_ms + AFTER_CLOSE_MS <= now_ms:
-                    found.append(day)
+                    days.append(day)
             day = self._calendar.previous_trading_day(day)
-        return found[::-1]
+        return days[::-1]
 
     def _due(self) -> tuple[str, Series] | None:
         now_sec, wanted = self._clock.monotonic(), self._series()
         for day in self.days() if wanted else ():
-            missing = [one for one in wanted if (day, one) not in self._told]
-            missing = [one for one in missing if self._retry.get((day, one), (0.0, 0.0))[0] <= now_sec]
+            missing = [series for series in wanted if (day, series) not in self._told]
+            missing = [series for series in missing if self._retry.get((day, series), (0.0, 0.0))[0] <= now_sec]
             stored = self._copied(day) if missing else ()  # a look into a file, which need not be each second
-            self._told.update((day, one) for one in stored)
-            due = next((one for one in missing if one not in stored), None)
+            self._told.update((day, series) for series in stored)
+            due = next((series for series in missing if series not in stored), None)
             if due is not None:
                 return day, due
         return None
@@ -241,7 +241,7 @@ class Copies:
             if self._stop.wait(0.02):
                 raise FeedError("stopped")
         if batch:
-            self._sink.push([[cast("Tick", one) for one in batch]], replayed=True)
+            self._sink.push([[cast("Tick", snapshot) for snapshot in batch]], replayed=True)
 
 
 def address_of(access: Access, day: str, symbol: str, package: str, category: str) -> str:
@@ -272,11 +272,11 @@ def _address(client: httpx.Client, access: Access, day: str, series: Series) -> 
         hint = ": is history in the subscription?" if status == 403 else ""
         raise FeedError(f"the day's file was refused with status {status}{hint}")
     access.served()
-    found = [name for name in names_in(bytes(body)) if "://" in name]
-    problem = url_problem(found[0], "https") if found else "is missing"
+    addresses = [name for name in names_in(bytes(body)) if "://" in name]
+    problem = url_problem(addresses[0], "https") if addresses else "is missing"
     if problem:
         raise FeedError(f"the address of the day's file {problem}")
-    return found[0]
+    return addresses[0]
 
 
 class _Reading:
@@ -339,7 +339,7 @@ class _Gzip:
 def records_in(parts: Iterable[bytes]) -> Iterator[str]:
     """The JSON objects of an array, or of lines, as they came. FeedError when there is none, or it ends early."""
     decoder = json.JSONDecoder()
-    text, is_array, is_over, found = "", None, False, 0
+    text, is_array, is_over, records = "", None, False, 0
     utf8 = _Utf8()
     for part in parts:
         text += utf8.decode(part)
@@ -361,14 +361,14 @@ def records_in(parts: Iterable[bytes]) -> Iterator[str]:
                 _, end = decoder.raw_decode(text, at)
             except (ValueError, RecursionError):
                 break
-            found += 1
+            records += 1
             yield text[at:end]
             at = end
         text = text[at:]
         if len(text) > MAX_BODY_BYTES:
             raise FeedError("the day's file holds something that is no JSON object")
-    if text.strip() or (is_array and not is_over) or not found:
-        raise FeedError("the day's file ends early" if found else "the day's file holds no record")
+    if text.strip() or (is_array and not is_over) or not records:
+        raise FeedError("the day's file ends early" if records else "the day's file holds no record")
 
 
 def _skip(text: str, at: int) -> int:

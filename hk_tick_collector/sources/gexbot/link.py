@@ -37,7 +37,7 @@ class GexbotLink:
         self._copies = Copies(
             source.access, source.mapper, sink, source.calendar, source.clock,
             source.copy_options, source.ledger, source.copied,
-            lambda: [one for series in list(self._symbols.values()) for one in series],
+            lambda: [asked for series in list(self._symbols.values()) for asked in series],
         )  # fmt: skip
 
     async def open(self, timeout_sec: float) -> None:
@@ -65,9 +65,9 @@ class GexbotLink:
             raise FeedError(
                 f"{asked} series a second are more than {MAX_SERIES}: shorten FUTU_SYMBOLS or GEXBOT_SERIES"
             )
-        for symbol, ones in series.items():
-            self._symbols[symbol] = ones
-            self._polls.add(ones)
+        for symbol, of_symbol in series.items():
+            self._symbols[symbol] = of_symbol
+            self._polls.add(of_symbol)
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """They are not asked for any more."""
@@ -80,7 +80,7 @@ class GexbotLink:
             frozenset(
                 symbol
                 for symbol, series in self._symbols.items()
-                if not all(self._polls.refused(one) for one in series)
+                if not all(self._polls.refused(asked) for asked in series)
             )
         )
 

@@ -117,7 +117,7 @@ class Polls:
 
     def remove(self, series: Sequence[Series]) -> None:
         """No longer."""
-        self._call(lambda: [self._asked.pop(one).task.cancel() for one in series if one in self._asked])
+        self._call(lambda: [self._asked.pop(left).task.cancel() for left in series if left in self._asked])
 
     def refused(self, series: Series) -> str:
         """Why gexbot does not give it; empty when it does, or was not asked yet."""
@@ -204,11 +204,11 @@ class Polls:
             raise FeedError(f"gexbot was not reached: {words_of(exc)}") from None
 
     def _begin(self, series: Sequence[Series]) -> None:
-        for one in series:
-            if one not in self._asked:
+        for wanted in series:
+            if wanted not in self._asked:
                 place = (len(self._asked) * 0.618034) % 1.0  # spread, and the same for each for good
-                work: Coroutine[Any, Any, None] = self._poll(one, place)
-                self._asked[one] = _Asked(place, asyncio.get_running_loop().create_task(work))
+                work: Coroutine[Any, Any, None] = self._poll(wanted, place)
+                self._asked[wanted] = _Asked(place, asyncio.get_running_loop().create_task(work))
 
     async def _poll(self, series: Series, place: float) -> None:
         """Until cancelled, or until the connection ends."""
@@ -259,7 +259,7 @@ class Polls:
             raise FeedLost(str(self._access.refuse(status, retry_after, is_key=status == 401)))
         if status in (400, 403, 404):
             asked.refused = f"{series.package}/{series.category} is refused ({status}): is it in the subscription?"
-            if all(one.refused for one in self._asked.values()):
+            if all(poll.refused for poll in self._asked.values()):
                 raise FeedLost(str(self._access.refuse(status, retry_after, is_key=True)))
             self._log.log(
                 logging.WARNING, "gexbot_series_refused", key=str(series), series=series, status=status,

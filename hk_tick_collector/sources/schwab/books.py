@@ -81,30 +81,30 @@ class BookTaker:
         return True
 
     def _push_of(self, service: str, recv_ts_us: int) -> Callable[[Mapping[str, Any]], RawPush | None]:
-        def push_of(one: Mapping[str, Any]) -> RawPush | None:
-            key = one.get("key")
+        def push_of(content: Mapping[str, Any]) -> RawPush | None:
+            key = content.get("key")
             symbol = self.wanted.get((service, key)) if isinstance(key, str) else None
             if symbol is None:
                 reason = f"nobody asked {service} for {cut(ascii(key))}"
                 self._log.log(logging.WARNING, "schwab_book_unwanted", reason=reason)
                 return None
-            if (one.get("delayed") is True) is not (symbol in self.late):
+            if (content.get("delayed") is True) is not (symbol in self.late):
                 self.late = self.late.symmetric_difference({symbol})
-            return RawPush(symbol, recv_ts_us, _packed(one))
+            return RawPush(symbol, recv_ts_us, _packed(content))
 
         return push_of
 
 
-def _packed(one: Mapping[str, Any]) -> bytes:
+def _packed(content: Mapping[str, Any]) -> bytes:
     """To be read later; empty for what is nested too deeply to be any book."""
     try:
-        return json.dumps(one, separators=(",", ":")).encode()
+        return json.dumps(content, separators=(",", ":")).encode()
     except RecursionError:
         return b""
 
 
 def _objects(content: Any) -> Iterable[Mapping[str, Any]]:
-    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+    return [book for book in content if isinstance(book, dict)] if isinstance(content, list) else []
 
 
 def read_book(raw: RawPush) -> BookPush:
@@ -155,17 +155,17 @@ class Listings:
         """Of each symbol. FeedError for one that has none, with the reason."""
         now = self._clock.monotonic()
         unknown = [
-            one
-            for one in spelt
-            if one not in self._services and now - self._unlisted.get(one, (-math.inf, ""))[0] >= UNLISTED_AGAIN_SEC
+            name
+            for name in spelt
+            if name not in self._services and now - self._unlisted.get(name, (-math.inf, ""))[0] >= UNLISTED_AGAIN_SEC
         ]
         for at in range(0, len(unknown), LISTINGS_A_REQUEST):
             part = unknown[at : at + LISTINGS_A_REQUEST]
             self._note(part, await self._asked(part))
-        for one in spelt:
-            if one not in self._services:
-                raise FeedError(self._unlisted[one][1])
-        return {one: self._services[one] for one in spelt}
+        for name in spelt:
+            if name not in self._services:
+                raise FeedError(self._unlisted[name][1])
+        return {name: self._services[name] for name in spelt}
 
     async def _asked(self, part: Sequence[str]) -> Mapping[str, Any]:
         """Not again soon after a failure, however many ask."""
@@ -179,16 +179,16 @@ class Listings:
             raise
 
     def _note(self, asked: Sequence[str], answer: Mapping[str, Any]) -> None:
-        for one in asked:
-            told = answer.get(one)
+        for name in asked:
+            told = answer.get(name)
             reference = told.get("reference") if isinstance(told, dict) else None
             exchange = reference.get("exchange") if isinstance(reference, dict) else None
             service = SERVICE_OF.get(exchange) if isinstance(exchange, str) else None
             if service is not None:
-                self._services[one] = service
+                self._services[name] = service
             else:
                 why = "does not know it" if reference is None else f"has no books of exchange {cut(ascii(exchange))}"
-                self._unlisted[one] = self._clock.monotonic(), f"{one}: Schwab {why}"
+                self._unlisted[name] = self._clock.monotonic(), f"{name}: Schwab {why}"
 
 
 class Asking(Protocol):

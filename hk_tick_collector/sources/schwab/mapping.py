@@ -188,9 +188,9 @@ class LastTradeMapper:
         counts = ts_ms >= self._market.zone.at_ms(day, TOTAL_COUNTS_FROM_MS)
         if len(self._hours) >= len(self._days.known) + 1000:
             self._hours.clear()
-        found = ("AUTO_MATCH" if phase is Phase.REGULAR else "EXTENDED_TRADING_HOURS", counts)
-        self._hours[ts_ms // 60_000] = found
-        return found
+        hour = ("AUTO_MATCH" if phase is Phase.REGULAR else "EXTENDED_TRADING_HOURS", counts)
+        self._hours[ts_ms // 60_000] = hour
+        return hour
 
 
 def _note(last: _Last, changes: Mapping[str, Any]) -> None:

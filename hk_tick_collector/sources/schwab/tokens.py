@@ -72,14 +72,14 @@ class OAuth:
         form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token}
         return self._buy(form, login.made_sec, REFUSED_LOGIN, login.refresh_token)
 
-    def _buy(self, form: Mapping[str, str], made_sec: float, what: str, refresh: str = "") -> Login:
+    def _buy(self, form: Mapping[str, str], made_sec: float, credential: str, refresh: str = "") -> Login:
         secrets = self._secrets()
         both = f"{secrets['client_id']}:{secrets['client_secret']}".encode()
         headers = {
             "Authorization": f"Basic {base64.b64encode(both).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        answer = self.rest.ask(f"{OAUTH}/token", headers, urlencode(form).encode(), credential=what)
+        answer = self.rest.ask(f"{OAUTH}/token", headers, urlencode(form).encode(), credential=credential)
         access, lasts_sec = answer.get("access_token"), answer.get("expires_in", ACCESS_SEC)
         refresh = answer.get("refresh_token") or refresh
         if not is_token(access) or not is_token(refresh):
