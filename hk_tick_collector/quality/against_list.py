@@ -84,21 +84,21 @@ def compare(symbol: str, listed: Trades, stored: Stored, kinds: Sequence[str]) -
     listed_ids, stored_ids = _identities(listed, ours)
     in_order = np.argsort(stored_ids)
     place = np.searchsorted(stored_ids, listed_ids, sorter=in_order)
-    found = np.zeros(len(listed), np.bool_)
+    matched = np.zeros(len(listed), np.bool_)
     inside = place < len(ours)
-    found[inside] = stored_ids[in_order[place[inside]]] == listed_ids[inside]
-    at = in_order[place[found]]  # where the list's trades are stored
+    matched[inside] = stored_ids[in_order[place[inside]]] == listed_ids[inside]
+    at = in_order[place[matched]]  # where the list's trades are stored
     has = np.zeros(len(ours), np.bool_)
     has[at] = True
     return Compared(
         symbol,
         tuple(_sums(listed, stored, kinds)),
         len(at),
-        _by_kind(listed, ~found, kinds),
+        _by_kind(listed, ~matched, kinds),
         _by_kind(ours, ~has, kinds),
-        int(np.count_nonzero(listed.section[found] != ours.section[at])),
+        int(np.count_nonzero(listed.section[matched] != ours.section[at])),
         len(at) - _longest_rising(at.tolist()),
-        tuple(_trades(listed, ~found, kinds, _times_before(found, stored.ts_ms[at]))),
+        tuple(_trades(listed, ~matched, kinds, _times_before(matched, stored.ts_ms[at]))),
         tuple(_trades(ours, ~has, kinds, stored.ts_ms)),
     )
 
@@ -169,9 +169,9 @@ def _amounts(trades: Trades, turnover: npt.NDArray[np.float64], kinds: int) -> d
     }
 
 
-def _times_before(found: _Bools, times_ms: Ints) -> Ints:
+def _times_before(matched: _Bools, times_ms: Ints) -> Ints:
     """For each trade of the list the time of the last one before it that is stored; -1 where there is none."""
-    number = np.cumsum(found)
+    number = np.cumsum(matched)
     return np.concatenate((np.array([-1], np.int64), times_ms))[number]
 
 

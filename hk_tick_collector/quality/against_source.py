@@ -123,15 +123,15 @@ def stored_by_minute(batches: Iterable[pa.RecordBatch]) -> dict[str, TypedMinute
         parts.append(summed(pa.table(columns, names=[*keys, "volume", "turnover"])))
         if len(parts) >= PARTS_HELD:
             parts = [summed(pa.concat_tables(parts))]
-    found: dict[str, TypedMinutes] = {}
+    minutes_of: dict[str, TypedMinutes] = {}
     if not parts:
-        return found
+        return minutes_of
     for batch in summed(pa.concat_tables(parts)).to_batches(max_chunksize=CHUNK_GROUPS):
         values = (batch.column(name).to_pylist() for name in (*keys, "volume", "turnover"))
         for symbol, minute, tick_type, volume, turnover in zip(*values, strict=True):
-            of_minute = found.setdefault(symbol, {}).setdefault(minute * MINUTE_MS, {})
+            of_minute = minutes_of.setdefault(symbol, {}).setdefault(minute * MINUTE_MS, {})
             of_minute[sys.intern(tick_type or "UNKNOWN")] = Amount(volume or 0, turnover or 0.0)
-    return found
+    return minutes_of
 
 
 def counted(minutes: TypedMinutes, left_out: Collection[str] = LEFT_OUT) -> Minutes:
@@ -173,8 +173,8 @@ def compare_minutes(theirs: Minutes, stored: Minutes, edges: Sequence[Span], unt
     moved = _moved(unequal, edges)
     return Comparison(
         minutes=len(both),
-        differences=tuple(one for minute, one in unequal.items() if minute not in moved),
-        moved=tuple(one for minute, one in unequal.items() if minute in moved),
+        differences=tuple(difference for minute, difference in unequal.items() if minute not in moved),
+        moved=tuple(difference for minute, difference in unequal.items() if minute in moved),
         theirs=total(theirs[minute] for minute in both if minute in theirs),
         stored=total(stored[minute] for minute in both if minute in stored),
     )
@@ -252,16 +252,18 @@ def _moved(unequal: Mapping[int, Difference], edges: Sequence[Span]) -> set[int]
         inside = [minute for minute in unequal if first_ms <= minute < end_ms]
         if inside and _cancel([unequal[minute] for minute in inside]):
             moved.update(inside)
-    for minute, one in unequal.items():
+    for minute, difference in unequal.items():
         following = unequal.get(minute + MINUTE_MS)
-        if following is not None and not moved & {minute, minute + MINUTE_MS} and _cancel([one, following]):
+        if following is not None and not moved & {minute, minute + MINUTE_MS} and _cancel([difference, following]):
             moved.update((minute, minute + MINUTE_MS))
     return moved
 
 
 def _cancel(differences: Sequence[Difference]) -> bool:
-    theirs = total(Amount(one.theirs_volume, one.theirs_turnover) for one in differences)
-    return theirs.equals(total(Amount(one.stored_volume, one.stored_turnover) for one in differences))
+    theirs = total(Amount(difference.theirs_volume, difference.theirs_turnover) for difference in differences)
+    return theirs.equals(
+        total(Amount(difference.stored_volume, difference.stored_turnover) for difference in differences)
+    )
 
 
 def as_json(difference: Difference) -> dict[str, object]:

@@ -58,9 +58,9 @@ def _of_one_root(
         return _unread(str(books.packed), f"{rows} in the archive, which were not unpacked for this")
     try:
         with books.opened() as path:
-            sessions, found = _read(path, day, kind, now_ms, states, read_pushes=read_pushes)
+            sessions, symbol_books = _read(path, day, kind, now_ms, states, read_pushes=read_pushes)
             conflated = book_reader.is_conflated(path)
-            return _told(_source(books), sessions, found, states, is_read=read_pushes, conflated=conflated)
+            return _told(_source(books), sessions, symbol_books, states, is_read=read_pushes, conflated=conflated)
     except StoreError as exc:
         return _unread(_source(books), f"they cannot be read: {exc}", error=str(exc))
 
@@ -79,7 +79,7 @@ def part_of_books(
     books: BookCertificate, keep: Callable[[str], bool], states: StateKind = BOOK_KIND
 ) -> BookCertificate:
     """That of some symbols alone. What is counted of the whole file is left out."""
-    kept = tuple(one for one in books.symbols if keep(one.symbol))
+    kept = tuple(books_of_symbol for books_of_symbol in books.symbols if keep(books_of_symbol.symbol))
     if books.state == UNREAD:
         return books if books.error is not None else replace(books, sentence=_NOT_UNPACKED)
     return replace(
@@ -110,14 +110,14 @@ def _read(
 def _told(
     source: str,
     sessions: Sequence[SessionCounts],
-    found: Sequence[SymbolBooks],
+    symbol_books: Sequence[SymbolBooks],
     states: StateKind,
     *,
     is_read: bool,
     conflated: bool,
 ) -> BookCertificate:
     seen = frozenset[str]() if not is_read else _OF_PUSHES if states is BOOK_KIND else _OF_QUEUES
-    symbols = tuple(_symbol(one, seen) for one in found)
+    symbols = tuple(_symbol(books, seen) for books in symbol_books)
     return BookCertificate(
         _state(symbols),
         _sentence(symbols, states, conflated=conflated),
@@ -135,10 +135,10 @@ def _told(
 
 def _sentence(symbols: Sequence[SymbolBookCertificate], states: StateKind, *, conflated: bool) -> str:
     def summed(name: str) -> int:
-        return sum(getattr(one, name) or 0 for one in symbols)
+        return sum(getattr(books, name) or 0 for books in symbols)
 
     def if_seen(name: str) -> int | None:
-        return None if any(getattr(one, name) is None for one in symbols) else summed(name)
+        return None if any(getattr(books, name) is None for books in symbols) else summed(name)
 
     noted = Totals(
         len(symbols), summed("watched_ms"), summed("wanted_ms"), summed("blind_stretches"), summed("pulls"),
@@ -159,28 +159,28 @@ def _source(books: BookDay) -> str:
 
 
 def _state(symbols: Sequence[SymbolBookCertificate]) -> str:
-    return WATCHED if symbols and all(one.state == WATCHED for one in symbols) else BLIND
+    return WATCHED if symbols and all(books.state == WATCHED for books in symbols) else BLIND
 
 
-def _symbol(one: SymbolBooks, seen: frozenset[str]) -> SymbolBookCertificate:
+def _symbol(books: SymbolBooks, seen: frozenset[str]) -> SymbolBookCertificate:
     return SymbolBookCertificate(
-        one.symbol,
-        BLIND if one.blind else WATCHED,
-        reason_of(one),
-        one.watched_ms,
-        one.wanted_ms,
-        len(one.blind),
-        one.pulls,
-        one.pulls_agreed,
-        suspected_holes=len(one.holes) if seen == _OF_PUSHES else None,
-        **{name: getattr(one, name) for name in seen},
+        books.symbol,
+        BLIND if books.blind else WATCHED,
+        reason_of(books),
+        books.watched_ms,
+        books.wanted_ms,
+        len(books.blind),
+        books.pulls,
+        books.pulls_agreed,
+        suspected_holes=len(books.holes) if seen == _OF_PUSHES else None,
+        **{name: getattr(books, name) for name in seen},
     )
 
 
-def reason_of(one: SymbolBooks) -> str | None:
+def reason_of(books: SymbolBooks) -> str | None:
     """Why a symbol's books are not watched all the time; None when they are."""
-    if not one.blind:
+    if not books.blind:
         return None
-    whys = ", ".join(dict.fromkeys(stretch.reason for stretch in one.blind[:REASONS_SHOWN]))
-    count = f"{len(one.blind):,} blind {'stretch' if len(one.blind) == 1 else 'stretches'}"
-    return f"watched {share(one.watched_ms, one.wanted_ms)} of trading, {count} ({whys})"
+    whys = ", ".join(dict.fromkeys(stretch.reason for stretch in books.blind[:REASONS_SHOWN]))
+    count = f"{len(books.blind):,} blind {'stretch' if len(books.blind) == 1 else 'stretches'}"
+    return f"watched {share(books.watched_ms, books.wanted_ms)} of trading, {count} ({whys})"

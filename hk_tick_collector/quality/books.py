@@ -77,8 +77,12 @@ class BookReport:
     def problems(self) -> int:
         """Of those that a healthy day has none of: 0 is fine."""
         of_symbols = sum(
-            len(one.blind) + one.impossible + len(one.holes) + (one.pulls - one.pulls_agreed) + one.clock_back
-            for one in self.symbols
+            len(books.blind)
+            + books.impossible
+            + len(books.holes)
+            + (books.pulls - books.pulls_agreed)
+            + books.clock_back
+            for books in self.symbols
         )
         return of_symbols + (not self.accounted)
 
@@ -94,22 +98,22 @@ def report_of(
     """Read a book file and judge it. ``trades``: by symbol, when the recorder received trades of the order book (UTC
     epoch ms, sorted), pushed ones alone; None: they are not there. Raises as ``days.books.read`` does."""
     windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
-    found = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
-    pushed = _count(path, found, windows)
+    known = BooksBySymbol((name, SymbolBooks(name)) for name in book_reader.symbols(path))
+    pushed = _count(path, known, windows)
     by_symbol: dict[str, list[Watch]] = defaultdict(list)
     for watch in book_reader.watches(path):
         by_symbol[watch.symbol].append(watch)
     for symbol, (agreed, asked) in book_reader.pulls(path).items():
-        found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
-    for symbol, one in found.items():
-        note_watches(one, by_symbol[symbol], windows)
+        known[symbol].pulls, known[symbol].pulls_agreed = asked, agreed
+    for symbol, books in known.items():
+        note_watches(books, by_symbol[symbol], windows)
         if trades is not None:
-            _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed.get(symbol, _NO_PUSH))
-    in_order = [found[symbol] for symbol in sorted(found)]
+            _hold_against(books, by_symbol[symbol], windows, trades.get(symbol), pushed.get(symbol, _NO_PUSH))
+    in_order = [known[symbol] for symbol in sorted(known)]
     return BookReport(day, book_reader.sessions(path), in_order, book_reader.is_conflated(path))
 
 
-def _count(path: Path, found: BooksBySymbol, windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
+def _count(path: Path, by_symbol: BooksBySymbol, windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
     """Everything that a push shows by itself; when each came, by symbol (UTC epoch us)."""
     times: dict[str, list[_Ints]] = defaultdict(list)
     clocks: dict[tuple[int, int], int] = {}
@@ -125,10 +129,10 @@ def _count(path: Path, found: BooksBySymbol, windows: Sequence[tuple[int, int]])
         flags["clock_back"] = _clock_back(rows, clocks)
         for key in np.unique(rows.chunk.symbol_ids).tolist():
             of_symbol = rows.chunk.symbol_ids == key
-            one = found[rows.names[key]]
+            books = by_symbol[rows.names[key]]
             for name, flag in flags.items():
-                setattr(one, name, getattr(one, name) + int(np.count_nonzero(flag & of_symbol)))
-            one.merged += int(rows.chunk.merged[of_symbol].sum())
+                setattr(books, name, getattr(books, name) + int(np.count_nonzero(flag & of_symbol)))
+            books.merged += int(rows.chunk.merged[of_symbol].sum())
             times[rows.names[key]].append(rows.chunk.recv_ts_us[of_symbol & is_push])
     return {symbol: np.concatenate(parts) for symbol, parts in times.items()}
 
@@ -198,7 +202,7 @@ def _within(times_ms: _Ints, windows: Iterable[tuple[int, int]]) -> _Flags:
 
 
 def _hold_against(
-    one: SymbolBooks,
+    books: SymbolBooks,
     watches: Sequence[Watch],
     windows: Sequence[tuple[int, int]],
     trades_ms: _Ints | None,
@@ -216,13 +220,13 @@ def _hold_against(
     for start, end in watched:
         trades = trades_ms[(trades_ms >= start) & (trades_ms < end - ANSWER_SEC * 1000)]
         pushes = np.sort(pushed_us[(pushed_us >= start * 1000) & (pushed_us < end * 1000)]) // 1000
-        one.trades += len(trades)
+        books.trades += len(trades)
         tolerance_ms = round(ANSWER_SEC * 1000)
         first = np.searchsorted(pushes, trades - tolerance_ms)
         last = np.searchsorted(pushes, trades + tolerance_ms, side="right")
-        one.trades_answered += int(np.count_nonzero(last > first))
-        one.holes += _still(pushes, trades, start, end)
-    del one.holes[MAX_LISTED:]
+        books.trades_answered += int(np.count_nonzero(last > first))
+        books.holes += _still(pushes, trades, start, end)
+    del books.holes[MAX_LISTED:]
 
 
 def _still(pushes_ms: _Ints, trades_ms: _Ints, start: int, end: int) -> list[Stretch]:
@@ -230,14 +234,14 @@ def _still(pushes_ms: _Ints, trades_ms: _Ints, start: int, end: int) -> list[Str
     marks = [start, *pushes_ms.tolist(), end]
     usual_ms = float(np.median(np.diff(pushes_ms))) if len(pushes_ms) > 1 else 0.0
     least_ms = max(HOLE_SEC * 1000, HOLE_RHYTHM * usual_ms)
-    found = []
+    stretches = []
     for begin, until in pairwise(marks):
         if until - begin < least_ms:
             continue
         trades = int(np.count_nonzero((trades_ms > begin) & (trades_ms < until)))
         if trades >= HOLE_TRADES:
-            found.append(Stretch(begin, until, f"{trades:,} trades, and the book stood still"))
-    return found
+            stretches.append(Stretch(begin, until, f"{trades:,} trades, and the book stood still"))
+    return stretches
 
 
 def trades_of(day: Day, symbols: Sequence[str]) -> dict[str, _Ints]:

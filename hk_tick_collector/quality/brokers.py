@@ -33,19 +33,21 @@ class BrokerReport:
     @property
     def problems(self) -> int:
         """Of those that a healthy day has none of: 0 is fine."""
-        return sum(len(one.blind) + one.pulls - one.pulls_agreed for one in self.symbols) + (not self.accounted)
+        return sum(len(queues.blind) + queues.pulls - queues.pulls_agreed for queues in self.symbols) + (
+            not self.accounted
+        )
 
     @property
     def sentence(self) -> str:
         """Without a word that claims more than is known."""
         totals = Totals(
             len(self.symbols),
-            sum(one.watched_ms for one in self.symbols),
-            sum(one.wanted_ms for one in self.symbols),
-            sum(len(one.blind) for one in self.symbols),
-            sum(one.pulls for one in self.symbols),
-            sum(one.pulls_agreed for one in self.symbols),
-            sum(one.merged for one in self.symbols),
+            sum(queues.watched_ms for queues in self.symbols),
+            sum(queues.wanted_ms for queues in self.symbols),
+            sum(len(queues.blind) for queues in self.symbols),
+            sum(queues.pulls for queues in self.symbols),
+            sum(queues.pulls_agreed for queues in self.symbols),
+            sum(queues.merged for queues in self.symbols),
         )
         return sentence_of(totals, "broker queues")
 
@@ -53,7 +55,7 @@ class BrokerReport:
 def brokers_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int) -> BrokerReport:
     """Read a file of broker queues and judge it. Raises as ``store.book_reader``."""
     symbols, pushed = watched_of(path, day, market, kind, now_ms), book_reader.counts(path)
-    for one in symbols:
-        if one.symbol in pushed:
-            one.pushes, one.merged = pushed[one.symbol].pushes, pushed[one.symbol].merged
+    for queues in symbols:
+        if queues.symbol in pushed:
+            queues.pushes, queues.merged = pushed[queues.symbol].pushes, pushed[queues.symbol].merged
     return BrokerReport(day, book_reader.sessions(path), symbols)

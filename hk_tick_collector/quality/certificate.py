@@ -62,14 +62,14 @@ def make_certificate(
     False; of a live one the rows are counted.
     """
     kind = calendar.day_kind(day.trading_day)
-    found = _Found(day.market.sessions(day.trading_day, kind))
+    noted = _Noted(day.market.sessions(day.trading_day, kind))
     blank = _blank(day, kind, now_ms)
     try:
         changed = recounted.source_changed_ns if recounted is not None else changed_ns(day.source)
         source, notes = ", ".join(str(part.source) for part in day.parts), [*_notes(day, kind)]
-        found.take(day, recounted, count_rows=blank.so_far and read)
-        reading = found.read_again(day, now_ms, recounted, so_far=blank.so_far, read=read)
-        stored_ticks = _stored_ticks(day, found, now_ms, notes)
+        noted.take(day, recounted, count_rows=blank.so_far and read)
+        reading = noted.read_again(day, now_ms, recounted, so_far=blank.so_far, read=read)
+        stored_ticks = _stored_ticks(day, noted, now_ms, notes)
         notes += _likely_doubles(day) if recounted is not None else []
         if day.data_root is not None and len(day.parts) == 1:
             notes += witness_notes(day.data_root, day.trading_day, stored_ticks)
@@ -77,12 +77,17 @@ def make_certificate(
     except StoreError as exc:
         return graded(replace(blank, error=str(exc)))
     if recounted is not None:
-        found.observed = recounted.observed
-        notes += note_of(found.observed.values())
-        found.problems += crosscheck.compare(recounted, found.rows.values())
+        noted.observed = recounted.observed
+        notes += note_of(noted.observed.values())
+        noted.problems += crosscheck.compare(recounted, noted.rows.values())
     symbols = sorted(
-        (found.symbol(name, recounted.facts(name) if recounted is not None else None) for name in found.names()),
-        key=lambda one: (_STATE_ORDER[one.state], -one.missing_ticks, -one.stored_ticks, one.symbol),
+        (noted.symbol(name, recounted.facts(name) if recounted is not None else None) for name in noted.names()),
+        key=lambda verdict: (
+            _STATE_ORDER[verdict.state],
+            -verdict.missing_ticks,
+            -verdict.stored_ticks,
+            verdict.symbol,
+        ),
     )
     replayed = sum(map(_is_replayed, symbols))
     if replayed:
@@ -100,9 +105,9 @@ def make_certificate(
         rows_read_at_ms=reading.read_at_ms if reading is not None else None,
         rows_read=reading.rows if reading is not None else None,
         notes=tuple(notes),
-        problems=tuple(found.problems),
-        open_gaps=tuple(gap for gaps in found.gaps.values() for gap in gaps),
-        sessions=_session_certificates(found.sessions, symbols, total),
+        problems=tuple(noted.problems),
+        open_gaps=tuple(gap for gaps in noted.gaps.values() for gap in gaps),
+        sessions=_session_certificates(noted.sessions, symbols, total),
         books=books_of(day, kind, now_ms, read_pushes=recounted is not None),
         brokers=books_of(day, kind, now_ms, BROKER_KIND, read_pushes=recounted is not None),
     )
@@ -114,14 +119,14 @@ def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificat
     whole file (notes, its rows, when it was read) is left out."""
     if certificate.error is not None:
         return certificate
-    symbols = [one for one in certificate.symbols if keep(one.symbol)]
+    symbols = [verdict for verdict in certificate.symbols if keep(verdict.symbol)]
     sessions = (
-        replace(session, confirmed_symbols=sum(one.confirmed_sessions[n] for one in symbols), rows=None)
+        replace(session, confirmed_symbols=sum(verdict.confirmed_sessions[n] for verdict in symbols), rows=None)
         for n, session in enumerate(certificate.sessions)
     )
     part = replace(
         certificate,
-        stored_ticks=sum(one.stored_ticks for one in symbols),
+        stored_ticks=sum(verdict.stored_ticks for verdict in symbols),
         sessions=tuple(sessions),
         open_gaps=tuple(gap for gap in certificate.open_gaps if keep(gap.symbol)),
         problems=tuple(text for text in certificate.problems if keep(text.partition(":")[0])),
@@ -150,7 +155,7 @@ def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
 
 
 @dataclass
-class _Found:
+class _Noted:
     """What a day's tables say, and what is wrong with it."""
 
     sessions: tuple[Session, ...]
@@ -186,10 +191,10 @@ class _Found:
                 self._read_part(part, part.notes(count_rows=so_far and read), now_ms, f"{part.source}: ", so_far, read)
                 for part in day.parts
             ]
-            found = [one for one in readings if one is not None]
-            if len(found) < len(readings):
+            known = [reading for reading in readings if reading is not None]
+            if len(known) < len(readings):
                 return None
-            return Reading(min(one.read_at_ms for one in found), sum(one.rows for one in found))
+            return Reading(min(reading.read_at_ms for reading in known), sum(reading.rows for reading in known))
         return self._read_part(day, self.notes, now_ms, "", so_far, read)
 
     def _read_part(self, day: Day, notes: Notes, now_ms: int, where: str, so_far: bool, read: bool) -> Reading | None:
@@ -201,7 +206,7 @@ class _Found:
             reading = reading_of(reader.notes(day.db), day.db, now_ms)
         rows = notes.rows if reading is None else reading.rows
         if rows is not None and notes.coverage and not day.is_joined:
-            before, after = (sum(row.stored_ticks for row in found) for found in (notes.coverage, day.coverage()))
+            before, after = (sum(row.stored_ticks for row in rows) for rows in (notes.coverage, day.coverage()))
             if not before <= rows <= after:  # a late tick may have come meanwhile
                 self.problems.append(f"{where}coverage counts {before:,} ticks, there are {rows:,} rows")
         return reading
@@ -233,7 +238,7 @@ class _Found:
             row.first_ts_ms if row is not None else None,
             row.last_ts_ms if row is not None else None,
             until_ms,
-            tuple(until_ms is not None and until_ms >= one.confirmable_ms for one in self.sessions),
+            tuple(until_ms is not None and until_ms >= session.confirmable_ms for session in self.sessions),
             len(gaps),
             facts,
             any(gap.is_window for gap in gaps),
@@ -247,8 +252,8 @@ class _Found:
         what is unproven now, and the other way round; that a day is proven, both say of the same numbers."""
         states = {row.state, verdict.state}
         if len(states) > 1 and (PROVEN in states or not states.issubset(_STATE_ORDER)):
-            said = f"coverage says {row.state}, its numbers say {verdict.state}"
-            self.problems.append(f"{row.symbol}: {said} ({verdict.reason or 'no doubt'})")
+            contradiction = f"coverage says {row.state}, its numbers say {verdict.state}"
+            self.problems.append(f"{row.symbol}: {contradiction} ({verdict.reason or 'no doubt'})")
 
 
 def verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:
@@ -256,9 +261,9 @@ def verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:
     return row.replay.last_at_ms if row.replay is not None and _is_replayed(verdict) else row.verified_until_ms
 
 
-def _is_replayed(one: Verdict | SymbolCertificate) -> bool:
-    level = one.level if isinstance(one, Verdict) else one.evidence
-    return one.state == PROVEN and level == EvidenceLevel.REPLAY
+def _is_replayed(judged: Verdict | SymbolCertificate) -> bool:
+    level = judged.level if isinstance(judged, Verdict) else judged.evidence
+    return judged.state == PROVEN and level == EvidenceLevel.REPLAY
 
 
 def _session_certificates(
@@ -269,20 +274,20 @@ def _session_certificates(
             session.name,
             session.start_ms,
             session.end_ms,
-            sum(one.confirmed_sessions[n] for one in symbols),
+            sum(verdict.confirmed_sessions[n] for verdict in symbols),
             None if rows is None else rows.sessions[n],
         )
         for n, session in enumerate(sessions)
     )
 
 
-def _stored_ticks(day: Day, found: _Found, now_ms: int, notes: list[str]) -> int:
-    if not found.rows and day.db is not None and not day.is_archived_only:
+def _stored_ticks(day: Day, noted: _Noted, now_ms: int, notes: list[str]) -> int:
+    if not noted.rows and day.db is not None and not day.is_archived_only:
         rows = reader.freshness(day.db, now_ms).rows
         if rows:
             notes.append("an earlier recorder wrote this file: it notes nothing about its completeness")
         return rows
-    return sum(row.stored_ticks for row in found.rows.values())
+    return sum(row.stored_ticks for row in noted.rows.values())
 
 
 def _kept_notes(day: Day) -> list[str]:
@@ -325,25 +330,29 @@ def _sum_of_known(numbers: Iterable[int | None]) -> int | None:
 
 
 def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> Certificate:
-    states = Counter(one.state for one in symbols)
-    reasons = Counter(_NUMBERS.sub("n", one.reason) for one in symbols if one.reason)
-    confirmed = [one.verified_until_ms for one in symbols if one.state == PROVEN and one.verified_until_ms is not None]
+    states = Counter(verdict.state for verdict in symbols)
+    reasons = Counter(_NUMBERS.sub("n", verdict.reason) for verdict in symbols if verdict.reason)
+    confirmed = [
+        verdict.verified_until_ms
+        for verdict in symbols
+        if verdict.state == PROVEN and verdict.verified_until_ms is not None
+    ]
     return replace(
         certificate,
         symbols=tuple(symbols),
-        expected_ticks=sum(one.expected_ticks or 0 for one in symbols),
-        missing_ticks=sum(one.missing_ticks for one in symbols),
+        expected_ticks=sum(verdict.expected_ticks or 0 for verdict in symbols),
+        missing_ticks=sum(verdict.missing_ticks for verdict in symbols),
         proven_symbols=states[PROVEN],
         replayed_symbols=sum(map(_is_replayed, symbols)),
         missing_symbols=states[MISSING],
         unproven_symbols=states[UNPROVEN],
-        seen_volume=_sum_of_known(one.seen_volume for one in symbols),
-        told_volume=_sum_of_known(one.told_volume for one in symbols),
-        not_subscribed_symbols=sum(one.not_subscribed for one in symbols),
-        uncounted_symbols=sum(one.expected_ticks is None for one in symbols),
+        seen_volume=_sum_of_known(verdict.seen_volume for verdict in symbols),
+        told_volume=_sum_of_known(verdict.told_volume for verdict in symbols),
+        not_subscribed_symbols=sum(verdict.not_subscribed for verdict in symbols),
+        uncounted_symbols=sum(verdict.expected_ticks is None for verdict in symbols),
         end_confirmed_symbols=certificate.sessions[-1].confirmed_symbols if certificate.sessions else 0,
         confirmed_until_ms=min(confirmed, default=None),
-        first_ts_ms=min((one.first_ts_ms for one in symbols if one.first_ts_ms is not None), default=None),
-        last_ts_ms=max((one.last_ts_ms for one in symbols if one.last_ts_ms is not None), default=None),
+        first_ts_ms=min((verdict.first_ts_ms for verdict in symbols if verdict.first_ts_ms is not None), default=None),
+        last_ts_ms=max((verdict.last_ts_ms for verdict in symbols if verdict.last_ts_ms is not None), default=None),
         reasons=dict(reasons.most_common(REASONS_SHOWN)),
     )

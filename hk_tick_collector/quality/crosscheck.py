@@ -37,34 +37,34 @@ def compare(recounted: Recount, after: Iterable[CoverageRow]) -> list[str]:
 
 def _differences(before: CoverageRow | None, after: CoverageRow, rows: SymbolRecount | None) -> list[str]:
     """``before`` None: the symbol was new; ``rows`` None: there are none."""
-    found: list[str] = []
+    problems: list[str] = []
     ticks, unsequenced = (rows.facts.ticks, rows.unsequenced_ticks) if rows is not None else (0, 0)
-    _between(found, "ticks", before.stored_ticks if before else 0, ticks, after.stored_ticks)
-    _between(found, "ticks without a sequence", before.unsequenced_ticks if before else 0, unsequenced,
+    _between(problems, "ticks", before.stored_ticks if before else 0, ticks, after.stored_ticks)
+    _between(problems, "ticks without a sequence", before.unsequenced_ticks if before else 0, unsequenced,
              after.unsequenced_ticks)  # fmt: skip
     ranges = rows.ranges if rows is not None else []
     if sequences_count(after.distrust) and TOO_MANY_HOLES not in (after.distrust or ""):
-        had = [(one[0], one[1]) for one in before.ranges.ranges] if before else []
-        _lacking(found, subtract(had, ranges), "is in coverage and not among the rows")
-        _lacking(found, subtract(ranges, after.ranges.ranges), "is among the rows and not in coverage")
+        had = [(extent[0], extent[1]) for extent in before.ranges.ranges] if before else []
+        _lacking(problems, subtract(had, ranges), "is in coverage and not among the rows")
+        _lacking(problems, subtract(ranges, after.ranges.ranges), "is among the rows and not in coverage")
     if rows is None:
-        return found
-    for what, early, late, seen in (
+        return problems
+    for name, early, late, seen in (
         ("first", after.first_ts_ms, before.first_ts_ms if before else None, rows.first_ts_ms),
         ("last", before.last_ts_ms if before else None, after.last_ts_ms, rows.last_ts_ms),
     ):
         if (early is not None and seen < early) or (late is not None and seen > late):
-            found.append(f"the {what} tick is of {seen} ms, coverage says {late if what == 'last' else early} ms")
-    return found
+            problems.append(f"the {name} tick is of {seen} ms, coverage says {late if name == 'last' else early} ms")
+    return problems
 
 
-def _between(found: list[str], what: str, low: int, number: int, high: int) -> None:
+def _between(problems: list[str], name: str, low: int, number: int, high: int) -> None:
     if not low <= number <= high:
-        said = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-        found.append(f"coverage counts {said} {what}, there are {number:,} rows")
+        allowed = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+        problems.append(f"coverage counts {allowed} {name}, there are {number:,} rows")
 
 
-def _lacking(found: list[str], extents: list[Extent], text: str) -> None:
+def _lacking(problems: list[str], extents: list[Extent], text: str) -> None:
     if extents:
         more = f" and {len(extents) - 1} more" if len(extents) > 1 else ""
-        found.append(f"{count(extents):,} counters ({extents[0][0]}-{extents[0][1]}{more}): each {text}")
+        problems.append(f"{count(extents):,} counters ({extents[0][0]}-{extents[0][1]}{more}): each {text}")

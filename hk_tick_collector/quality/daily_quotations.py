@@ -140,11 +140,11 @@ class DailyQuotations:
             if _DASHES.match(line):
                 ended = True
                 break
-            found = _CODE.match(line)
-            if found:
+            match = _CODE.match(line)
+            if match:
                 if code and is_wanted(code):
                     yield self._read(code, texts)
-                code, texts, size = _symbol(found[1]), [line], len(line)
+                code, texts, size = _symbol(match[1]), [line], len(line)
             elif code and not _HEADING.search(line):
                 texts.append(line)
                 size += len(line)
@@ -156,9 +156,9 @@ class DailyQuotations:
 
     def _day(self, head: bytes) -> str:
         text = head.decode("latin-1")
-        found = _DATE.search(text)
-        if found is not None and found[2].upper() in _MONTHS:
-            day = f"{found[3]}{_MONTHS.index(found[2].upper()) + 1:02d}{int(found[1]):02d}"
+        match = _DATE.search(text)
+        if match is not None and match[2].upper() in _MONTHS:
+            day = f"{match[3]}{_MONTHS.index(match[2].upper()) + 1:02d}{int(match[1]):02d}"
         elif (named := _NAME.search(self.path.name)) and _HEADING.search(text):
             day = f"20{named[1]}{named[2]}{named[3]}"
         else:
@@ -193,8 +193,8 @@ class DailyQuotations:
     def _trades(self, section: int, part: str) -> Trades:
         """One at a time: a busy code has half a million, and their texts are many times their numbers."""
         kinds, volumes, prices_milli = array("i"), array("q"), array("q")
-        for found in _TRADE.finditer(part):
-            letter, volume, price = found.groups()
+        for match in _TRADE.finditer(part):
+            letter, volume, price = match.groups()
             kinds.append(self._place(letter))
             volumes.append(int(volume.replace(",", "")))
             prices_milli.append(round(float(price.replace(",", "")) * MILLI))

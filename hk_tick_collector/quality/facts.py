@@ -231,11 +231,11 @@ def _sequences(book: _Book) -> Fact:
 
 def _breaks(book: _Book, sessions: Sequence[Session]) -> list[Fact]:
     """How counters go on over lunch and the auctions, and the auctions' prints; of a market that has them."""
-    by_name = {one.name: one for one in sessions}
+    by_name = {session.name: session for session in sessions}
     if OPENING_AUCTION not in by_name or CLOSING_AUCTION not in by_name:
         return []
     opening_end_ms, morning_end_ms, close_ms, end_ms = (
-        one.end_ms - book.midnight_ms for one in (*sessions[:2], *sessions[-2:])
+        session.end_ms - book.midnight_ms for session in (*sessions[:2], *sessions[-2:])
     )
     match_ms = by_name[OPENING_AUCTION].prints_ms - book.midnight_ms
     facts = []
@@ -329,10 +329,10 @@ class _Book:
         for batch in self._day.batches(COLUMNS, workers=workers):
             self._insert("loaded", self._table(batch))
             on_rows(batch.num_rows)
-        found = {row[0] for row in self.rows("SELECT DISTINCT cls FROM loaded")}
-        if not found:
+        loaded = {row[0] for row in self.rows("SELECT DISTINCT cls FROM loaded")}
+        if not loaded:
             raise NoData(f"{self._day.trading_day}: no tick is stored, so there is nothing to tell")
-        self.classes = [str(one) for one in SymbolClass if str(one) in found]
+        self.classes = [str(symbol_class) for symbol_class in SymbolClass if str(symbol_class) in loaded]
         self._connection.execute(_BASE)
         self._connection.execute("CREATE TABLE noted (symbol VARCHAR, cls VARCHAR, agreed BOOLEAN, distrust VARCHAR)")
         noted = [(row.symbol, str(symbol_class(row.symbol)), row.verified_counter is not None, row.distrust or "")
@@ -344,7 +344,7 @@ class _Book:
     def _table(self, batch: pa.RecordBatch) -> pa.Table:
         symbol, ts, seq, recv, gateway, stored, *words = batch.columns
         classes = pa.array([str(symbol_class(name)) for name in symbol.dictionary.to_pylist()], pa.string())
-        times = [pc.subtract(one.view(pa.int64()), self.midnight_ms) for one in (ts, recv, gateway, stored)]
+        times = [pc.subtract(column.view(pa.int64()), self.midnight_ms) for column in (ts, recv, gateway, stored)]
         midnight = pa.array([self.midnight_ms] * len(seq), pa.int64())
         columns = [symbol, pa.DictionaryArray.from_arrays(symbol.indices, classes), midnight, times[0], seq, *times[1:]]
         return pa.table([*columns, *words], names=[str(n) for n in range(12)])
@@ -356,8 +356,8 @@ class _Book:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The answer to a question of our own."""
-        found: list[tuple[Any, ...]] = self._connection.execute(sql).fetchall()
-        return found
+        rows: list[tuple[Any, ...]] = self._connection.execute(sql).fetchall()
+        return rows
 
     def lines(self, counts: _Counts, table: str) -> tuple[Line, ...]:
         """One line for each of ``counts``; ``table`` has a column ``cls``. A class without rows there has None."""
@@ -401,8 +401,8 @@ class _Book:
         """Some symbols of an answer, when names are wanted."""
         if not self._name_symbols:
             return None
-        found = self.rows(f"SELECT DISTINCT symbol FROM ({sql}) ORDER BY 1 LIMIT {SYMBOLS_NAMED}")  # noqa: S608 - our SQL
-        return tuple(_plain(row[0]) for row in found) or None
+        named = self.rows(f"SELECT DISTINCT symbol FROM ({sql}) ORDER BY 1 LIMIT {SYMBOLS_NAMED}")  # noqa: S608 - our SQL
+        return tuple(_plain(row[0]) for row in named) or None
 
 
 def _steps_over(probe_ms: int) -> str:

@@ -42,7 +42,7 @@ def explained(certificate: Certificate) -> str:
     if grade in ("D", "E"):
         most = _missing_at_most(certificate)
         whole = certificate.stored_ticks + most
-        bound = "at most " if any(one.missing_at_most is not None for one in symbols) else ""
+        bound = "at most " if any(verdict.missing_at_most is not None for verdict in symbols) else ""
         verb = "is" if most == 1 else "are"
         verb = verb if certificate.missing_symbols else "may be"
         parts.append(f"{bound}{most:,} of {whole:,} ticks {verb} missing ({_percent(most / whole)})")
@@ -59,8 +59,8 @@ def explained(certificate: Certificate) -> str:
             )
         if grade == "B" and not _end_asked(certificate):
             asked = f"{_asked(certificate)} was not asked for each symbol"
-            who = "the file was not read" if certificate.replayed_symbols else asked
-            parts.append(f"{who} after the closing auction")
+            not_asked = "the file was not read" if certificate.replayed_symbols else asked
+            parts.append(f"{not_asked} after the closing auction")
         if grade == "B" and certificate.rows_unread:
             parts.append("the rows were not read again")
     return "; ".join(parts) or GRADES[grade]
@@ -68,7 +68,7 @@ def explained(certificate: Certificate) -> str:
 
 def _missing_at_most(certificate: Certificate) -> int:
     """What is missing, were all that nothing counts as much as it can be."""
-    return certificate.missing_ticks + sum(one.missing_at_most or 0 for one in certificate.symbols)
+    return certificate.missing_ticks + sum(verdict.missing_at_most or 0 for verdict in certificate.symbols)
 
 
 def _percent(share: float) -> str:
@@ -88,7 +88,7 @@ def _grade(certificate: Certificate) -> str:
         return "F"
     if certificate.missing_symbols or missing_ticks:
         return "D" if missing_ticks <= MISSING_SHARE_OF_D * (stored_ticks + missing_ticks) else "E"
-    proven_ticks = sum(one.stored_ticks for one in certificate.symbols if one.state == PROVEN)
+    proven_ticks = sum(verdict.stored_ticks for verdict in certificate.symbols if verdict.state == PROVEN)
     if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks or certificate.not_subscribed_symbols:
         return "C"
     all_proven = certificate.proven_symbols == len(certificate.symbols)
@@ -103,11 +103,11 @@ def _sentence(certificate: Certificate) -> str:
     if certificate.so_far:
         day += f" so far ({certificate.zone.clock(certificate.made_at_ms)} {certificate.time_word})"
     if certificate.problems:
-        what = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
-        return f"{day} contradicts itself ({what}): what it says of its completeness cannot be relied on."
-    may_miss = any(one.may_miss for one in certificate.symbols)
-    found = f"{_missing(certificate)}; {_others(certificate)}" if may_miss else ""
-    return f"{day} {found or _nothing_missing(certificate)}.{_not_subscribed(certificate)}{_read_again(certificate)}"
+        problems = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
+        return f"{day} contradicts itself ({problems}): what it says of its completeness cannot be relied on."
+    may_miss = any(verdict.may_miss for verdict in certificate.symbols)
+    losses = f"{_missing(certificate)}; {_others(certificate)}" if may_miss else ""
+    return f"{day} {losses or _nothing_missing(certificate)}.{_not_subscribed(certificate)}{_read_again(certificate)}"
 
 
 def _not_subscribed(certificate: Certificate) -> str:
@@ -146,7 +146,7 @@ def _read_again(certificate: Certificate) -> str:
 def _nothing_missing(certificate: Certificate) -> str:
     if not certificate.stored_ticks:
         return "holds no tick"
-    symbols = sum(bool(one.stored_ticks) for one in certificate.symbols)
+    symbols = sum(bool(verdict.stored_ticks) for verdict in certificate.symbols)
     ticks = f"{certificate.stored_ticks:,} tick{_s(certificate.stored_ticks)}"
     if not symbols:
         return f"holds {ticks}, and nothing is known of their completeness"
@@ -180,7 +180,7 @@ def _by_copy(certificate: Certificate, ticks: str) -> str:
 
 
 def _missing(certificate: Certificate) -> str:
-    unknown = sum(one.missing_at_most is not None for one in certificate.symbols)
+    unknown = sum(verdict.missing_at_most is not None for verdict in certificate.symbols)
     missing_ticks, symbols = certificate.missing_ticks, len(certificate.symbols)
     where = f"in {certificate.missing_symbols:,} of {symbols:,} symbol{_s(symbols)}"
     if not unknown:
@@ -201,7 +201,7 @@ def _missing(certificate: Certificate) -> str:
 
 
 def _is_by_total(certificate: Certificate) -> bool:
-    return any(one.evidence == EvidenceLevel.RUNNING_TOTAL for one in certificate.symbols)
+    return any(verdict.evidence == EvidenceLevel.RUNNING_TOTAL for verdict in certificate.symbols)
 
 
 def _asked(certificate: Certificate) -> str:

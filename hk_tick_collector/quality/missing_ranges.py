@@ -114,13 +114,13 @@ def _entries(line: GapLine) -> list[dict[str, Any]]:
 
 def _extents(counters: str) -> list[tuple[int, int]]:
     """``501-502 900-910``; none where it says ``at most``."""
-    found = []
+    ranges = []
     for word in counters.split():
         first, _, last = word.partition("-")
         if not (first.isdecimal() and (last or first).isdecimal()):
             return []
-        found.append((int(first), int(last or first)))
-    return found
+        ranges.append((int(first), int(last or first)))
+    return ranges
 
 
 def read_ranges(path: Path, market: Market) -> RangesFile:
@@ -195,11 +195,11 @@ def _time_ms(told: object) -> int | None:
     return round(ms)
 
 
-def now(one: MissingRange, lines: Sequence[GapLine], states: Mapping[str, str]) -> Now:
+def now(listed: MissingRange, lines: Sequence[GapLine], states: Mapping[str, str]) -> Now:
     """What the range's day says of it. ``lines``: its gaps; ``states``: proven, missing or unproven by symbol."""
-    if one.symbol not in states:
+    if listed.symbol not in states:
         return Now.NOT_RECORDED
-    inside = [line for line in lines if line.state == OPEN and one.meets(line)]
+    inside = [line for line in lines if line.state == OPEN and listed.meets(line)]
     if any(line.is_loss for line in inside):
         return Now.MISSING
-    return Now.UNPROVEN if inside or states[one.symbol] == "unproven" else Now.STORED
+    return Now.UNPROVEN if inside or states[listed.symbol] == "unproven" else Now.STORED

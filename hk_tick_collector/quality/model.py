@@ -206,7 +206,7 @@ class Certificate:
     @property
     def evidence(self) -> list[str]:
         """What its symbols are judged by where that is no counter: ``id: 3 symbols without counters, and ...``."""
-        levels = Counter(one.evidence for one in self.symbols)
+        levels = Counter(verdict.evidence for verdict in self.symbols)
         return [
             f"{level}: {levels[level]:,} symbol{'s' if levels[level] > 1 else ''} {words}"
             for level, words in WITHOUT_COUNTERS.items()
@@ -223,7 +223,7 @@ class Certificate:
         """Nothing is known to be missing, no beginning was never shown, every wanted symbol was subscribed, nothing
         contradicts itself and the file could be read."""
         told = self.missing_symbols or self.not_subscribed_symbols or self.problems
-        return self.error is None and not told and not any(one.may_miss for one in self.symbols)
+        return self.error is None and not told and not any(verdict.may_miss for verdict in self.symbols)
 
     @property
     def rows_unread(self) -> bool:
@@ -232,4 +232,4 @@ class Certificate:
 
     def symbol(self, name: str) -> SymbolCertificate | None:
         """One symbol's part; None when nothing of it is stored."""
-        return next((one for one in self.symbols if one.symbol == name), None)
+        return next((verdict for verdict in self.symbols if verdict.symbol == name), None)

@@ -27,8 +27,8 @@ class Observed(NamedTuple):
 def observed(day: Day, coverage: Iterable[CoverageRow]) -> dict[str, Observed]:
     """By symbol, of those whose day is conflated and that have a total. StoreError when the rows cannot be read."""
     conflated = [row.symbol for row in coverage if CONFLATED in reasons_of(row.distrust)]
-    found = ((symbol, _of_rows(day, symbol)) for symbol in conflated)
-    return {symbol: volume for symbol, volume in found if volume.told > 0}
+    observed = ((symbol, _of_rows(day, symbol)) for symbol in conflated)
+    return {symbol: volume for symbol, volume in observed if volume.told > 0}
 
 
 def _of_rows(day: Day, symbol: str) -> Observed:
@@ -47,9 +47,9 @@ def _of_rows(day: Day, symbol: str) -> Observed:
     return Observed(int(np.minimum(volume, np.maximum(grown, 0)).sum()), int(grown.sum()))
 
 
-def note_of(found: Iterable[Observed]) -> list[str]:
+def note_of(observed: Iterable[Observed]) -> list[str]:
     """What a certificate says of it."""
-    seen, told = (sum(numbers) for numbers in zip(Observed(), *found, strict=True))
+    seen, told = (sum(numbers) for numbers in zip(Observed(), *observed, strict=True))
     if told <= 0:
         return []
     percent = 100.0 if seen >= told else min(100 * seen / told, 99.9)  # never rounded up to all of it

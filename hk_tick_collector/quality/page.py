@@ -108,8 +108,11 @@ def _span(certificate: Certificate, drawn: Plots) -> plots.Span:
     day = certificate.trading_day
     begins_ms = market.begins_ms(day)
     windows = [
-        (market.on_clock_ms(day, one.start_ms) // 60_000, (market.on_clock_ms(day, one.end_ms - 1) + 1) // 60_000)
-        for one in certificate.sessions
+        (
+            market.on_clock_ms(day, session.start_ms) // 60_000,
+            (market.on_clock_ms(day, session.end_ms - 1) + 1) // 60_000,
+        )
+        for session in certificate.sessions
     ]
     return plots.span_of(windows, drawn.rows_a_minute, market.zone.ms_of_day(begins_ms) // 60_000)
 
@@ -119,17 +122,17 @@ def _span(certificate: Certificate, drawn: Plots) -> plots.Span:
 
 def _prices(certificate: Certificate, charts: Charts, span: plots.Span) -> tuple[frozenset[str], str]:
     """The symbols whose prices are in the page, and the data for its script: safe inside of a script element."""
-    order = [one.symbol for one in _by_interest(certificate) if one.symbol in charts.bars]
+    order = [verdict.symbol for verdict in _by_interest(certificate) if verdict.symbol in charts.bars]
     decimals = market_of(certificate.market).price_decimals
     bars: dict[str, list[int]] = {}
     total = 0
     for symbol in order:
-        found = charts.bars[symbol]
-        total += len(found.slots)
+        symbol_bars = charts.bars[symbol]
+        total += len(symbol_bars.slots)
         if total > PRICE_BARS:
             break
-        bars[symbol] = _flat(found, 10**decimals)
-    most = max(certificate.symbols, key=lambda one: (one.symbol in bars, one.stored_ticks), default=None)
+        bars[symbol] = _flat(symbol_bars, 10**decimals)
+    most = max(certificate.symbols, key=lambda verdict: (verdict.symbol in bars, verdict.stored_ticks), default=None)
     data = {
         "slot_minutes": charts.slot_minutes,
         "decimals": decimals,
@@ -160,7 +163,7 @@ def _flat(bars: Bars, scale: int) -> list[int]:
 
 def _by_interest(certificate: Certificate) -> list[SymbolCertificate]:
     """Symbols that miss ticks first, then the most traded ones."""
-    return sorted(certificate.symbols, key=lambda one: (not one.is_missing, -one.stored_ticks))
+    return sorted(certificate.symbols, key=lambda verdict: (not verdict.is_missing, -verdict.stored_ticks))
 
 
 def _price_card(charts: Charts, shown: int) -> str:
@@ -187,7 +190,7 @@ def _head(certificate: Certificate, title: str) -> str:
 
 def _tiles(certificate: Certificate) -> str:
     missing = f"{certificate.missing_ticks:,}"
-    may_miss = any(one.missing_at_most is not None for one in certificate.symbols)
+    may_miss = any(verdict.missing_at_most is not None for verdict in certificate.symbols)
     missing += " +" if may_miss else ""
     of = f" ({certificate.counted_symbols:,} symbols)" if certificate.uncounted_symbols else ""
     tiles = [
@@ -214,7 +217,7 @@ def _list(title: str, lines: Sequence[str], tone: str) -> str:
 
 def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], span: plots.Span) -> str:
     on_clock_ms = partial(market_of(certificate.market).on_clock_ms, certificate.trading_day)
-    heat_symbols = [one.symbol for one in _by_interest(certificate)]
+    heat_symbols = [verdict.symbol for verdict in _by_interest(certificate)]
     shown = min(plots.HEAT_SYMBOLS, len(drawn.heat))
     key = '<span class="key p50"></span> median <span class="key p99"></span> 99th percentile'
     gap_key = '<span class="key open"></span> open <span class="key closed"></span> filled later'
@@ -247,15 +250,15 @@ def _sessions(certificate: Certificate) -> str:
     }
     body = [
         (
-            one.name.replace("_", " "),
-            f"{zone.minute(one.start_ms)}-{zone.minute(one.end_ms)}",
-            one.rows.ticks if one.rows else None,
-            zone.clock_if(one.rows.first_ts_ms if one.rows else None),
-            zone.clock_if(one.rows.last_ts_ms if one.rows else None),
-            prints.get(one.name),
-            f"{one.confirmed_symbols:,} of {len(certificate.symbols):,}",
+            session.name.replace("_", " "),
+            f"{zone.minute(session.start_ms)}-{zone.minute(session.end_ms)}",
+            session.rows.ticks if session.rows else None,
+            zone.clock_if(session.rows.first_ts_ms if session.rows else None),
+            zone.clock_if(session.rows.last_ts_ms if session.rows else None),
+            prints.get(session.name),
+            f"{session.confirmed_symbols:,} of {len(certificate.symbols):,}",
         )
-        for one in certificate.sessions
+        for session in certificate.sessions
     ]
     columns = ("session", "hours", "#ticks", "first", "last", "#auction prints", "#confirmed symbols")
     note = "Confirmed: OpenD was asked after the session, and had nothing that is not stored."
@@ -309,8 +312,8 @@ def _gaps(gaps: Sequence[GapLine], zone: Zone) -> str:
 
 
 def _symbols(certificate: Certificate, charted: frozenset[str]) -> str:
-    doubtful = [one for one in certificate.symbols if one.state != PROVEN]
-    proven = [one for one in certificate.symbols if one.state == PROVEN]
+    doubtful = [verdict for verdict in certificate.symbols if verdict.state != PROVEN]
+    proven = [verdict for verdict in certificate.symbols if verdict.state == PROVEN]
     parts = [_symbol_table(doubtful, certificate.zone, charted)] if doubtful else []
     if proven:
         table = _symbol_table(proven, certificate.zone, charted)
@@ -325,21 +328,23 @@ def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone, charted: fro
     )  # fmt: skip
     body = [
         (
-            one.symbol,
-            one.name or "",
-            one.state,
-            one.stored_ticks,
-            one.expected_ticks,
-            f"{one.missing_ticks:,}" + ("" if one.missing_at_most is None else " +"),
-            zone.clock_if(one.first_ts_ms),
-            zone.clock_if(one.last_ts_ms),
-            zone.clock_if(one.verified_until_ms),
-            (one.rows.opening_auction_ticks or 0) + (one.rows.closing_auction_ticks or 0) if one.rows else None,
-            one.rows.out_of_order_ticks if one.rows else None,
-            one.rows.late_ticks if one.rows else None,
-            one.reason or "",
+            verdict.symbol,
+            verdict.name or "",
+            verdict.state,
+            verdict.stored_ticks,
+            verdict.expected_ticks,
+            f"{verdict.missing_ticks:,}" + ("" if verdict.missing_at_most is None else " +"),
+            zone.clock_if(verdict.first_ts_ms),
+            zone.clock_if(verdict.last_ts_ms),
+            zone.clock_if(verdict.verified_until_ms),
+            (verdict.rows.opening_auction_ticks or 0) + (verdict.rows.closing_auction_ticks or 0)
+            if verdict.rows
+            else None,
+            verdict.rows.out_of_order_ticks if verdict.rows else None,
+            verdict.rows.late_ticks if verdict.rows else None,
+            verdict.reason or "",
         )
-        for one in symbols
+        for verdict in symbols
     ]
     return _table(columns, body, linked=charted)
 
@@ -353,22 +358,22 @@ def _books(books: BookCertificate | None) -> str:
     )  # fmt: skip
     body = [
         (
-            one.symbol,
-            one.state,
-            share(one.watched_ms, one.wanted_ms),
-            one.blind_stretches,
-            one.pushes,
-            one.merged,
-            f"{one.pulls_agreed:,} of {one.pulls:,}" if one.pulls else None,
-            share(one.trades_answered or 0, one.trades) if one.trades else None,
-            one.impossible,
-            one.suspected_holes,
-            one.clock_back,
-            one.without_times,
-            one.one_sided,
-            one.reason or "",
+            verdict.symbol,
+            verdict.state,
+            share(verdict.watched_ms, verdict.wanted_ms),
+            verdict.blind_stretches,
+            verdict.pushes,
+            verdict.merged,
+            f"{verdict.pulls_agreed:,} of {verdict.pulls:,}" if verdict.pulls else None,
+            share(verdict.trades_answered or 0, verdict.trades) if verdict.trades else None,
+            verdict.impossible,
+            verdict.suspected_holes,
+            verdict.clock_back,
+            verdict.without_times,
+            verdict.one_sided,
+            verdict.reason or "",
         )
-        for one in _blind_first(books)
+        for verdict in _blind_first(books)
     ]
     note = f"Watched and witnessed, which is no proof: a push of a book has no number. {_sums(books)}"
     return _section("Order books", note, _table(columns, body) if body else "")
@@ -380,23 +385,23 @@ def _brokers(queues: BookCertificate | None) -> str:
     columns = "symbol", "state", "#watched", "#blind", "#pushes", "#merged", "#pulls", "why"
     body = [
         (
-            one.symbol,
-            one.state,
-            share(one.watched_ms, one.wanted_ms),
-            one.blind_stretches,
-            one.pushes,
-            one.merged,
-            f"{one.pulls_agreed:,} of {one.pulls:,}" if one.pulls else None,
-            one.reason or "",
+            verdict.symbol,
+            verdict.state,
+            share(verdict.watched_ms, verdict.wanted_ms),
+            verdict.blind_stretches,
+            verdict.pushes,
+            verdict.merged,
+            f"{verdict.pulls_agreed:,} of {verdict.pulls:,}" if verdict.pulls else None,
+            verdict.reason or "",
         )
-        for one in _blind_first(queues)
+        for verdict in _blind_first(queues)
     ]
     note = f"Watched, which is no proof: a push of a broker queue has neither a number nor a time. {_sums(queues)}"
     return _section("Broker queues", note, _table(columns, body) if body else "")
 
 
 def _blind_first(books: BookCertificate) -> list[SymbolBookCertificate]:
-    return sorted(books.symbols, key=lambda one: (one.state == WATCHED, one.symbol))
+    return sorted(books.symbols, key=lambda verdict: (verdict.state == WATCHED, verdict.symbol))
 
 
 def _sums(books: BookCertificate) -> str:

@@ -146,9 +146,9 @@ def heat_plot(span: Span, heat: Mapping[str, Sequence[int]], symbols: Sequence[s
             f"<title>{escape(symbol)}: {total:,} ticks</title></rect>"
         )
     levels = [
-        f'<path class="heat" fill-opacity="{level / HEAT_LEVELS:.3f}" d="{"".join(found)}"/>'
-        for level, found in enumerate(cells)
-        if found
+        f'<path class="heat" fill-opacity="{level / HEAT_LEVELS:.3f}" d="{"".join(row)}"/>'
+        for level, row in enumerate(cells)
+        if row
     ]
     labels = _row_labels(shown, row)
     return _plot("ticks in five minutes by symbol", row * len(shown), span, labels, [*levels, *parts])

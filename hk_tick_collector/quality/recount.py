@@ -113,8 +113,8 @@ class Recount:
 
     def facts(self, symbol: str) -> RowFacts | None:
         """What the rows of a symbol tell; None when it has none."""
-        found = self.symbols.get(symbol)
-        return found.facts if found is not None else None
+        counted = self.symbols.get(symbol)
+        return counted.facts if counted is not None else None
 
 
 def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[float], None] = lambda _: None) -> Recount:
@@ -201,11 +201,11 @@ class _Counter:
         # Since then minutes are counted, or since the night's beginning, which a weekend may follow.
         self._clock_ms, self._night_ms = market.begins_ms(day) - begins_ms, market.night_length_ms
         sessions = market.sessions(day, kind)
-        self._sessions = [(one.start_ms - begins_ms, one.end_ms - begins_ms) for one in sessions]
+        self._sessions = [(session.start_ms - begins_ms, session.end_ms - begins_ms) for session in sessions]
         self._auctions = [
-            (_AUCTION_FLAGS[one.name], one.prints_ms - begins_ms, one.end_ms - begins_ms)
-            for one in sessions
-            if one.name in _AUCTION_FLAGS
+            (_AUCTION_FLAGS[session.name], session.prints_ms - begins_ms, session.end_ms - begins_ms)
+            for session in sessions
+            if session.name in _AUCTION_FLAGS
         ]
         self._symbols = _Names()
         self._types = _Names(*sorted(market.trade_types.auction))
@@ -248,8 +248,8 @@ class _Counter:
 
     def _read_from_copy(self, codes: _Ints, sources: _Ints) -> _Bools:
         copied = np.array([name in self._copied for name in self._symbols.numbers] or [False])
-        found: _Bools = (sources == 1) & copied[codes]
-        return found
+        is_alone: _Bools = (sources == 1) & copied[codes]
+        return is_alone
 
     def _flag(self, codes: _Ints, n_symbols: int, flag: int, hit: _Bools) -> None:
         struck = codes[hit]
@@ -347,7 +347,7 @@ class _Counter:
         counters.sort()
         flags = self._flags_of(n)
         parts = len(self._sessions) + 1
-        found = [self._session_rows.get((n, part), SessionRows()) for part in range(parts)]
+        parts_of = [self._session_rows.get((n, part), SessionRows()) for part in range(parts)]
         facts = RowFacts(
             len(times),
             flags[_OPENING] if self._sessions else None,
@@ -356,17 +356,17 @@ class _Counter:
             flags[_LATE],
             flags[_SEQ_TIME],
             flags[_BEFORE_EVENT],
-            found[-1].ticks,
+            parts_of[-1].ticks,
             flags[_OTHER_DAY],
             flags[_NO_PRICE],
             flags[_NO_VOLUME],
             _named(self._types, self._by_type.counts[n]),
             _named(self._directions, self._by_direction.counts[n]),
             _named(self._sources, self._by_source.counts[n]),
-            tuple(found[:-1]),
+            tuple(parts_of[:-1]),
         )
         ranges, surplus_ticks = _ranges(counters)
-        firsts, lasts = zip(*((one.first_ts_ms, one.last_ts_ms) for one in found if one.ticks), strict=True)
+        firsts, lasts = zip(*((part.first_ts_ms, part.last_ts_ms) for part in parts_of if part.ticks), strict=True)
         return SymbolRecount(facts, flags[_UNSEQUENCED], surplus_ticks, ranges, min(firsts), max(lasts))
 
     def _flags_of(self, n: int) -> list[int]:
@@ -374,30 +374,30 @@ class _Counter:
         return [int(value) for value in counts[n]] if n < len(counts) else [0] * _FLAGS
 
     def _total(self, symbols: list[SymbolRecount]) -> RowFacts:
-        facts = [one.facts for one in symbols]
+        facts = [symbol.facts for symbol in symbols]
         opening, closing = (
             sum(number or 0 for number in numbers) if self._sessions else None
             for numbers in (
-                [one.opening_auction_ticks for one in facts],
-                [one.closing_auction_ticks for one in facts],
+                [symbol_facts.opening_auction_ticks for symbol_facts in facts],
+                [symbol_facts.closing_auction_ticks for symbol_facts in facts],
             )
         )
         return RowFacts(
-            sum(one.ticks for one in facts),
+            sum(symbol_facts.ticks for symbol_facts in facts),
             opening,
             closing,
-            sum(one.out_of_order_ticks for one in facts),
-            sum(one.late_ticks for one in facts),
-            sum(one.sequence_time_disagreements for one in facts),
-            sum(one.received_before_event_ticks for one in facts),
-            sum(one.outside_session_ticks for one in facts),
-            sum(one.other_day_ticks for one in facts),
-            sum(one.no_price_ticks for one in facts),
-            sum(one.no_volume_ticks for one in facts),
+            sum(symbol_facts.out_of_order_ticks for symbol_facts in facts),
+            sum(symbol_facts.late_ticks for symbol_facts in facts),
+            sum(symbol_facts.sequence_time_disagreements for symbol_facts in facts),
+            sum(symbol_facts.received_before_event_ticks for symbol_facts in facts),
+            sum(symbol_facts.outside_session_ticks for symbol_facts in facts),
+            sum(symbol_facts.other_day_ticks for symbol_facts in facts),
+            sum(symbol_facts.no_price_ticks for symbol_facts in facts),
+            sum(symbol_facts.no_volume_ticks for symbol_facts in facts),
             _named(self._types, self._by_type.counts.sum(axis=0)),
             _named(self._directions, self._by_direction.counts.sum(axis=0)),
             _named(self._sources, self._by_source.counts.sum(axis=0)),
-            tuple(_joined([one.sessions[n] for one in facts]) for n in range(len(self._sessions))),
+            tuple(_joined([symbol_facts.sessions[n] for symbol_facts in facts]) for n in range(len(self._sessions))),
         )
 
 
@@ -410,8 +410,8 @@ def _ints(column: Any) -> _Ints:
 def _valid(column: Any) -> _Bools:
     if not column.null_count:
         return np.ones(len(column), np.bool_)
-    found: _Bools = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    return found
+    is_there: _Bools = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return is_there
 
 
 def _ranges(counters: _Ints) -> tuple[list[Extent], int]:
@@ -427,13 +427,13 @@ def _ranges(counters: _Ints) -> tuple[list[Extent], int]:
 
 def _named(names: _Names, counts: _Ints) -> dict[str, int]:
     """Most first."""
-    found = [(name, int(counts[n])) for name, n in names.numbers.items() if n < len(counts) and counts[n]]
-    return dict(sorted(found, key=lambda one: (-one[1], one[0])))
+    counted = [(name, int(counts[n])) for name, n in names.numbers.items() if n < len(counts) and counts[n]]
+    return dict(sorted(counted, key=lambda pair: (-pair[1], pair[0])))
 
 
 def _joined(parts: list[SessionRows]) -> SessionRows:
     return SessionRows(
-        sum(one.ticks for one in parts),
-        min((one.first_ts_ms for one in parts if one.first_ts_ms is not None), default=None),
-        max((one.last_ts_ms for one in parts if one.last_ts_ms is not None), default=None),
+        sum(part.ticks for part in parts),
+        min((part.first_ts_ms for part in parts if part.first_ts_ms is not None), default=None),
+        max((part.last_ts_ms for part in parts if part.last_ts_ms is not None), default=None),
     )

@@ -73,11 +73,11 @@ def read_head(report: Path) -> Head | None:
             text = file.read(_HEAD_BYTES)
     except (OSError, StoreCorrupt):
         return None
-    found = _HEAD.match(text)
-    if found is None or int(found[1]) != FORMAT_VERSION:
+    match = _HEAD.match(text)
+    if match is None or int(match[1]) != FORMAT_VERSION:
         return None
-    head = Head(found[2] == b"true", found[3] == b"true", None if found[4] == b"null" else int(found[4]))
-    verdict = _VERDICT.match(text, found.end())
+    head = Head(match[2] == b"true", match[3] == b"true", None if match[4] == b"null" else int(match[4]))
+    verdict = _VERDICT.match(text, match.end())
     if verdict is not None:
         with contextlib.suppress(ValueError):
             return replace(head, grade=verdict[1].decode(), sentence=json.loads(verdict[2]))

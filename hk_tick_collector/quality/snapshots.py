@@ -67,19 +67,19 @@ class SnapshotReport:
     @property
     def state(self) -> str:
         """The worst of them; ``unproven`` without any."""
-        states = {one.state for one in self.series}
+        states = {series.state for series in self.series}
         return next((state for state in (MISSING, UNPROVEN) if state in states), PROVEN if states else UNPROVEN)
 
     @property
     def sentence(self) -> str:
         """What it comes to."""
-        expected, seen = (sum(getattr(one, name) for one in self.series) for name in ("expected", "seen"))
-        absent = sum(one.absent for one in self.series)
+        expected, seen = (sum(getattr(series, name) for series in self.series) for name in ("expected", "seen"))
+        absent = sum(series.absent for series in self.series)
         text = f"{counted(len(self.series), 'series', 'series')}, {seen:,} of {expected:,} seconds seen"
-        offered = [one.not_offered for one in self.series]
+        offered = [series.not_offered for series in self.series]
         if None not in offered and self.series:
             text += f", {sum(filter(None, offered)):,} not offered, {absent:,} absent"
-        reasons = dict.fromkeys(one.reason for one in self.series if one.reason)
+        reasons = dict.fromkeys(series.reason for series in self.series if series.reason)
         word = f"{self.state}: {'; '.join(list(reasons)[:3])}" if reasons else self.state
         return f"{text}; {word}"
 
@@ -90,19 +90,19 @@ def report_of(path: Path, trading_day: str, market: Market, kind: DayKind, now_m
     now_sec = now_ms // 1000
     grid = {second for start, end in windows for second in range(start, min(end, now_sec))}
     is_over = bool(windows) and now_sec >= windows[-1][1]
-    found = tuple(_judge(one, grid, is_over=is_over) for one in facts(path))
-    return SnapshotReport(trading_day, is_over or not windows, str(EvidenceLevel.REPLAY), found)
+    judged = tuple(_judge(told, grid, is_over=is_over) for told in facts(path))
+    return SnapshotReport(trading_day, is_over or not windows, str(EvidenceLevel.REPLAY), judged)
 
 
 def absent_ranges(report: SnapshotReport) -> Iterable[tuple[Series, int, int]]:
     """Those that are told, by series."""
-    for one in report.series:
-        for first, last in one.absent_ranges:
-            yield Series(one.symbol, one.package, one.category), first, last
+    for series in report.series:
+        for first, last in series.absent_ranges:
+            yield Series(series.symbol, series.package, series.category), first, last
 
 
 def _judge(of: SeriesFacts, grid: set[int], *, is_over: bool) -> SeriesGrid:
-    copy = max(of.copies, key=lambda one: (len(one.seconds), one.fetched_ms), default=None)
+    copy = max(of.copies, key=lambda copy_told: (len(copy_told.seconds), copy_told.fetched_ms), default=None)
     seen = of.seconds & grid
     if copy is None:
         absent, lacking = grid - seen, set()

@@ -55,5 +55,7 @@ class Aside:
 
     def of_engine(self) -> Failure | None:
         """What ClickHouse did not take, of several the one that failed most often."""
-        failures = [one for one in self._failures.values() if isinstance(one.error, (EngineAway, EngineRefused))]
-        return max(failures, key=lambda one: one.times, default=None)
+        failures = [
+            failure for failure in self._failures.values() if isinstance(failure.error, (EngineAway, EngineRefused))
+        ]
+        return max(failures, key=lambda failure: failure.times, default=None)

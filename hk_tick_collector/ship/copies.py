@@ -51,8 +51,8 @@ class Copies:
 
     def there(self, day: str, table: str = TICKS_TABLE) -> Symbols:
         """What is there."""
-        found = contents_in(self.engine, table, day, self.recorder)
-        return {symbol: (one.rows, one.content_hash) for symbol, one in found.items()}
+        contents = contents_in(self.engine, table, day, self.recorder)
+        return {symbol: (content.rows, content.content_hash) for symbol, content in contents.items()}
 
     def bring(self, day: Day) -> Recorded:
         """Make the copy anew, whole: staged, checked, and swapped in. StoreUnavailable when what arrived is not what
@@ -119,7 +119,7 @@ def recorded(day: Day, place: Place | None) -> Recorded:
     """What the day holds here: its file up to ``place``, or its archive as the manifest claims it."""
     claim = day.manifest if day.is_archived_only else None
     if claim is not None and claim.hash_algorithm == ALGORITHM:
-        symbols = {symbol: (one.rows, one.content_hash) for symbol, one in claim.symbols.items()}
+        symbols = {symbol: (content.rows, content.content_hash) for symbol, content in claim.symbols.items()}
         return Recorded(symbols, claim.content_hash, claim.rows, None)
     last_rowid = None if place is None else place.rowid
     return _recorded(content_of(day.batches(last_rowid=last_rowid)).symbols, place)
@@ -137,9 +137,9 @@ def differing(here: Symbols, there: Symbols) -> str:
 
 def _recorded(symbols: Mapping[str, SymbolContent], place: Place | None) -> Recorded:
     total = SymbolContent()
-    for one in symbols.values():
-        total.add(one)
-    told = {symbol: (one.rows, one.content_hash) for symbol, one in symbols.items()}
+    for content in symbols.values():
+        total.add(content)
+    told = {symbol: (content.rows, content.content_hash) for symbol, content in symbols.items()}
     return Recorded(told, total.content_hash, total.rows, place)
 
 

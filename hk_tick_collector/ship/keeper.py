@@ -63,7 +63,7 @@ class Keeper:
         open_settled_sec: float = OPEN_SETTLED_SEC,
     ) -> None:
         self._days, self._copies, self._state = days, copies, state
-        self._states = {one.word: one for one in states_to_ship(days, copies.engine, copies.recorder)}
+        self._states = {states.word: states for states in states_to_ship(days, copies.engine, copies.recorder)}
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
         self._clock = clock or SystemClock()

@@ -30,11 +30,11 @@ def _mark_of(db: Path, archive_root: Path, day: str) -> str:
 
 def verified_copy(ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
     """When the copy of a day was proven, if its files are still those that it was compared with."""
-    found, mark = marked_days(ship_dir).get(day, (None, ""))
-    return found if mark == files_mark(data_root, archive_root, day) else None
+    file, mark = marked_days(ship_dir).get(day, (None, ""))
+    return file if mark == files_mark(data_root, archive_root, day) else None
 
 
 def verified_states(kind: StateKind, ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
     """The same of its order books, or of its broker queues."""
-    found, mark = marked_days(ship_dir, _TABLES[kind.word]).get(day, (None, ""))
-    return found if mark == mark_of(kind, data_root, archive_root, day) else None
+    file, mark = marked_days(ship_dir, _TABLES[kind.word]).get(day, (None, ""))
+    return file if mark == mark_of(kind, data_root, archive_root, day) else None

@@ -39,11 +39,11 @@ class _Counters(Collector):
         self._counts = counts
 
     def collect(self) -> list[CounterMetricFamily | HistogramMetricFamily]:
-        found: list[CounterMetricFamily | HistogramMetricFamily] = [
+        families: list[CounterMetricFamily | HistogramMetricFamily] = [
             CounterMetricFamily(f"hk_ship_{name}", about, value=getattr(self._counts, name))
             for name, about in _COUNTERS
         ]
-        found += [
+        families += [
             CounterMetricFamily(f"hk_ship_{name}_days_verified", about, value=self._counts.days_verified_of[kind])
             for kind, name, about in _OF_STATES
         ]
@@ -53,7 +53,7 @@ class _Counters(Collector):
             "hk_ship_lag_seconds", "From storing to arriving, of each shipment's oldest tick",
             buckets=list(zip(ends, map(float, lag.cumulative()), strict=True)), sum_value=lag.total / 1000,
         )  # fmt: skip
-        return [*found, family]
+        return [*families, family]
 
 
 def _age_sec(moment_ms: int) -> float:
@@ -75,12 +75,16 @@ class MetricsServer:
 
             Gauge(f"hk_ship_{name}", about, registry=registry).set_function(read)
 
-        gauge("waiting", "1 while ClickHouse can take nothing; the log says why", lambda one: one.is_waiting)
-        gauge("refused", "1 while it waits for somebody to do something", lambda one: one.is_refused)
-        gauge("rows_behind", "Stored ticks of the newest days that were not sent", lambda one: one.rows_behind)
-        gauge("behind_seconds", "Since when the oldest of them is stored", lambda one: _age_sec(one.oldest_waiting_ms))
-        gauge("last_put_timestamp_seconds", "When ClickHouse took ticks last", lambda one: one.last_put_ms / 1000)
-        gauge("unequal", "1 while a day's copy cannot be made equal", lambda one: bool(one.unequal))
+        gauge("waiting", "1 while ClickHouse can take nothing; the log says why", lambda counts: counts.is_waiting)
+        gauge("refused", "1 while it waits for somebody to do something", lambda counts: counts.is_refused)
+        gauge("rows_behind", "Stored ticks of the newest days that were not sent", lambda counts: counts.rows_behind)
+        gauge(
+            "behind_seconds",
+            "Since when the oldest of them is stored",
+            lambda counts: _age_sec(counts.oldest_waiting_ms),
+        )
+        gauge("last_put_timestamp_seconds", "When ClickHouse took ticks last", lambda counts: counts.last_put_ms / 1000)
+        gauge("unequal", "1 while a day's copy cannot be made equal", lambda counts: bool(counts.unequal))
         ProcessCollector(registry=registry)
         try:
             self._server = BoundedServer(HOST, port, make_wsgi_app(registry))

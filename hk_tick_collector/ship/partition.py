@@ -35,6 +35,6 @@ class Partition(NamedTuple):
         self._alter(table, "REPLACE PARTITION", f" FROM {self.engine.database}.{stage_of(table)}")
         self.drop(stage_of(table))
 
-    def _alter(self, table: str, what: str, more: str) -> None:
+    def _alter(self, table: str, action: str, more: str) -> None:
         partition = f"({quoted(self.day)}, {quoted(self.recorder)})"
-        self.engine.run(f"ALTER TABLE {self.engine.database}.{table} {what} {partition}{more}")
+        self.engine.run(f"ALTER TABLE {self.engine.database}.{table} {action} {partition}{more}")

@@ -311,7 +311,11 @@ def marked_days(directory: Path, table: Compared = "days") -> dict[str, tuple[Ve
     with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1)) as conn:
         sql = f"SELECT day, mark FROM {table} WHERE verified_ms IS NOT NULL"  # noqa: S608 - names of ours
         marks = dict(conn.execute(sql))
-        return {one.day: (one, marks[one.day]) for one in _verified(conn, table) if one.day in marks}
+        return {
+            day_state.day: (day_state, marks[day_state.day])
+            for day_state in _verified(conn, table)
+            if day_state.day in marks
+        }
     return {}
 
 

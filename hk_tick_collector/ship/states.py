@@ -39,7 +39,7 @@ from hk_tick_collector.store.position import Place
 STAGE_ROWS = 100_000
 
 
-FOLLOWED: dict[str, Followed] = {one.name: one for one in (BOOKS, BROKERS)}  # by the word of their kind
+FOLLOWED: dict[str, Followed] = {followed.name: followed for followed in (BOOKS, BROKERS)}  # by the word of their kind
 
 
 def is_at_rest(kind: StateKind, data_root: Path, day: str) -> bool:
@@ -178,7 +178,7 @@ class StatesToShip:
 def states_to_ship(days: Catalog, engine: ClickHouse, recorder: str) -> list[StatesToShip]:
     """Those of order books and of broker queues."""
     copies = [StateCopies(engine, recorder, days.market.code, tables) for tables in STATES]
-    return [StatesToShip(days.data_root, days.archive_root, one) for one in copies]
+    return [StatesToShip(days.data_root, days.archive_root, copy) for copy in copies]
 
 
 def name_of(kind: StateKind, day: str) -> str:
@@ -187,7 +187,7 @@ def name_of(kind: StateKind, day: str) -> str:
 
 
 def _told(symbols: Mapping[str, SymbolContent]) -> Symbols:
-    return {symbol: (one.rows, one.content_hash) for symbol, one in symbols.items()}
+    return {symbol: (content.rows, content.content_hash) for symbol, content in symbols.items()}
 
 
 def _whole_hash(here: Symbols) -> str:
@@ -211,7 +211,7 @@ def _together(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(one.num_rows for one in held) >= STAGE_ROWS:
+        if sum(batch.num_rows for batch in held) >= STAGE_ROWS:
             yield held
             held = []
     if held:

@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 class Waits:
     """Written by one thread; anybody may read."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, subject: str) -> None:
+        self._what = subject
         self.times = 0  # since the start
         self.reason = ""  # why nothing is taken; empty: it is
         self.is_refused = False  # it waits for somebody, and not for time alone

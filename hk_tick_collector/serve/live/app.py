@@ -291,9 +291,9 @@ async def _readers(request: Request) -> Response:
     live: Live = request.app.state.live
     key, _ = live.gate.admit_request(request.scope, "read")
     sees_all = key.may("admin") or key is ANONYMOUS
-    found = [session.as_seen() for session in list(live.sessions) if sees_all or session.is_of(key)]
-    found.sort(key=lambda seen: (-seen["behind_rows"], seen["since_ms"]))
-    return JSONResponse({"data": found}, headers={"cache-control": "no-store"})
+    connections = [session.as_seen() for session in list(live.sessions) if sees_all or session.is_of(key)]
+    connections.sort(key=lambda seen: (-seen["behind_rows"], seen["since_ms"]))
+    return JSONResponse({"data": connections}, headers={"cache-control": "no-store"})
 
 
 async def _ticket(request: Request) -> Response:
@@ -356,9 +356,9 @@ class _EventStream(StreamingResponse):
     async def _lines(session: Session, counts: LiveCounts) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
         with contextlib.suppress(SlowReader):
-            async for one in session.events():
-                counts.note_message(one.data)
-                yield b"id: %b\nevent: %b\ndata: %b\n\n" % (one.cursor.encode(), one.type.encode(), one.data)
+            async for piece in session.events():
+                counts.note_message(piece.data)
+                yield b"id: %b\nevent: %b\ndata: %b\n\n" % (piece.cursor.encode(), piece.type.encode(), piece.data)
 
 
 async def _until_first(*works: Any) -> None:
@@ -457,12 +457,12 @@ async def _authenticated(live: Live, socket: WebSocket, inbox: _Inbox) -> Key:
 
 
 async def _sent(socket: WebSocket, session: Session, outlet: Frames | None, counts: LiveCounts) -> None:
-    async for one in session.events():
+    async for piece in session.events():
         if outlet is not None and outlet.is_ready:
-            outlet.give(one)
+            outlet.give(piece)
         else:
-            counts.note_message(one.data)
-            await socket.send_text(one.data.decode())
+            counts.note_message(piece.data)
+            await socket.send_text(piece.data.decode())
 
 
 class _Inbox:

@@ -141,7 +141,7 @@ class Choices:
 
     def of(self, wish: Wish) -> Choice:
         """For a reader."""
-        found = self._used.get(wish)
-        if found is None:
-            found = self._used[wish] = Choice(wish, self._trade_types)
-        return found
+        choice = self._used.get(wish)
+        if choice is None:
+            choice = self._used[wish] = Choice(wish, self._trade_types)
+        return choice

@@ -43,7 +43,7 @@ def facts_of(day: str, noted: Sequence[Notes], contradicting: Container[str] = (
         facts[day, symbol] = {
             "symbol": symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
         }  # fmt: skip
-    for gap in (gap for found in gaps.values() for gap in found):
+    for gap in (gap for of_symbol in gaps.values() for gap in of_symbol):
         facts[day, gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms] = {
             "symbol": gap.symbol, "start_ms": gap.gap_start_ts_ms, "end_ms": gap.gap_end_ts_ms, "state": gap.state,
             "missing_ticks": gap.missing_ticks, "reason": gap.reason,

@@ -134,10 +134,10 @@ class Files:
                 self._ready = (following, piece) if piece is not None and piece.is_full else None
 
     def _read(self, roots: Roots, position: Stand, wish: Wish) -> Piece | None:
-        found = self._next(roots, position, wish)
-        if found is None:
+        read = self._next(roots, position, wish)
+        if read is None:
             return None
-        batch, is_full = found
+        batch, is_full = read
         if roots.first not in self._choices:
             self._choices[roots.first] = Choices.of_root(roots.first.path)
         choice = self._last_choice = self._choices[roots.first].of(wish)

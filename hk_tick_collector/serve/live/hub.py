@@ -121,7 +121,7 @@ class Hub:
         beside: Sequence[tuple[Path, Path]] = (),
         numbers: Sequence[int] | None = None,
     ) -> None:
-        of = (Root(root, archive or archive_dir(root)), *(Root(*one) for one in beside))
+        of = (Root(root, archive or archive_dir(root)), *(Root(*place) for place in beside))
         self.numbers = None if numbers is None else tuple(numbers)
         self.roots = Roots(of, self.numbers or tuple(range(len(of))))
         self.kind = kind
@@ -342,8 +342,8 @@ class Readers:
     def __init__(self, count: int = READERS, make: Callable[[], Answers] = lambda: Worker(is_nice=True)) -> None:
         self._all = [make() for _ in range(count)]
         self._free: asyncio.LifoQueue[Answers] = asyncio.LifoQueue()  # one that runs already comes first
-        for one in self._all:
-            self._free.put_nowait(one)
+        for worker in self._all:
+            self._free.put_nowait(worker)
 
     async def check(self, hub: Hub, position: Stand) -> None:
         """Does the position fit? Raises as ``Follower.read_behind``."""
@@ -356,30 +356,32 @@ class Readers:
 
     async def end(self, hub: Hub, back_rows: int) -> Stand:
         """The position before the newest rows."""
-        found: Stand = await self._use("end", hub.roots, hub.kind, back_rows)
-        return found
+        end: Stand = await self._use("end", hub.roots, hub.kind, back_rows)
+        return end
 
     async def known(self, hub: Hub, position: Stand, symbols: frozenset[str] | None) -> list[Row]:
         """The books or queues that are known there. Raises as ``store.state_follow``."""
-        found: list[Row] = await self._use("known", hub.roots, position, symbols)
-        return found
+        rows: list[Row] = await self._use("known", hub.roots, position, symbols)
+        return rows
 
     async def passed_over(self, hub: Hub, position: Stand) -> list[str]:
         """Days behind a position that are archived and have no day file: nothing of them would be sent."""
         days: list[str] = await self._use("passed_over", hub.roots, position)
         return days
 
-    async def _use(self, what: str, *arguments: Any) -> Any:
-        one = await self._free.get()
-        work = asyncio.ensure_future(one.ask(what, *arguments))
-        work.add_done_callback(lambda done: self._is_free(one, done))  # not before: a reader that left may still read
+    async def _use(self, question: str, *arguments: Any) -> Any:
+        worker = await self._free.get()
+        work = asyncio.ensure_future(worker.ask(question, *arguments))
+        work.add_done_callback(
+            lambda done: self._is_free(worker, done)
+        )  # not before: a reader that left may still read
         return await asyncio.shield(work)
 
-    def _is_free(self, one: Answers, done: asyncio.Future[Any]) -> None:
-        self._free.put_nowait(one)
+    def _is_free(self, worker: Answers, done: asyncio.Future[Any]) -> None:
+        self._free.put_nowait(worker)
         if not done.cancelled():
             done.exception()  # taken note of: a reader that left does not ask for it, and asyncio would log it
 
     async def close(self) -> None:
         """No more questions."""
-        await asyncio.gather(*(one.close() for one in self._all))
+        await asyncio.gather(*(worker.close() for worker in self._all))

@@ -37,8 +37,8 @@ class LiveMetrics(Collector):
 
     def text(self) -> bytes:
         """For Prometheus."""
-        found: bytes = generate_latest(self._registry)
-        return found
+        text: bytes = generate_latest(self._registry)
+        return text
 
     def collect(self) -> Iterator[Metric]:
         """As the library asks for it."""

@@ -377,11 +377,11 @@ class Session:
             self._signal = 0
             return [self._event({"type": "reset", "reason": "signals_replaced"})]
         try:
-            found = await self._signals.behind(self._signal)
+            signals = await self._signals.behind(self._signal)
         except StoreError:
             return []
         events = []
-        for signal in found:
+        for signal in signals:
             self._signal = signal.number
             if self._wanted.wants_signal(signal.name, signal.symbol, self._key):
                 events.append(self._event({"type": "signal", "signal": signal.as_json()}))

@@ -40,7 +40,7 @@ class Answers(Protocol):
             self.files.close()
     """
 
-    async def ask(self, what: str, *arguments: Any) -> Any:
+    async def ask(self, question: str, *arguments: Any) -> Any:
         """The answer of that method of ``Files``; its errors are raised here."""
 
     async def close(self) -> None:
@@ -56,13 +56,13 @@ class Worker:
         self._turn = asyncio.Lock()
         self.starts = 0
 
-    async def ask(self, what: str, *arguments: Any) -> Any:
+    async def ask(self, question: str, *arguments: Any) -> Any:
         """The answer. Raises what ``Files`` does; StoreUnavailable when the process died over it."""
         async with self._turn:
             try:
                 if self._process is None or self._process.returncode is not None:
                     await self._start()
-                is_good, answer = await self._asked((what, arguments))
+                is_good, answer = await self._asked((question, arguments))
             except (OSError, EOFError) as exc:
                 self.kill()
                 await asyncio.sleep(RESTART_SEC)
@@ -150,18 +150,18 @@ def _read(questions: BinaryIO | Any) -> tuple[str, tuple[Any, ...]] | None:
 
 
 def _exactly(questions: BinaryIO | Any, size: int) -> bytes | None:
-    found = b""
-    while len(found) < size:
-        piece = questions.read(size - len(found))
+    content = b""
+    while len(content) < size:
+        piece = questions.read(size - len(content))
         if not piece:
             return None
-        found += piece
-    return found
+        content += piece
+    return content
 
 
-def _answer(files: Files, what: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+def _answer(files: Files, question: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
-        return True, getattr(files, what)(*arguments)
+        return True, getattr(files, question)(*arguments)
     except StoreError as exc:
         return False, exc
     except OSError as exc:
