@@ -144,7 +144,9 @@ class Tokens:
                 self._patience.refuse(self._file, exc)
 
     def listings(self, symbols: Sequence[str]) -> Mapping[str, Any]:
-        """What Schwab says of these, in its spelling: its answer to a question for their reference data. FeedError."""
+        """What Schwab says of these, in its spelling: its answer to a question for their reference data. FeedError.
+
+        Asked without the lock: no connection waits for an answer about books."""
         path = f"{QUOTES}?{urlencode({'symbols': ','.join(symbols), 'fields': 'reference'})}"
         with self._lock:
             self._listing_patience.wait(self._file)
@@ -153,15 +155,24 @@ class Tokens:
                 login = self._good(early_sec=0)
             except Refused as exc:
                 self._patience.refuse(self._file, exc)
+        try:
             try:
-                try:
-                    return self._ask_listings(path, login)
-                except Refused as exc:
-                    if not exc.is_secret:
-                        raise
-                return self._ask_listings(path, self._renew())  # the token was taken back before its time
+                return self._ask_listings(path, login)
             except Refused as exc:
+                if not exc.is_secret:
+                    raise
+            return self._ask_listings(path, self._after(login))  # the token was taken back before its time
+        except Refused as exc:
+            with self._lock:
                 self._listing_patience.refuse(self._file, exc)
+
+    def _after(self, login: Login) -> Login:
+        """The login with the token that follows; Refused."""
+        with self._lock:
+            if self._login is None or self._login.access_token == login.access_token:
+                self._login = login
+                return self._renew()
+            return self._login
 
     def _ask_listings(self, path: str, login: Login) -> Mapping[str, Any]:
         headers = {"Authorization": f"Bearer {login.access_token}"}

@@ -7,9 +7,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -316,3 +317,25 @@ def test_a_token_goes_to_no_address_without_encryption() -> None:
     info = {"streamerSocketUrl": "ws://streamer.example/ws", **dict.fromkeys(names, "x")}
     with pytest.raises(FeedError, match="streamerSocketUrl would send the token unencrypted"):
         tokens._streamer({"streamerInfo": [info]})
+
+
+def test_a_connection_waits_for_no_listing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+    ask = desk.tokens._oauth.rest.ask
+
+    def slow(path: str, *arguments: Any, **more: Any) -> dict[str, Any]:
+        if path.startswith(tokens.QUOTES):
+            asked.set()
+            assert may_answer.wait(60)
+        return ask(path, *arguments, **more)
+
+    monkeypatch.setattr(desk.tokens._oauth.rest, "ask", slow)
+    with ThreadPoolExecutor() as threads:
+        listings = threads.submit(desk.tokens.listings, ["AAPL"])
+        try:
+            assert asked.wait(60)
+            assert threads.submit(desk.tokens.get).result(30).token
+            assert not listings.done()
+        finally:
+            may_answer.set()
+        assert "AAPL" in listings.result(60)
