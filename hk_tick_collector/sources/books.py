@@ -331,8 +331,9 @@ class BookKeeper:
         self._asked_at = self._clock.monotonic()
         listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)
         self._listed_us = self._now_us()
-        began = [symbol for symbol in fits if symbol not in refused and symbol in listed.symbols]
-        refused.update((symbol, "the source does not list it") for symbol in fits if symbol not in {*began, *refused})
+        began = [symbol for symbol in fits if symbol in listed.symbols]  # whatever was said to the rest of its request
+        refused = dict.fromkeys(fits, "the source does not list it") | refused
+        refused = {symbol: why for symbol, why in refused.items() if symbol not in began}
         unwanted = [symbol for symbol in self._active if symbol not in self._symbols]
         self._active = [symbol for symbol in self._symbols if symbol in {*self._active, *began}] + unwanted
         self._sink.tell([WatchBegan(symbol, self._listed_us) for symbol in began])

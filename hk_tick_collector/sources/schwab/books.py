@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.book import Book, BookPush, Level, RawPush, exact_price
@@ -38,6 +38,7 @@ from hk_tick_collector.sources.schwab.messages import (
     LEVEL_SIZE,
     NASDAQ_BOOK,
     NYSE_BOOK,
+    ServiceClosed,
 )
 from hk_tick_collector.sources.schwab.symbols import at_schwab
 from hk_tick_collector.sources.source import Subscribed
@@ -53,6 +54,7 @@ MAX_LEVELS = 4000  # a side
 MAX_PRICE = 1e12
 MAX_TIME_MS = 1 << 42
 LISTINGS_AGAIN_SEC = 30.0  # after a failure
+CLOSED_SEC = 4.0  # a service that is not available: less than it takes until all of its symbols are asked for again
 
 
 class BookTaker:
@@ -208,10 +210,11 @@ class BookFeed:
         self._taker = taker
         self._listings = listings
         self._places: dict[str, tuple[str, str]] = {}  # of what is subscribed: service and Schwab's spelling
+        self._closed: dict[str, tuple[float, str]] = {}  # services that were not to be had: monotonic, and why
 
     async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """FeedError for one without a service, and with the streamer's words. Where the second of two services says no,
-        what the first has said yes to stays subscribed, and is found so when it is asked for again."""
+        """FeedError for one without a service, and with the streamer's words. Where one of two services says no, what
+        the other has said yes to stays subscribed, and is found so when it is asked for again."""
         spelt = {symbol: at_schwab(symbol) for symbol in symbols}
         services = await self._listings.services(list(spelt.values()))
         by_service: defaultdict[str, list[str]] = defaultdict(list)
@@ -221,9 +224,27 @@ class BookFeed:
             self._taker.wanted = {**self._taker.wanted, place: symbol}
             if theirs not in self._talk.subscribed[place[0]]:
                 by_service[place[0]].append(theirs)
-        for service, keys in by_service.items():
+        errors = [await self._asked(service, keys, timeout_sec) for service, keys in by_service.items()]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    async def _asked(self, service: str, keys: Sequence[str], timeout_sec: float) -> FeedError | None:
+        """What one service says. A whole one that is not to be had is not asked for each symbol of a list."""
+        now = time.monotonic()
+        closed_at, why = self._closed.get(service, (-math.inf, ""))
+        if now - closed_at < CLOSED_SEC:
+            return FeedError(why)
+        try:
             asked = self._talk.ask(add=keys, service=service)
             await within(asked, timeout_sec, f"the subscription to {service} was not answered")
+        except FeedLost:
+            raise
+        except FeedError as exc:
+            if isinstance(exc, ServiceClosed):
+                self._closed[service] = now, str(exc)
+            return exc
+        return None
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """What comes for a moment more is recorded."""

@@ -150,6 +150,8 @@ class Conversation(remote.Conversation):
         code, words = await self._command(
             lambda number: messages.subscription(number, streamer, service, command, keys)
         )
+        if code == messages.SERVICE_NOT_AVAILABLE:
+            raise messages.ServiceClosed(_told(code, words))
         if code not in messages.OK:
             raise FeedError(_told(code, words))
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from hk_tick_collector.core.errors import FeedError
+
 MAX_MESSAGE_BYTES = 4 << 20
 SILENCE_SEC = 60  # without any message: lost. A heartbeat comes every ten to twenty seconds
 ADMIN, EQUITIES = "ADMIN", "LEVELONE_EQUITIES"
@@ -40,6 +42,10 @@ WORDS = {
     25: "the streamer could not say what is subscribed",
     STOP_STREAMING: "the streamer stopped sending",
 }
+
+
+class ServiceClosed(FeedError):
+    """SERVICE_NOT_AVAILABLE: of no symbol, now."""
 
 
 class Streamer(NamedTuple):

@@ -6,16 +6,20 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.market.us import US
+from hk_tick_collector.records.book import WatchBegan
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
+from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.schwab import conversation, messages, spec
+from hk_tick_collector.sources.schwab.books import BookFeed, BookTaker, Listings
 from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
 from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, write_login
@@ -344,3 +348,63 @@ def test_a_command_of_books_that_is_not_answered_holds_up_no_ticks(desk: Desk, m
         link.close()
 
     on(desk, talk)
+
+
+@pytest.mark.parametrize("is_mute", [True, False])
+def test_a_service_of_books_that_is_not_to_be_had_costs_the_other_one_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, is_mute: bool
+) -> None:
+    monkeypatch.setattr(conversation, "ANSWER_SEC", 1.0)
+    answer, asked = desk.streamer._answer, 0
+
+    async def answer_others(client: Any, request: Any, code: int, text: str) -> None:
+        nonlocal asked
+        if request["service"] != messages.NYSE_BOOK:
+            await answer(client, request, code, text)
+            return
+        asked += 1
+        if not is_mute:
+            await answer(client, request, messages.SERVICE_NOT_AVAILABLE, "no")
+
+    async def talk(desk: Desk) -> None:
+        desk.streamer._answer = answer_others  # type: ignore[method-assign]
+        link = await desk.opened()
+        at_new_york = {theirs: "N" if theirs.startswith("N") else "Q" for theirs in ("NYA", "NYB", "AAPL", "MSFT")}
+        listings = Listings(
+            lambda spelt: {one: {"reference": {"exchange": at_new_york[one]}} for one in spelt}, desk.clock
+        )
+        feed = BookFeed(link._talk, BookTaker(Nobody()), listings)
+        progress, told = BookProgress(), Nobody()
+        keeper = BookKeeper(
+            [f"US.{theirs}" for theirs in at_new_york], told, progress, FeedProgress(connected=True), desk.clock, 0.1
+        )
+        link.books = feed
+        looking = asyncio.ensure_future(keeper.run(link, lambda: True, Satisfied()))
+        while not told.events:
+            await asyncio.sleep(0.05)
+            assert not looking.done()
+        assert {event.symbol for event in told.events if isinstance(event, WatchBegan)} == {"US.AAPL", "US.MSFT"}
+        assert set(progress.refused_symbols) == {"US.NYA", "US.NYB"}
+        assert asked == 1
+        looking.cancel()
+        link.close()
+
+    on(desk, talk)
+
+
+class Nobody:
+    """Takes books, and keeps what is told of watches."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def push(self, pushes: Any) -> None: ...
+
+    def tell(self, events: Any) -> None:
+        self.events += events
+
+
+class Satisfied:
+    """Ticks that lack nothing."""
+
+    refused: ClassVar[dict[str, str]] = {}
