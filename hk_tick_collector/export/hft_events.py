@@ -294,11 +294,13 @@ def _without_routine(rows: Changes) -> Changes:
         & (rows.price[order[1:]] == rows.price[order[:-1]])
     )
     is_there = rows.action[order] <= _SET
+    gone, at = _vanished(update[order], same_level, is_there, np.flatnonzero(routine), epoch)
+    stays = is_there.copy()
+    stays[gone] = False  # a level that a full state lacked comes anew, also with the same volume
     repeats = np.zeros(len(order), np.bool_)
     repeats[1:] = (
-        same_level & is_there[:-1] & routine[update[order[1:]]] & (rows.volume[order[1:]] == rows.volume[order[:-1]])
+        same_level & stays[:-1] & routine[update[order[1:]]] & (rows.volume[order[1:]] == rows.volume[order[:-1]])
     )
-    gone, at = _vanished(update[order], same_level, is_there, np.flatnonzero(routine), epoch)
     keep = np.ones(len(rows.action), np.bool_)
     keep[order[repeats]] = False
     keep[firsts] |= ~np.isin(numbers, update[keep & (rows.action <= _OUT)])  # each update keeps a row

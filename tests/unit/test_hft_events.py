@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.days import books
@@ -87,7 +87,14 @@ def depth_of(path: Path, latency: Latency, told: Told, symbol: str = SYMBOL) -> 
     return rows, blind.tolist()
 
 
+NO_BOOK: tuple[dict[int, int], dict[int, int], bool] = ({}, {}, False)
+AN_ASK: tuple[dict[int, int], dict[int, int], bool] = ({}, {1: 1}, False)
+# A level that one full state lacks and the next one has again, with the same volume.
+COMES_AGAIN = [*[NO_BOOK] * 8, AN_ASK, *[NO_BOOK] * 3, AN_ASK]
+
+
 @settings(max_examples=20, deadline=None)
+@example(COMES_AGAIN)
 @given(STATES)
 def test_the_events_lead_to_every_state_that_was_pushed(
     tmp_path_factory: pytest.TempPathFactory, states: list[tuple[dict[int, int], dict[int, int], bool]]
