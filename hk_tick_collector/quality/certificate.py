@@ -39,7 +39,7 @@ from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.kept import kept_files
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, as_judged, verdict_of
 from hk_tick_collector.store.reading import reading_of
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Verdict
 
@@ -227,6 +227,7 @@ class _Noted:
             if row is not None:
                 until_ms = verified_until_ms(row, verdict)
                 self._hold_against(row, verdict)
+                verdict = _graver(verdict, as_judged(row, gaps))
         return SymbolCertificate(
             name,
             verdict.state,
@@ -254,6 +255,13 @@ class _Noted:
         if len(states) > 1 and (PROVEN in states or not states.issubset(_STATE_ORDER)):
             contradiction = f"coverage says {row.state}, its numbers say {verdict.state}"
             self.problems.append(f"{row.symbol}: {contradiction} ({verdict.reason or 'no doubt'})")
+
+
+def _graver(verdict: Verdict, row: CoverageRow) -> Verdict:
+    """What the file once knew to be lost is lost, though no row of ``gaps`` says any more where."""
+    if verdict.state != UNPROVEN or row.state != MISSING:
+        return verdict
+    return verdict._replace(state=MISSING, reason=row.reason, missing_ticks=row.missing_ticks, expected_ticks=None)
 
 
 def verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:

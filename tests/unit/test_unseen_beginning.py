@@ -113,6 +113,8 @@ def test_what_a_file_knew_to_be_lost_stays_lost_without_the_row_that_said_where(
     (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
     assert (row.state, row.missing_ticks) == ("missing", 4)
     assert reader.day_state(tmp_path / f"{DAY}.db").symbols["missing"] == 1
+    (symbol,) = certify(tmp_path).symbols
+    assert (symbol.state, symbol.missing_ticks) == ("missing", 4)
 
 
 def test_a_gap_of_an_earlier_recorder_that_says_no_size_is_a_loss_wherever_it_is_told(tmp_path: Path) -> None:
