@@ -88,7 +88,7 @@ and the most serious of its complaints.
     with its first mistake. For everything about one recorder: hk-tickctl status --env-file NAME.env.
 
     \b
-    sudo systemctl restart hk-tick.target          all of them, and what serves
+    sudo systemctl restart hk-tick.target          all, and what serves
     sudo systemctl restart hk-tick-collector@NAME  one
 
     Ends with 0 when all are fine, 1 when one has a problem, 3 when nothing is recorded and nothing runs.
