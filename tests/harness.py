@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim.control import call
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from tests.forked import Child, simulators
@@ -209,6 +211,11 @@ def ended(*processes: Process) -> Iterator[None]:
     finally:
         for process in processes:
             process.end()
+
+
+def is_over(day: str) -> bool:
+    """Can no more tick of this Hong Kong day come by now? For tests by the machine's own clock, at whatever hour."""
+    return int(time.time() * 1000) >= TradingCalendar(HK).no_more_ticks_ms(day)
 
 
 def at_market_time(text: str) -> dict[str, object]:

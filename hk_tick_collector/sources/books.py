@@ -178,6 +178,7 @@ class BookKeeper:
         self._look_at = self._subscribe_at = 0.0  # monotonic
         self._turn = 0
         self._asked_at: float | None = None  # monotonic, the end of the asking; infinite until then
+        self._asked_us = 0  # its beginning
         self._losses = 0  # of connections, in a row, soon after it
         self._rest = Backoff(REST_MIN_SEC, REST_MAX_SEC)
         self._rest_until = 0.0  # monotonic
@@ -226,10 +227,13 @@ class BookKeeper:
             return
         await self._look_after(feed, link, is_begun, ticks)
 
-    def _note_loss(self) -> None:
-        """A connection ended: over what was asked of it?"""
+    def _note_loss(self, feed: StateFeed) -> None:
+        """A connection ended: over what was asked of it? Not where pushes came of it."""
         now, asked_at, self._asked_at = self._clock.monotonic(), self._asked_at, None
         if asked_at is None:
+            return
+        if feed.last_us() >= self._asked_us:
+            self._losses = 0
             return
         self._losses = self._losses + 1 if now - asked_at < CALM_SEC else 0
         if self._losses >= LOSSES:
@@ -255,7 +259,7 @@ class BookKeeper:
                 self._wake.clear()
         finally:
             if link.lost.done() and self._end_reason != STOPPED:
-                self._note_loss()
+                self._note_loss(feed)
             is_known_now = link.lost.done() or self._end_reason == STOPPED
             self._end(self._active, self._end_reason, 0 if is_known_now else self._alive_us(feed))
 
@@ -326,7 +330,7 @@ class BookKeeper:
         left = (await feed.subscribed(REQUEST_TIMEOUT_SEC)).quota_left
         fits = missing if left is None else missing[:left]
         refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} {self._word}")
-        self._asked_at = math.inf
+        self._asked_at, self._asked_us = math.inf, self._now_us()
         refused.update(await self._subscribe_each(feed, fits))
         self._asked_at = self._clock.monotonic()
         listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)

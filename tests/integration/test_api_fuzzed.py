@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.harness import BIN, ended
-from tests.nights import every_test
 from tests.serving import ApiServer, add_key, record_roots
 
 PROMISES = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "negative_data_rejection,unsupported_method"
 )
-EXAMPLES, SEED = int(os.environ.get("API_EXAMPLES", "8" if every_test() else "4")), os.environ.get("API_SEED", "7")
+EXAMPLES, SEED = int(os.environ.get("API_EXAMPLES", "8")), os.environ.get("API_SEED", "7")
 IS_LONG = "API_EXAMPLES" in os.environ
 PHASES = "examples,coverage,fuzzing,stateful" if IS_LONG else "fuzzing"
 PATIENCE_SEC = 5000 if IS_LONG else 200

@@ -56,7 +56,11 @@ def test_the_days_certificate_has_the_queues_beside_ticks_and_books(root: Path) 
     pushed = record_brokers(root)
     told = tickctl_json("day", DAY, "--no-write", data_root=root)
     brokers = told["brokers"]
-    assert (told["grade"], told["sentence"], told["books"]) == tuple(without[n] for n in ("grade", "sentence", "books"))
+    assert (told["grade"], told["books"]) == (without["grade"], without["books"])
+    assert (
+        told["sentence"].partition(" were read again at ")[0]
+        == without["sentence"].partition(" were read again at ")[0]
+    )
     assert (brokers["state"], brokers["pushes_read"], brokers["adds_up"]) == ("blind", False, True)
     assert (brokers["received"], brokers["stored"], brokers["merged"], brokers["unread"]) == (len(pushed),) * 2 + (0, 0)
     (queue,) = brokers["symbols"]

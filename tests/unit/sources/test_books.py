@@ -369,6 +369,23 @@ def test_a_far_side_that_ends_connections_over_books_costs_two_of_them_and_then_
     _live(script)
 
 
+def test_connections_that_end_while_books_are_pushed_did_not_end_over_them() -> None:
+    """A line that is cut every few seconds keeps no book away."""
+
+    async def script(bench: Bench, sink: Sink) -> None:
+        for number in range(1, 3 * LOSSES):
+            await bench.until(lambda: sink.watching == set(CODES), CALM_SEC + 60)
+            connection = bench.opend.connections[-1]
+            assert len(bench.opend.connections) == number
+            connection.on_books([_push(code).SerializeToString() for code in CODES])
+            connection.lose("reset by peer")
+            await bench.until(lambda: not sink.watching)
+        await _all_watched(bench, sink)
+        assert bench.book_progress.refused_symbols == {}
+
+    _live(script)
+
+
 def test_what_is_not_answered_is_not_asked_for_in_pieces() -> None:
     async def script(bench: Bench, sink: Sink) -> None:
         bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe books" else None
