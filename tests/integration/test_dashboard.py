@@ -191,6 +191,25 @@ def test_the_ladder_moves_with_every_push_and_says_when_nobody_watches(browser: 
         assert len(asked) > 1  # when it is live the page asks once more, and then seldom
 
 
+def test_a_page_that_is_left_at_once_complains_about_nothing(browser: Browser, served: Served) -> None:
+    """Also where its connections of ticks and books are only on their way."""
+    seen = Seen()
+    with page_of(browser, seen) as page:
+        page.add_init_script("""
+            const Real = WebSocket;
+            window.made = 0;
+            window.WebSocket = class extends Real {
+                constructor(...words) { super(...words); window.made += 1; location.hash = "/"; }
+            };
+        """)
+        for n in range(1, 4):
+            page.goto(f"{served.url}/ui/#/symbol/HK.00700")
+            wait_until(lambda: page.wait_for_timeout(20) or page.evaluate("window.made") >= n, "a connection")  # noqa: B023
+            expect(page.get_by_text("symbols subscribed").or_(page.locator("main h1")).first).to_be_visible()
+            page.wait_for_load_state("networkidle")
+    assert seen.complaints == []
+
+
 @pytest.mark.parametrize("name", ["days", "coverage", "symbol"])
 def test_a_page_claims_nothing_before_its_answer_came(browser: Browser, served: Served, name: str) -> None:
     with page_of(browser, Seen()) as page:

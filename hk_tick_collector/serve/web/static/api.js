@@ -89,5 +89,11 @@ export function follow(symbol, onRows, onState, options = { kind: "tick" }) {
     };
   };
   connect();
-  return () => { isOver = true; clearTimeout(timer); socket?.close(); };
+  return () => {
+    const line = socket;
+    isOver = true; socket = null;
+    clearTimeout(timer);
+    // One that is closed before it is open is a complaint in the browser's console.
+    if (line?.readyState === WebSocket.CONNECTING) line.onopen = () => line.close(); else line?.close();
+  };
 }
