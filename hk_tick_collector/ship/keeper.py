@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from hk_tick_collector.clickhouse.connection import EngineAway, EngineLost, EngineRefused
 from hk_tick_collector.core.backoff import Backoff
@@ -103,7 +104,7 @@ class Keeper:
                 self._tried(day, _notes_of(day), self._send_notes)
                 done += self._tried(day, day, self._look_at)
             for states in [states for of_day, states in beside if of_day == day]:
-                self._tried(day, states.name_of(day), lambda day, states=states: self._look_at_states(states, day))  # type: ignore[misc]
+                self._tried(day, states.name_of(day), partial(self._look_at_states, states))
         return done
 
     def _forget_others(self, names: set[str]) -> None:

@@ -1,5 +1,5 @@
-"""A day's order books and their copy in ClickHouse: whole days, once nobody writes to their file any more. What comes
-before, as it is stored, is ``live_books``'s.
+"""A day's order books, or its broker queues, and their copy in ClickHouse: whole days, once nobody writes to their file
+any more. What comes before, as it is stored, is ``live_states``'s.
 
 A row there has the levels, for who asks ClickHouse, and the row of the file, from which the file can be made anew. Both
 count in the content hash by which each side proves what it holds (``days.state_content``). What the file notes beside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import hashlib
 import json
 import re
@@ -480,6 +481,16 @@ def test_files_are_packed_bounded_and_of_their_own_place(served: Served) -> None
         for path in ("/ui/%2e%2e/routes.py", "/ui/vendor/THIRD_PARTY.md", "/ui//etc/passwd", "/ui/app.js/"):
             assert client.get(path).status_code == 404, path
     assert sum(len(file.packed) for file in read_files().values()) <= PACKED_BYTES_MAX
+
+
+def test_packed_files_lack_nothing_but_lines_of_comments() -> None:
+    """And keep their other lines where they are: an error in a browser names the line of the file."""
+    for name, file in read_files().items():
+        packed, whole = gzip.decompress(file.packed).splitlines(), file.body.splitlines()
+        assert len(packed) == len(whole), name
+        left_out = [line.lstrip() for line, sent in zip(whole, packed, strict=True) if sent != line]
+        assert all(line.startswith((b"//", b"/**", b"* ", b"*/")) for line in left_out), name
+        assert not (left_out and name.startswith("vendor/")), "others' libraries go out as they were published"
 
 
 def test_libraries_of_others_are_what_they_were_published_as() -> None:
