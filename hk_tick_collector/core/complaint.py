@@ -110,112 +110,114 @@ _RECORDER, _WATCHDOG, _STATUS, _RULES = Teller.RECORDER, Teller.WATCHDOG, Teller
 TABLE = (
     Explanation(
         Code.WORKER_DEAD, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
-        "What stores ticks has ended although nobody asked.",
-        "The watchdog ends the recorder and the service manager starts it. If it stays, restart it and keep the log "
-        "(`task_failed`).",
+        "The part of the recorder that stores ticks has ended unexpectedly.",
+        "The watchdog ends the recorder and the service manager starts it. If that does not help, restart it and keep "
+        "the log (`task_failed`).",
     ),
     Explanation(
         Code.LOOP_STUCK, _ALERT, (_WATCHDOG,),
-        "The event loop does not turn while ticks come or wait.",
+        "The event loop is stuck while ticks arrive or wait.",
         "The watchdog acts. Keep the log: the stacks of all threads are in it.",
     ),
     Explanation(
         Code.TICKS_REFUSED, (Level.ALERT, Level.NOTE), (_RECORDER, _STATUS, _RULES),
-        "Neither queue nor spill took ticks: they are lost unless the source still shows them.",
-        "Free the disk of `DATA_ROOT`, or mount it writable. A note: it happened since the start.",
+        "Neither the queue nor the spill could take ticks: they are lost unless the source still has them.",
+        "Free space on the disk of `DATA_ROOT`, or mount it writable. As a note: it happened at some time since the "
+        "start.",
     ),
     Explanation(
         Code.NOT_STORING, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
-        "Rows wait and nothing is committed (`WATCHDOG_STALL_SEC`).",
+        "Rows are waiting and none has been committed for `WATCHDOG_STALL_SEC`.",
         "Look for `sqlite_busy_backoff` (another program holds the day file) and `persist_error` (disk) in the log.",
     ),
     Explanation(
         Code.SOURCE_DISCONNECTED, (Level.ALERT, Level.WARN), (_RECORDER, _RULES),
-        "There is no working connection to the source. Outside of recording hours a warning.",
-        "See that OpenD runs and is logged in, and that `FUTU_HOST` and `FUTU_PORT` point to it.",
+        "There is no working connection to the source. Outside recording hours this is a warning.",
+        "Check that OpenD is running and logged in, and that `FUTU_HOST` and `FUTU_PORT` point to it.",
     ),
     Explanation(
         Code.SOURCE_MUTE, _ALERT, (_RECORDER,),
-        "A connected source sends no tick in an open market and answers nothing (`WATCHDOG_STALL_SEC`).",
-        "The service manager restarts the recorder. If it comes again, restart OpenD.",
+        "The source is connected but has sent no tick in an open market and has answered nothing for "
+        "`WATCHDOG_STALL_SEC`.",
+        "The service manager restarts the recorder. If it happens again, restart OpenD.",
     ),
     Explanation(
         Code.NO_TICKS, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
-        "The market is open and no tick comes.",
-        "Look at the source: quote right, quota, another terminal that is logged in. The watchdog connects anew.",
+        "The market is open but no ticks arrive.",
+        "Check the source: quote right, quota, another terminal that is logged in. The watchdog reconnects.",
     ),
     Explanation(
         Code.PUSH_SILENT, _WARN, (_WATCHDOG,),
-        "Polls bring ticks that no push brought.",
-        "Nothing: the connection is rebuilt. If it comes often, restart OpenD.",
+        "Polling brings ticks that were not pushed.",
+        "Nothing: the recorder reconnects. If it happens often, restart OpenD.",
     ),
     Explanation(
         Code.NETWORK_THREAD_DEAD, _ALERT, (_WATCHDOG,),
         "The thread that reads from the source has ended.",
-        "Nothing: the connection is rebuilt. Keep the log.",
+        "Nothing: the recorder reconnects. Keep the log.",
     ),
     Explanation(
         Code.MARKET_CLOSED_BY_SOURCE, _WARN, (_RECORDER,),
-        "The source calls the market closed and our calendar calls it open.",
-        "On a day of a typhoon nothing. Else compare with the exchange's notices.",
+        "The source says that the market is closed, the recorder's calendar that it is open.",
+        "Nothing during a typhoon. Otherwise check the exchange's notices.",
     ),
     Explanation(
         Code.TICKS_LATE, _WARN, (_RECORDER, _RULES),
         "The newest tick, or the typical one, is old when it is stored.",
-        "Look for the delay before the recorder: source, network, this machine's clock.",
+        "Look for the delay before ticks reach the recorder: source, network, this machine's clock.",
     ),
     Explanation(
         Code.TICKS_FROM_FUTURE, _WARN, (_RULES,),
-        "The newest tick lies ahead of this machine's clock.",
+        "The newest tick is ahead of this machine's clock.",
         "Set the clock.",
     ),
     Explanation(
         Code.SYMBOLS_REFUSED, _WARN, (_RECORDER, _RULES),
-        "The source does not subscribe some symbols; all others are recorded.",
+        "The source refuses to subscribe some symbols; all others are recorded.",
         "`futu_symbol_refused` in the log has the reason: an unknown code, or quota.",
     ),
     Explanation(
         Code.BOOKS_NOT_STORING, _WARN, (_RECORDER,),
-        "Order books wait and none is stored (`WATCHDOG_STALL_SEC`). Ticks are not touched; of the books that wait the "
-        "newest one of each symbol is kept.",
-        "Look at the disk, and for `book_persist_error` and `books_ended` in the log. The thread that hangs is "
-        "replaced (`books_recovery`), and books go on by themselves once the disk answers. Restart the recorder after "
-        "the close only if they do not: after `WATCHDOG_RECOVERY_MAX_FAILURES` vain replacements no other is tried.",
+        "Order books are waiting and none has been stored for `WATCHDOG_STALL_SEC`. Ticks are not affected; of the "
+        "waiting books, the newest of each symbol is kept.",
+        "Look at the disk, and for `book_persist_error` and `books_ended` in the log. The hanging thread is replaced "
+        "(`books_recovery`), and books go on by themselves once the disk answers. Restart the recorder after the close "
+        "only if they do not: after `WATCHDOG_RECOVERY_MAX_FAILURES` failed replacements no other is tried.",
     ),
     Explanation(
         Code.LOGIN_ENDS, (Level.ALERT, Level.WARN), (_RECORDER,),
-        "The login at the source ends within two days, and nothing makes it longer; within 12 hours an alert.",
-        "Log in again: the sentence says how. What is connected goes on, the next connection is refused.",
+        "The login at the source expires within two days and cannot be extended; within 12 hours this is an alert.",
+        "Log in again: the sentence says how. The present connection continues, but the next one would be refused.",
     ),
     Explanation(
         Code.TICKS_MISSING, _WARN, (_RECORDER, _STATUS, _RULES),
-        "Ticks are missing that the source no longer shows.",
-        "`hk-tickctl gaps` says which; look for the cause before them in the log.",
+        "Ticks are missing that the source no longer has.",
+        "`hk-tickctl gaps` lists them; look in the log for the cause, just before each of them.",
     ),
     Explanation(
         Code.HOLES_OPEN, _WARN, (_RULES,),
-        "Ticks were jumped over, and asking for them has not brought them.",
+        "Ticks were skipped, and fetching them has failed so far.",
         "Look for requests that fail (`repair_failed`).",
     ),
     Explanation(
         Code.SPILL_WAITING, (Level.WARN, Level.NOTE), (_RECORDER, _STATUS, _RULES),
-        "Ticks are safe on the disk, but not yet in their day files. A note while no recorder runs.",
-        "Nothing for some minutes; then look for `sqlite_busy_backoff` and `persist_error`. Do not delete `_spill`.",
+        "Ticks are safe on disk, but not yet in their day files. This is a note while no recorder is running.",
+        "Wait a few minutes; then look for `sqlite_busy_backoff` and `persist_error`. Do not delete `_spill`.",
     ),
     Explanation(
         Code.SPILL_GROWING, _ALERT, (_RULES,),
-        "Ticks come faster than they can be stored.",
-        "Look at the disk's load, and for `sqlite_busy_backoff` in the log.",
+        "Ticks arrive faster than they can be stored.",
+        "Check the load on the disk, and look for `sqlite_busy_backoff` in the log.",
     ),
     Explanation(
         Code.WRITER_REPLACED, _WARN, (_RULES,),
         "The watchdog replaced the writer.",
-        "Look in the log for what held it up: a disk that hangs, a lock.",
+        "Look in the log for what blocked it: a hanging disk, a lock.",
     ),
     Explanation(
         Code.COMMITS_SLOW, _WARN, (_RULES,),
-        "Storing a tick takes long.",
-        "Compare the duration of commits (disk) with the rows that wait (CPU).",
+        "Storing a tick takes too long.",
+        "Compare the duration of commits (disk) with the number of waiting rows (CPU).",
     ),
     Explanation(
         Code.TICKS_QUARANTINED, _WARN, (_RULES,),
@@ -224,62 +226,62 @@ TABLE = (
     ),
     Explanation(
         Code.RECORDER_DOWN, _ALERT, (_STATUS, _RULES),
-        "No recorder runs, or none answers.",
+        "No recorder is running, or it does not answer.",
         "Start it; exit code 78 means that the configuration is wrong.",
     ),
     Explanation(
         Code.RECORDER_STOPPED, _ALERT, (_STATUS,),
-        "Somebody stopped the recorder, or it gave up in order.",
+        "The recorder was stopped, or it gave up and stopped cleanly.",
         "Start it.",
     ),
     Explanation(
         Code.RECORDER_STOPPING, _NOTE, (_STATUS,),
-        "It is storing what waits and will end.",
+        "It is storing the waiting rows and will then exit.",
         "Wait.",
     ),
     Explanation(
         Code.RECORDER_DIED, _ALERT, (_STATUS,),
-        "It ended without an ordered stop.",
+        "It ended without a clean stop.",
         "`hk-tickctl logs` shows why; start it.",
     ),
     Explanation(
         Code.RECORDER_SUSPENDED, _ALERT, (_STATUS,),
-        "A signal stopped the process; it lives and does nothing.",
+        "A signal suspended the process; it exists but does nothing.",
         "`kill -CONT` it.",
     ),
     Explanation(
         Code.RECORDER_STARTING, (Level.ALERT, Level.NOTE), (_STATUS,),
-        "It has the data root and has not said anything yet. After three minutes something has to be done.",
-        "Look at the log: a large spill takes time, a disk may hang.",
+        "It holds the data root but has not reported yet. After three minutes this is an alert.",
+        "Look at the log: storing a large spill takes time, or a disk hangs.",
     ),
     Explanation(
         Code.RECORDER_SILENT, _ALERT, (_STATUS,),
-        "The process lives and renews its status no more.",
+        "The process exists but no longer updates its status.",
         "`kill -USR1` writes its stacks into the log.",
     ),
     Explanation(
         Code.RECORDER_RESTARTING, (Level.ALERT, Level.WARN), (_STATUS, _RULES),
-        "It is started again and again.",
+        "It is restarted again and again.",
         "The line `fatal` or `recorder_stopped` before each start has the reason.",
     ),
     Explanation(
         Code.RECORDER_COMPLAINS, (Level.ALERT, Level.WARN), (_STATUS,),
-        "A recorder of a version without codes says that something is wrong.",
-        "Its sentence says what; install this version and restart it.",
+        "A recorder of an older version, without codes, reports a problem.",
+        "Its sentence says which; install this version and restart it.",
     ),
     Explanation(
         Code.CONFIGURATION_WRONG, _ALERT, (_STATUS,),
-        "It does not start because of its settings.",
+        "It does not start because its settings are wrong.",
         "`hk-tickctl config` says what is wrong.",
     ),
     Explanation(
         Code.SERVICE_FAILED, _ALERT, (_STATUS,),
-        "The service manager gave the unit up.",
+        "The service manager gave up on the unit.",
         "`hk-tickctl logs`, then start it.",
     ),
     Explanation(
         Code.SERVICE_OTHER_ROOT, _ALERT, (_STATUS,),
-        "The service runs on another data root than the one that was looked at.",
+        "The service uses a data root other than the one that was examined.",
         "Name it with `--data-root`.",
     ),
     Explanation(
@@ -290,11 +292,11 @@ TABLE = (
     Explanation(
         Code.DAY_FILE_UNREADABLE, _ALERT, (_STATUS,),
         "The newest day file cannot be read.",
-        "The sentence says why: rights, or damage (`hk-tickctl salvage`).",
+        "The sentence says why: permissions, or damage (`hk-tickctl salvage`).",
     ),
     Explanation(
         Code.DAYS_TO_COME, _ALERT, (_STATUS,),
-        "There are files of days that have not begun.",
+        "There are files for days in the future.",
         "Set the clock; if it is right, `scripts/repair_future_ts_ms.py` shows the ticks.",
     ),
     Explanation(
@@ -309,13 +311,14 @@ TABLE = (
     ),
     Explanation(
         Code.DISK_FILLS_UP, _WARN, (_STATUS, _RULES),
-        "The disk is full in a few days.",
+        "The disk will be full in a few days.",
         "`hk-tickctl archive`, `hk-tickctl retain`.",
     ),
     Explanation(
         Code.UNIT_FAILED, (Level.ALERT, Level.WARN), (Teller.MANAGER,),
-        "systemd gave a unit up. Of the end-of-day job a warning: a day misses ticks, or was not archived.",
-        "`journalctl -u UNIT` has the reason; of the end-of-day job, `hk-tickctl day DAY`.",
+        "systemd gave up on a unit. For the end-of-day job this is a warning: a day has missing ticks, or was not "
+        "archived.",
+        "`journalctl -u UNIT` has the reason; for the end-of-day job, run `hk-tickctl day DAY`.",
     ),
     Explanation(
         Code.HOOK_SILENT, _WARN, (Teller.ALERT,),
@@ -324,18 +327,18 @@ TABLE = (
     ),
     Explanation(
         Code.DAY_NOT_ARCHIVED, _WARN, (Teller.ALERT,),
-        "A day is over for six hours and is not archived, although days before it are.",
-        "`hk-tickctl eod` does it and says what is in the way; see that its timer runs.",
+        "A day ended six hours ago and is not archived, although earlier days are.",
+        "`hk-tickctl eod` archives it or says why not; check that its timer is enabled.",
     ),
     Explanation(
         Code.COPY_BEHIND, _WARN, (Teller.SHIPPER,),
-        "ClickHouse was not given stored ticks for five minutes, refuses them or the proof of a day, or hk-tick-ship "
-        "is silent. Nothing is lost.",
-        "What the sentence says; `journalctl -u hk-tick-ship` has more. It goes on by itself.",
+        "Stored ticks have not reached ClickHouse for five minutes, ClickHouse refuses them or the proof of a day, or "
+        "hk-tick-ship is silent. Nothing is lost.",
+        "What the sentence says; `journalctl -u hk-tick-ship` has more. Copying resumes by itself.",
     ),
     Explanation(
         Code.COPY_UNEQUAL, _WARN, (Teller.SHIPPER,),
-        "A day cannot be read, or its copy in ClickHouse not be made equal to it.",
+        "A day cannot be read, or its copy in ClickHouse cannot be made equal to it.",
         "What the sentence says; then `hk-tickctl ship verify DAY` with hk-tick-ship stopped.",
     ),
 )  # fmt: skip
