@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     default=True,
     help="Read the copy back and compare row counts and hashes (default). A copy that replaces an archive always is.",
 )
-@click.option("--to", "place", metavar="PLACE", help="Put them there: s3://BUCKET/PREFIX or another directory.")
+@click.option("--to", "place", metavar="PLACE", help="Copy them to s3://BUCKET/PREFIX or another directory.")
 @click.option(
     "--sign",
     "key",

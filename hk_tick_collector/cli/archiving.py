@@ -40,7 +40,7 @@ from_option = click.option(
     "--from",
     "place",
     metavar="PLACE",
-    help="The copies there instead of the archive: s3://BUCKET/PREFIX or a directory.",
+    help="Use copies in s3://BUCKET/PREFIX or a directory instead of the archive.",
 )
 
 
@@ -49,7 +49,7 @@ signers_option = click.option(
     "signers_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Who may have signed, as ssh-keygen(1) wants it (ALLOWED SIGNERS).",
+    help="Allowed signers, in the format of ssh-keygen(1) (ALLOWED SIGNERS).",
 )
 
 

@@ -36,12 +36,12 @@ SHOWN_DIFFERENCES = 100
 
 @tickctl_command(
     "audit",
-    help="""Compare the stored ticks of DAY (default: the newest) with OpenD's own sums, or with HKEX's list of
-trades.
+    help="""Compare the stored ticks of DAY (default: the newest) with OpenD's own totals, or with HKEX's list of
+    trades.
 
     --against-kline compares volume and turnover of every minute with OpenD's one-minute history; 60 symbols take half a
-    minute (OpenD's limit), and each symbol takes one of the account's history quota of 30 days. --against-snapshot
-    compares the totals of the day that OpenD shows now, the present or last session.
+    minute (OpenD's limit), and each symbol uses one unit of the account's 30-day history quota. --against-snapshot
+    compares the totals of the day that OpenD shows now: the current or last session.
 
     Ticks of types that OpenD is assumed not to count are left out (--leave-out). Volume that OpenD counts in a
     neighbouring minute is listed as moved and does not count as a difference. While the market trades, only finished
@@ -52,7 +52,7 @@ trades.
     trade. Each symbol's trades are compared one by one; DAY defaults to the day of the page. The result becomes a
     note in the day's certificate, except with --symbols or --no-write.
 
-    Ends with 0 (equal), 1 (differences, or a symbol could not be compared), 2 (FILE is another day's, in Chinese, or
+    Exits with 0 (equal), 1 (differences, or a symbol could not be compared), 2 (FILE is another day's, in Chinese, or
     something else) or 3 (nothing to compare).""",
 )
 @day_argument()
@@ -70,7 +70,7 @@ trades.
 @click.option(
     "--leave-out",
     metavar="TYPES",
-    help="Tick types that are not in OpenD's sums, separated by commas. "
+    help="Tick types that OpenD's totals exclude, separated by commas. "
     f"[default: the market's, in Hong Kong {','.join(sorted(against.LEFT_OUT))}]",
 )
 def command(

@@ -39,7 +39,7 @@ SPARE = (
     prices. The opening auction is in the bar of 09:20, the closing auction in that of 16:08 (half day 12:08).
 
     Without a trade there is no bar, so there are none at lunch. --fill forward adds the missing bars of continuous
-    trading at the last close. Ends with 3 when there is no tick to make a bar from.""",
+    trading at the last close. Exits with 3 when there is no tick to make a bar from.""",
 )
 @stretch_options
 @click.option("--interval", default="1m", show_default=True, metavar="N[s|m|h]", help="Length of a bar, 24h at most.")

@@ -42,13 +42,13 @@ _COLUMNS = (
     "one-sided",
 )  # fmt: skip
 
-_HELP = """The order book of SYMBOL as it was known at a time; without SYMBOL what can be said of a day's order books.
+_HELP = """The order book of SYMBOL as it was known at a given time; without SYMBOL, a report on a day's order books.
 
-Order books are recorded for the symbols in BOOK_SYMBOLS. A push of a book has no number, so nobody can say that none
-is missing: the report says what was watched, how samples agree, and which states a book should never show. With
+Order books are recorded for the symbols in BOOK_SYMBOLS. Pushes of books are not numbered, so nobody can prove that
+none is missing: the report says what was watched, how well samples agree, and which states were impossible. With
 BOOK_BROKERS=1 the broker queues are shown below it: which brokers queue at which price level, first in line first.
 
-Times are the market's. Ends with 1 when the report finds something that a healthy day does not have (blind stretches,
+Times are the market's. Exits with 1 when the report finds something that a healthy day does not have (blind stretches,
 impossible books, pulls that differ, suspected holes), with 3 when the book was not known at that time.
 """
 

@@ -50,7 +50,7 @@ class Total:
     (renumbered). When and how a tick was received does not count as a difference, but it shows which of the two was
     first.
 
-    Ends with 1 when anything differs, with 3 when there is no common day.
+    Exits with 1 when anything differs, with 3 when there is no common day.
     """,
     short_help="What two recordings of a day have, tick by tick.",
 )

@@ -16,7 +16,7 @@ from hk_tick_collector.cli.common import EXIT_FINE, EXIT_USAGE, App, print_table
     help="""The settings in effect and where each comes from.
 
     A value comes from the environment, else from the file (--env-file, else .env in the working directory), else it is
-    the default. Secrets are hidden. When something is wrong, every problem is reported and the command ends with 2.
+    the default. Secrets are hidden. When something is wrong, every problem is reported and the exit code is 2.
 
     The service has its own environment and file: ask with --env-file for what it will read.
     """,

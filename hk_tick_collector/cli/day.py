@@ -43,12 +43,12 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a reader of the group get
 PROBLEMS_SHOWN = 20
 _GRADE_COLOURS = {"A": GREEN, "B": GREEN, "C": YELLOW, "D": YELLOW, "E": RED, "F": RED}
 _GRADES = "\n\n".join(f"{grade}  {rule}" for grade, rule in GRADES.items())
-_HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, what must
-have been, what is missing, and what is proven, by symbol.
+_HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, expected,
+missing and proven, by symbol.
 
 From what the recorder noted it takes well under a second. The file of a day that is over is also read once for damage,
-unless the recorder did that when it closed (1 to 2 s a million rows). --recount reads every row: it adds what only they
-tell (sessions, auctions, types, late ticks) and compares the recorder's notes with them.
+unless the recorder did that when it closed (1 to 2 s a million rows). --recount reads every row: it adds what only
+the rows can show (sessions, auctions, types, late ticks) and compares the recorder's notes with them.
 
 Grades:
 
@@ -58,7 +58,7 @@ A day that is still in session is graded as far as it has come. The certificate 
 DATA_ROOT/_reports/YYYYMMDD.json, after --recount also as a page, YYYYMMDD.html, with prices, volumes and plots;
 index.html beside it is a calendar of all days.
 
-Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
+Exits with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
 symbol was not subscribed for a part of the day or what came before its first tick was never shown, when the file
 contradicts itself or the disk refuses the report, 3 when there is no such day.
 """

@@ -36,7 +36,7 @@ _INDENT = 24  # of what was found
     warn, fail or skipped, with what was found and what to do.
 
     Runs beside the recorder without disturbing it. Run it as the recorder's user and with its settings
-    (--env-file). Ends with 1 when a check fails; a warning or a skipped check does not count as a failure.
+    (--env-file). Exits with 1 when a check fails; a warning or a skipped check does not count as a failure.
     """,
 )
 @click.option("--offline", is_flag=True, help="Ask neither OpenD nor another source.")

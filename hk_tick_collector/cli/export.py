@@ -47,8 +47,8 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     \b
     parquet   a tree market=HK/day=YYYYMMDD/ticks.parquet under --output,
               sorted by symbol and time
-    csv       the columns of the table ticks; one file a day
-    futu-zip  a zip a day with one CSV a symbol: code, name, time, price,
+    csv       the columns of the table ticks; one file per day
+    futu-zip  a zip per day with one CSV per symbol: code, name, time, price,
               volume, turnover, ticker_direction, sequence, type
     sqlite    the table ticks with its indexes
     hftbacktest  for each day and symbol the events of books and trades
@@ -61,7 +61,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     out/{day}.csv.zst. A csv or sqlite name without {day} takes all days in one file. Files appear whole or not at
     all. A day that is still being recorded is exported as far as it has come.
 
-    Ends with 1 when --strict refuses a day, with 3 when there is nothing to export.
+    Exits with 1 when --strict refuses a day, with 3 when there is nothing to export.
     """,
 )
 @click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
@@ -82,7 +82,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     type=click.Choice(["ms", "iso", "utc"]),
     help="csv: UTC epoch milliseconds (default), or ISO 8601 in UTC (iso and utc are the same).",
 )
-@click.option("--split-symbols", is_flag=True, help="csv: one file a day and symbol.")
+@click.option("--split-symbols", is_flag=True, help="csv: one file per day and symbol.")
 @click.option(
     "--names",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

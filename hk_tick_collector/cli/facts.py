@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 _VALUE_WIDTH = 13
-_HELP = """What DAY (YYYYMMDD, today; without it the newest one) shows of OpenD's habits that are documented nowhere:
-where counters begin and how they step, over lunch, auctions and reconnects; sequences that are missing or equal; push
-against pull; rows a push; delays; times without milliseconds; types and their signs.
+_HELP = """What DAY (YYYYMMDD, today; without it the newest one) shows about undocumented behaviour of OpenD: where
+counters begin and how they step, over lunch, auctions and reconnects; sequences that are missing or equal; push
+against pull; rows per push; delays; times without milliseconds; types and their signs.
 
-It groups symbols by classes that are guessed from ranges of codes and therefore approximate. The output has no
+It groups symbols into classes by ranges of codes, which is approximate. The output has no
 prices, volumes or directions, and nothing about the account. It names no symbol either, unless --name-symbols asks
 for some of the unusual ones, so it can be published as it is. docs/open-facts.md says which open question each part
 answers, and where to send it.
 
-Reads every row, which takes about four seconds per million rows. Ends with 3 when there is no such day.
+Reads every row, which takes about four seconds per million rows. Exits with 3 when there is no such day.
 """
 
 

@@ -36,7 +36,7 @@ beginning of a day that OpenD never showed: at most so many ticks came before th
 --output writes the open gaps as missing_ranges.json, with Shijim's fields. --against FILE reads such a list and says,
 by time, what is stored here of each of its ranges.
 
-Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
+Exits with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
 """
 
 

@@ -49,7 +49,7 @@ GC_THRESHOLD_OBJECTS = 200_000
     Depth files (ESZ26_FUT_CME.2026-11-20.depth) are kept beside their day as they are, compressed and hashed, and go
     into its archive; no book is made of them.
 
-    Ends with 0 when every record is stored, 1 when some are not (refused days, records in the quarantine, a file that
+    Exits with 0 when every record is stored, 1 when some are not (refused days, records in the quarantine, a file that
     cannot be read), 2 for wrong usage, a data root of another market or one that a recorder writes to, 3 when there is
     no record.
     """,

@@ -49,16 +49,16 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     match.
 
     TIME is 10m, 2h or 3d (ago), 09:30 or 09:30:15 (today in Hong Kong), or a date and time such as 2026-11-20T09:30
-    (Hong Kong time unless it names a zone). Lines without a time count as having that of the line before.
+    (Hong Kong time unless it names a zone). Lines without a time count as having the time of the line before.
 
     Times shown are the market's on a terminal (2026-11-20 09:30:00.123 HKT), and UTC as the recorder writes them into
     a pipe, unless --times says otherwise.
 
     With --json each line is an object on a line of its own (at_ms, level, word, fields, text), so that it can be
-    followed. Ends with 3 when no line matches.""",
+    followed. Exits with 3 when no line matches.""",
 )
-@click.option("--since", metavar="TIME", help="Not before.")
-@click.option("--until", metavar="TIME", help="Not after.")
+@click.option("--since", metavar="TIME", help="Only lines from this time on.")
+@click.option("--until", metavar="TIME", help="Only lines up to this time.")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This level or a more severe one.")
 @click.option("--word", "words", multiple=True, metavar="WORD", help="The event: health, futu_connected, WATCHDOG, ...")
 @symbols_option("Lines that name one of these symbols.")

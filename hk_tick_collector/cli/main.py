@@ -38,15 +38,15 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "day": ("day", "The completeness certificate of a day."),
         "gaps": ("gaps", "What is missing, and where."),
         "repair": ("repair", "Ask OpenD for what is missing, and store it."),
-        "audit": ("audit", "Compare a day with OpenD's sums or HKEX's list of trades."),
-        "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
-        "compare": ("compare", "What two recorders recorded of a day, tick by tick."),
+        "audit": ("audit", "Compare a day with OpenD's totals or HKEX's list of trades."),
+        "facts": ("facts", "What a day shows about OpenD's undocumented behaviour."),
+        "compare": ("compare", "Compare two recordings of a day, tick by tick."),
     },
     "Give me the data": {
         "ticks": ("ticks", "The ticks of a symbol."),
         "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
-        "book": ("book", "The order book of a symbol at a time; how a day was watched."),
-        "snapshots": ("snapshots", "Levels of gexbot at a time; how much of a day was seen."),
+        "book": ("book", "A symbol's order book at a given time; a day's books."),
+        "snapshots": ("snapshots", "gexbot's levels at a given time; how much was seen."),
         "top": ("top", "The symbols with the most turnover, ticks or volatility."),
         "query": ("query", "SQL over all days, live and archived."),
         "export": ("export", "Days as Parquet, CSV, SQLite, Futu's zip, for backtests."),
@@ -101,7 +101,7 @@ class _Lazy(Outermost):
 def tickctl() -> None:
     """Look after the recorder and use what it recorded.
 
-    Every command takes --json, and ends with 0 (fine), 1 (a problem was found), 2 (wrong usage or configuration) or
+    Every command takes --json, and exits with 0 (fine), 1 (a problem was found), 2 (wrong usage or configuration) or
     3 (no data).
     """
 

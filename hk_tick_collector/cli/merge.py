@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     The result is read back and compared before it appears. The recordings are only read; a day that is still being
     recorded is left for later. The result is a data root like any other: day, archive, export and hk.load work on it.
 
-    Ends with 1 when recordings contradict each other or a day failed, with 3 when there is nothing to merge.
+    Exits with 1 when recordings contradict each other or a day failed, with 3 when there is nothing to merge.
     """,
     short_help="One day out of several recorders' recordings of it.",
 )

@@ -42,7 +42,7 @@ class Migration:
 
     Rows stay as they are; missing columns, indexes and tables are added, and each symbol's rows are counted. A file
     is migrated completely or not at all. Files that another process has open, that a newer version made, or that
-    belong to another program are left alone and named, and the command ends with 1.""",
+    belong to another program are left alone and named, and the exit code is 1.""",
 )
 @days_option("Default: all day files.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")

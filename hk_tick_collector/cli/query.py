@@ -41,18 +41,18 @@ _BARE_CODE = re.compile(
     hk-tickctl query "SELECT symbol, any_value(name), count(*) FROM ticks
         LEFT JOIN symbols USING (trading_day, symbol) GROUP BY 1"
 
-    Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
+    Tables: ticks (one row per trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
     more; DESCRIBE ticks lists them), coverage, gaps and symbols (what a symbol was on a day: name, lot_size, currency),
-    all with trading_day; their times are UTC epoch milliseconds. Of recorded order books: books (a row a push: symbol,
-    recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9), quotes (the best prices where they change) and brokers (their
-    queues). Of computed levels (docs/gexbot.md): snapshots (one a second and series: symbol, package, category, ts_ms,
-    spot, zero_gamma, body) and pictures (all that were stored, also those of the source's own file of the day).
-    In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
-    trading_day is a text like '20261120'.
+    all with trading_day; their times are UTC epoch milliseconds. For recorded order books: books (one row per push:
+    symbol, recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9), quotes (the best prices where they change) and brokers
+    (their queues). For computed levels (docs/gexbot.md): snapshots (one per second and series: symbol, package,
+    category, ts_ms, spot, zero_gamma, body) and pictures (all that were stored, also those of the source's own file of
+    the day). In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is
+    9. trading_day is a text like '20261120'.
 
     For live days, the columns that the query uses are loaded first (about 2 seconds for 5 million ticks); --days and
     --symbols narrow that. Archived days are read as needed. A query can only read: one SELECT, no files, no settings.
-    Ends with 2 when the SQL is wrong, and with 0 when the answer has no rows.""",
+    Exits with 2 when the SQL is wrong, and with 0 when the answer has no rows.""",
 )
 @click.argument("sql")
 @days_option("Default: all.")

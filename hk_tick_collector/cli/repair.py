@@ -35,17 +35,17 @@ from hk_tick_collector.watch.when import one_day, symbol_list
     "repair",
     help="""Fetch from OpenD what is missing in the day file, and store it.
 
-    OpenD shows the newest 1000 ticks of a symbol, of the present session or, before 09:00 and on days without
-    trading, of the last one: that is the only DAY that can be repaired. It asks for the symbols that miss ticks, that
-    are not proven complete, or that were last confirmed well before now, and for wanted symbols without any tick.
-    With --symbols it asks for those, whatever their state. They are subscribed, without pushes, for as long as this
-    takes; symbols that the recorder has subscribed already cost no extra quota.
+    OpenD shows the newest 1000 ticks of a symbol, from the current session or, before 09:00 and on days without
+    trading, the last one: that is the only DAY that can be repaired. It asks for symbols that have missing ticks, are
+    not proven complete or were last confirmed some time ago, and for wanted symbols without any tick. With --symbols it
+    asks for those, whatever their state. They are subscribed, without pushes, for as long as this takes; symbols that
+    the recorder has subscribed already cost no extra quota.
 
-    --ranges FILE asks for the symbols of a missing_ranges.json (hk-tickctl gaps --output, or Shijim's); its ranges of
-    other days are named, and end it with 1.
+    --ranges FILE asks for the symbols of a missing_ranges.json (hk-tickctl gaps --output, or Shijim's); ranges of other
+    days are named, and the exit code is then 1.
 
-    Safe while the recorder runs. Shows every symbol before and after. Ends with 0 when all of them are proven complete
-    afterwards (or OpenD has no tick of them), else 1. With --dry-run: 0 when there is nothing to ask for, else 1.""",
+    Safe while the recorder runs. Shows every symbol before and after. Exits with 0 when all of them are proven complete
+    afterwards (or OpenD has no ticks of them), else 1. With --dry-run: 0 when there is nothing to ask for, else 1.""",
 )
 @day_argument()
 @symbols_option()

@@ -21,7 +21,7 @@ MAX_RANGES_SHOWN = 50
     help="""Copy everything readable from a damaged day file into a sound one.
 
     FILE, for example 20261120.db.corrupt-20261120T013000.000Z, is only read. Its rows go into the day file beside it,
-    or where --into says, also while the recorder writes there; rows that are there already are skipped. Ends with 1
+    or where --into says, also while the recorder writes there; rows that are there already are skipped. Exits with 1
     when rows were lost. Root works with the rights of the owner of FILE's directory, as everywhere.
     """,
 )

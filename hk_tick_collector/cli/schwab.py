@@ -160,8 +160,8 @@ def refresh(desk: _Desk, dry_run: bool) -> int:
 
 @_schwab_command(
     "status",
-    help="""Until when the login is valid, by this machine's clock. Ends with 1 when that is over, and with 3 when there
-    is no login.""",
+    help="""Until when the login is valid, by this machine's clock. Exits with 1 when that is over, and with 3 when
+    there is no login.""",
     short_help="Until when the login is valid.",
 )
 def status(desk: _Desk) -> int:

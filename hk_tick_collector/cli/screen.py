@@ -19,9 +19,9 @@ from hk_tick_collector.watch.recorder import UNIT
     hk-tickctl screen
     hk-tickctl screen --url http://ticks.example.org:8877 --key-file ~/.ticks
 
-    Keys: arrows choose a symbol, s another order, / a part of a symbol, Escape all of them, l the log, q ends. It reads
-    the files that the recorder writes, or asks a server, once a second. The log is that of the service, or of --log;
-    a server does not tell it. Without a terminal: hk-tickctl status --watch.
+    Keys: arrows choose a symbol, s changes the order, / filters by part of a symbol, Escape clears the filter, l shows
+    the log, q quits. It reads the files that the recorder writes, or asks a server, once a second. The log is that of
+    the service, or of --log; a server does not provide it. Without a terminal: hk-tickctl status --watch.
     """,
 )
 @click.option("--url", metavar="URL", help="Look at a server (hk-tick-api, hk-tickctl serve) instead of files here.")

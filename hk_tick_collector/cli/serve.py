@@ -31,7 +31,7 @@ NAME = "hk-tickctl serve"
     It only reads files, and cannot disturb the recorder. It listens where API_HOST and API_PORT say, by default on
     this machine only, and asks for keys (hk-tickctl keys). Ctrl-C ends it.
 
-    A server with many readers runs hk-tick-api and hk-tick-live instead (docs/serving.md). Ends with 0 when it
+    A server with many readers runs hk-tick-api and hk-tick-live instead (docs/serving.md). Exits with 0 when it
     was ended as asked, 1 when the port is taken.
     """,
     short_help="Let others read over HTTP, on this machine.",

@@ -113,7 +113,7 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
     the archive; order books and broker queues likewise. A copy that differs or is missing is replaced as a whole,
-    unless --check is given. Ends with 1 when a copy differs and was not replaced, or when a day could not be compared
+    unless --check is given. Exits with 1 when a copy differs and was not replaced, or when a day could not be compared
     (FAILED). The remaining days are still compared, as long as ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it

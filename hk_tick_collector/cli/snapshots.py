@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 LOOK_BACK_SEC = 60
 FIELDS_SHOWN = 24
 
-_HELP = """The snapshot of SYMBOL at a time; without SYMBOL, how much of a day's grid was seen.
+_HELP = """The snapshot of SYMBOL at a given time; without SYMBOL, how much of a day's grid was seen.
 
 The grid is one snapshot per second and series while the market trades. The source's own file of the day shows which
 snapshots it never offered and which are absent here; without that file every hole counts as absent, and no day is
 proven.
 
-Times are the market's. Ends with 1 when a day that is over is not proven, with 3 when there is no such snapshot.
+Times are the market's. Exits with 1 when a day that is over is not proven, with 3 when there is no such snapshot.
 """
 
 

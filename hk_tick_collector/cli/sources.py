@@ -81,17 +81,17 @@ class Recorder:
 
 @tickctl_command(
     "sources",
-    help="""Every recorder of this machine: its verdict, source, market and phase, its newest tick and lag, its rate,
-and the most serious of its complaints.
+    help="""Every recorder of this machine: verdict, source, market and phase, newest tick and lag, rate, and its most
+    serious complaint.
 
     A recorder is a settings file: .env, and each NAME.env beside it (hk-tick-collector@NAME). A faulty one is listed
     with its first mistake. For everything about one recorder: hk-tickctl status --env-file NAME.env.
 
     \b
-    sudo systemctl restart hk-tick.target          all, and what serves
+    sudo systemctl restart hk-tick.target          all recorders and servers
     sudo systemctl restart hk-tick-collector@NAME  one
 
-    Ends with 0 when all are fine, 1 when one has a problem, 3 when nothing is recorded and nothing runs.
+    Exits with 0 when all are fine, 1 when one has a problem, 3 when nothing is recorded and nothing runs.
     """,
 )
 def command(app: App) -> int:

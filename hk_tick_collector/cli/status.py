@@ -44,7 +44,7 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
     holes, the disk and how long it lasts, the last alert, and how complete the newest day is. Reads what the recorder
     writes every two seconds and disturbs nothing; also works while it hangs or is dead.
 
-    Ends with 0 when all is fine, 1 when something has to be done (not running, silent, an alert, disk full), 3 when
+    Exits with 0 when all is fine, 1 when something has to be done (not running, silent, an alert, disk full), 3 when
     nothing is recorded and nothing runs. With --watch the screen is refreshed every second until Ctrl-C (130); with
     --watch --json a line of JSON is printed every second.""",
 )

@@ -27,7 +27,7 @@ def stretch_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--from", "start", metavar="TIME",
             help="Time of each day on the market's clock (09:30, 09:30:00.250), or one instant (2026-11-20T09:30).",
         ),
-        click.option("--to", "end", metavar="TIME", help="As --from; this instant is not included."),
+        click.option("--to", "end", metavar="TIME", help="Like --from, but exclusive."),
     ]  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -36,7 +36,7 @@ def stretch_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def days_to_read(app: App, names: Sequence[str]) -> list[Day]:
     """These recorded days that can be read, as ``watch.when.readable_days`` says. A day that is left out is said, and
-    the command ends with 1."""
+    the exit code is 1."""
     readable = readable_days(app, names)
     _say_remarks(app, readable.left_out, readable.remarks)
     return readable.days

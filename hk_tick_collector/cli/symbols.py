@@ -81,7 +81,7 @@ class OpenDSays:
     told the recorder of each (unit, currency, tick size, since when) is in --json.
 
     Costs no quota and works while the recorder runs. When OpenD cannot be reached, or SOURCE names another source,
-    the wanted and the stored symbols are shown all the same. Ends with 0 when every wanted symbol is subscribed, else
+    the wanted and the stored symbols are shown all the same. Exits with 0 when every wanted symbol is subscribed, else
     1.""",
 )
 def command(app: App) -> int | None:

@@ -31,7 +31,7 @@ SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_ty
     lots and off-exchange trades are among the ticks, often at unusual prices: --price-only shows only the trades that
     make the price (AUTO_MATCH, INTER_AUTO_MATCH, AUCTION; none whose price or volume is 0).
 
-    Ends with 3 when there is no such tick, and names the days or symbols that there are.""",
+    Exits with 3 when there is no such tick, and names the days or symbols that there are.""",
 )
 @stretch_options
 @click.option(

@@ -23,7 +23,7 @@ from hk_tick_collector.core.errors import NoData
     hk-tickctl top --by volatility --days 20261101..20261130 -n 50
 
     Ticks, volume and turnover count every stored trade. Turnover is in the counter's own currency: HKD, CNY for 8xxxx,
-    USD for the ETF counters at 9xxx; by turnover each currency has a list of its own. Volatility is realised volatility
+    USD for the ETF counters at 9xxx; by turnover, each currency has its own list. Volatility is realised volatility
     a day in per cent, from the returns between the last prices of traded minutes, of trades that make the price.
     """,
 )
@@ -31,7 +31,7 @@ from hk_tick_collector.core.errors import NoData
 @days_option()
 @symbols_option()
 @click.option(
-    "-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many; by turnover, of each currency."
+    "-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many; by turnover, per currency."
 )
 @output_options
 def command(app: App, by: str, days: str | None, symbols: tuple[str, ...], rows: int, **options: Any) -> None:

@@ -47,7 +47,7 @@ MAX_PROBLEMS = 50  # of lists, shown
 
 @tickctl_command(
     "universe",
-    help="""Choose the symbols to record, by what was recorded of them, or by OpenD's list for those never recorded.
+    help="""Choose the symbols to record, from their recordings, or from OpenD's list if they were never recorded.
 
     \b
     hk-tickctl universe                               shows what would be chosen
@@ -62,12 +62,12 @@ MAX_PROBLEMS = 50  # of lists, shown
     Codes that are suspended or no longer listed are left out.
 
     Symbols are removed only while the market is closed, and not in the hour before it opens: a day that was recorded
-    only in part can never be proven. A choice of fewer than half of the present symbols changes nothing and ends with
-    1.
+    only in part can never be proven. A choice of fewer than half of the present symbols changes nothing; the exit
+    code is then 1.
 
     --shards divides them over recorders with accounts of their own, of --limit symbols each: symbols.1.txt and so on,
     by ticks a day, and a symbol moves only where the load would be uneven. The plan is symbols.shards.json; --check
-    compares the lists with it and ends with 1 when a symbol is in no list or in two.
+    compares the lists with it and exits with 1 when a symbol is in no list or in two.
     """,
     short_help="Choose the symbols to record.",
 )

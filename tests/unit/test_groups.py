@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import signal
@@ -147,6 +148,14 @@ def test_an_option_has_one_name_everywhere_and_help_shows_no_other(name: str, co
             assert "--day" in parameter.opts, f"{name}: --day was a name of it everywhere"
     if any(param.name in ("day", "days") for param in command.params):
         assert any("--days" in param.opts for param in command.params), f"{name}: a day may be an option"
+
+
+@pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
+def test_a_paragraph_of_help_is_filled_to_the_terminals_width(name: str, command: click.Command) -> None:
+    """A text whose second line begins at the margin kept the indentation of all others, in the middle of sentences."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        is_kept_as_written = paragraph.startswith("\b")
+        assert is_kept_as_written or not re.search(r"^\s", paragraph, re.MULTILINE), f"{name}: {paragraph}"
 
 
 def test_a_day_is_an_argument_or_an_option_and_not_both(tmp_path: Path) -> None:
