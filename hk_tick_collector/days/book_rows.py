@@ -115,7 +115,10 @@ def _chunks(
 ) -> Iterator[Chunk]:
     high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
     high = high if part.until_no is None else min(high, part.until_no)
-    firsts = {} if only is None or part == WHOLE or of_themselves else _full_rows(conn, only, part)
+    firsts: dict[int, int] = {}
+    if only is not None and part != WHOLE and not of_themselves:
+        firsts = _full_rows(conn, only, part, high)
+        only = sorted(firsts)
     late_us = None if part.before_us is None else part.before_us + CLOCK_MARGIN_US
     where = "" if only is None else f"AND symbol_id IN ({', '.join(map(str, only))})"
     sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"  # noqa: S608
@@ -162,8 +165,30 @@ def _chunk_of(numbers: Ints, payloads: list[bytes]) -> Chunk:
     return Chunk(update_nos, symbol_ids, recv_ts_us, bid_ts_ms, ask_ts_ms, kinds, merged, payloads)
 
 
-def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part) -> dict[int, int]:
+def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part, high: int) -> dict[int, int]:
     """By symbol the row that the states of a part come from: a full one, or the first one of the part."""
+    if high <= part.after_no + CHUNK_ROWS:
+        known, symbol_ids = _of_a_short_part(conn, symbol_ids, part, high)
+        return known | (_full_rows_before(conn, symbol_ids, part) if symbol_ids else {})
+    return _full_rows_before(conn, symbol_ids, part)
+
+
+def _of_a_short_part(
+    conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part, high: int
+) -> tuple[dict[int, int], list[int]]:
+    """Of symbols with rows in a part: the first row, where it needs none before it; and the others. A symbol that was
+    still for hours before the part, and so begins in it with a full row, or is still in it, leads nobody back to where
+    it was last heard of; one that needs rows before the part has its full row a minute of recording before, at most.
+    """
+    # The plus: by row number, not by the index of one kind.
+    sql = "SELECT +symbol_id, min(rowid), kind FROM pushes WHERE rowid > ? AND rowid <= ? GROUP BY +symbol_id"
+    wanted = set(symbol_ids)
+    there = [row for row in conn.execute(sql, (part.after_no, high)) if row[0] in wanted]
+    known = {key: first for key, first, kind in there if kind in (RowKind.FULL, RowKind.BREAK)}
+    return known, [key for key, _, _ in there if key not in known]
+
+
+def _full_rows_before(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part) -> dict[int, int]:
     until_no = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND symbol_id = ? AND rowid <= ?"
     until_us = (
         "SELECT max(rowid) FROM (SELECT rowid FROM pushes WHERE kind = 'F' AND symbol_id = ? AND recv_ts_us < ? "

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days import book_rows, book_walk, books
 from hk_tick_collector.days.book_rows import CLOCK_MARGIN_US
-from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
+from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of, walk
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records import book_codec
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan, WatchEnded
@@ -191,6 +191,29 @@ def test_a_part_tells_what_the_whole_tells_of_it(tmp_path: Path, form: Form, mon
             if after < row["update_no"] <= until and OPEN_US + first * step_us <= at_us < OPEN_US + last * step_us
         ]
     assert newest_no(path) == rows[-1]["update_no"]
+
+
+def test_a_short_part_reads_no_further_back_than_a_full_row_of_who_is_in_it(tmp_path: Path) -> None:
+    """Others went still long before; one of the part was still, too, and comes again with its full row."""
+    busy, still, woken = SYMBOLS[0], "HK.00001", "HK.00002"
+    pushes = list(lively_pushes((busy,), 3000, step_us=100_000))
+    last_us = pushes[-1].recv_ts_us
+    entries: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in (busy, still, woken)]
+    entries += [PushEntry(pushes[0]._replace(symbol=symbol)) for symbol in (still, woken)]
+    entries += map(PushEntry, pushes)
+    entries += [PushEntry(pushes[-1]._replace(symbol=woken, recv_ts_us=last_us + step)) for step in (1, 2)]
+    path = _file(tmp_path, entries)
+    end = newest_no(path)
+    whole = _table(path, Form.WIDE).to_pylist()
+    full = {row["update_no"]: row["symbol"] for row in whole if row["kind"] == "F"}
+    for after in (0, 5, end - 300, end - 2, end - 1, end):
+        part = Part(after, end)
+        told = [batch.to_pylist() for batch in read(path, Form.WIDE, None, DEPTH, part)]
+        assert [row for rows in told for row in rows] == [row for row in whole if row["update_no"] > after]
+        read_nos = [no for rows in walk(path, part=part) for no in rows.chunk.update_nos.tolist()]
+        first = max((no for no, symbol in full.items() if symbol == busy and no <= after), default=1)
+        assert min(read_nos, default=end) >= first
+        assert len(read_nos) <= end - after + 100
 
 
 def _replace_payload(path: Path, kind: str, payload: object) -> None:
