@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from hk_tick_collector import __version__
-from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.days import books
-from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.telling import Telling, telling
 from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -87,26 +86,39 @@ def wanted_types(day: Day, options: Options) -> frozenset[str]:
     return types if options.auctions else types - day.market.trade_types.auction
 
 
-@contextmanager
-def opened_books(day: Day) -> Iterator[Path | None]:
-    """The day's book file while the context lasts, unpacked where it is archived, so open it once a day; None where no
-    books were recorded."""
-    root = day.data_root if day.data_root is not None else (day.db.parent if day.db is not None else None)
-    recorded = None
-    if root is not None:
-        with suppress(NoData):
-            recorded = BookDays(root, day.archive_root).day(day.trading_day)
-    if recorded is None:
-        yield None
-        return
-    with recorded.opened() as path:
-        yield path
+def book_files(day: Day, symbols: Sequence[str]) -> Iterator[tuple[Path | None, list[str]]]:
+    """The day's book files, each open while its turn lasts, with those of the symbols whose books it tells; what is
+    archived is unpacked, so go over them once a day. Last, with None, the symbols of which no books were recorded."""
+    left = dict.fromkeys(symbols)
+    for root in telling(_parts(day)):
+        with root.books.opened() as path:
+            mine = [symbol for symbol in _symbols_in(path, root) if symbol in left]
+            for symbol in mine:
+                del left[symbol]
+            yield path, mine
+    if left:
+        yield None, list(left)
 
 
 def with_books(part: DayPart) -> set[str]:
     """The symbols whose books of that day were recorded."""
-    with opened_books(part.day) as path:
-        return set(book_symbols(path)) if path is not None else set()
+    booked: set[str] = set()
+    for root in telling(_parts(part.day)):
+        with root.books.opened() as path:
+            booked.update(_symbols_in(path, root))
+    return booked
+
+
+def _symbols_in(path: Path, root: Telling) -> list[str]:
+    return sorted(book_symbols(path)) if root.symbols is None else list(root.symbols)
+
+
+def _parts(day: Day) -> list[Day]:
+    """Of what it is made; a file that was named alone lies in its data root."""
+    return [
+        part if part.data_root is not None or part.db is None else replace(part, data_root=part.db.parent)
+        for part in day.parts
+    ]
 
 
 def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -164,8 +176,9 @@ def _refuse_blind(plan: Plan) -> None:
     """Where books were not known for a while in trading hours; symbols without books are none of its affair."""
     problems = []
     for part, symbols in plan:
-        with opened_books(part.day) as path:
-            stretches = _blind_stretches(path, symbols) if path is not None else {}
+        stretches: dict[str, list[tuple[int, int]]] = {}
+        for path, told in book_files(part.day, symbols):
+            stretches |= _blind_stretches(path, told) if path is not None else {}
         problems += [
             f"{part.day.trading_day} {symbol}: its book was not known for a while"
             for symbol, blind in stretches.items()

@@ -18,7 +18,6 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,10 @@ from hk_tick_collector.export.backtest import (
     Plan,
     Proof,
     Proofs,
+    book_files,
     in_groups,
     meta_of,
     meta_text,
-    opened_books,
     proofs_of_plan,
     sizes_of,
     told_sizes,
@@ -142,8 +141,9 @@ def _files(
     with _Writers() as writers:
         for part, symbols in plan:
             source_sizes = told_sizes(part.day)
-            with nullcontext() if options.trades_only else opened_books(part.day) as path:
-                for group in in_groups(symbols, path):
+            files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
+            for path, told in files:
+                for group in in_groups(told, path):
                     changes = _changes(path, group) if path is not None else {}
                     for symbol in group:
                         place = names[part.day.trading_day, symbol]

@@ -42,11 +42,11 @@ from hk_tick_collector.export.backtest import (
     Plan,
     Proof,
     Proofs,
+    book_files,
     by_symbol,
     in_groups,
     meta_of,
     meta_text,
-    opened_books,
     proofs_of_plan,
     sizes_of,
     told_sizes,
@@ -171,8 +171,9 @@ def _exported(
 ) -> Iterator[Exported]:
     with _scratch_in(root) as scratch, Library(python, scratch) as library:
         for part, symbols in plan:
-            with contextlib.nullcontext() if options.trades_only else opened_books(part.day) as path:
-                for group in in_groups(symbols, path):
+            files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
+            for path, told in files:
+                for group in in_groups(told, path):
                     quotes = _quote_batches(path, group) if path is not None else {}
                     for symbol in group:
                         place = places[part.day.trading_day, symbol]

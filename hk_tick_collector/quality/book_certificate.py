@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Day
-from hk_tick_collector.days.watched import SymbolBooks, Totals, sentence_of, share, watched_of
+from hk_tick_collector.days.watched import SymbolBooks, Totals, best_watched, sentence_of, share, watched_of
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.brokers import brokers_of
 from hk_tick_collector.quality.model import BLIND, UNREAD, WATCHED, BookCertificate, Certificate, SymbolBookCertificate
@@ -36,15 +37,36 @@ def books_of(
     day: Day, kind: DayKind, now_ms: int, states: StateKind = BOOK_KIND, *, read_pushes: bool = False
 ) -> BookCertificate | None:
     """What can be said of the order books of a day; with ``BROKER_KIND`` of its broker queues. None when none are
-    recorded; of a day that several recorders made those of the first that has some. Some that cannot be read make one
-    that says so."""
-    told = (_of_one_root(part, kind, now_ms, states, read_pushes=read_pushes) for part in day.parts)
-    return next((books for books in told if books is not None), None)
+    recorded. Of a day that several recorders made each symbol from the data root that watched it best. Some that cannot
+    be read make one that says so."""
+    roots, unread = [], []
+    for part in day.parts:
+        root = _of_one_root(part, kind, now_ms, states, read_pushes=read_pushes)
+        if isinstance(root, _Root):
+            roots.append(root)
+        elif root is not None:
+            unread.append(root)
+    if not roots:
+        return unread[0] if unread else None
+    told = _of_roots(roots, states, is_read=read_pushes)
+    if not unread:
+        return told
+    others = "; ".join(f"{other.source or 'others'}: {other.sentence}" for other in unread)
+    return replace(told, sentence=f"{told.sentence}; {others}")
+
+
+class _Root(NamedTuple):
+    """What the file of one data root says."""
+
+    source: str
+    sessions: list[SessionCounts]
+    symbols: list[SymbolBooks]
+    conflated: bool
 
 
 def _of_one_root(
     day: Day, kind: DayKind, now_ms: int, states: StateKind, *, read_pushes: bool
-) -> BookCertificate | None:
+) -> _Root | BookCertificate | None:
     if day.data_root is None:
         return None
     try:
@@ -59,10 +81,26 @@ def _of_one_root(
     try:
         with books.opened() as path:
             sessions, symbol_books = _read(path, day, kind, now_ms, states, read_pushes=read_pushes)
-            conflated = book_reader.is_conflated(path)
-            return _told(_source(books), sessions, symbol_books, states, is_read=read_pushes, conflated=conflated)
+            return _Root(_source(books), sessions, symbol_books, book_reader.is_conflated(path))
     except StoreError as exc:
         return _unread(_source(books), f"they cannot be read: {exc}", error=str(exc))
+
+
+def _of_roots(roots: Sequence[_Root], states: StateKind, *, is_read: bool) -> BookCertificate:
+    if len(roots) == 1:
+        root = roots[0]
+        return _told(root.source, root.sessions, root.symbols, states, is_read=is_read, conflated=root.conflated)
+    best = best_watched([root.symbols for root in roots])
+    chosen = [books for place, root in enumerate(roots) for books in root.symbols if best[books.symbol] == place]
+    chosen.sort(key=lambda books: books.symbol)
+    sessions = [session for root in roots for session in root.sessions]
+    sources, conflated = ", ".join(root.source for root in roots), any(root.conflated for root in roots)
+    told = _told(sources, sessions, chosen, states, is_read=is_read, conflated=conflated)
+    return replace(
+        told,
+        sentence=f"{told.sentence}; each symbol from the one of {len(roots)} data roots that watched it best",
+        received=None, stored=None, merged=None, unread=None,  # of whole files, of which a part counts here
+    )  # fmt: skip
 
 
 def with_part_of_books(certificate: Certificate, keep: Callable[[str], bool]) -> Certificate:

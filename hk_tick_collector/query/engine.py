@@ -25,7 +25,6 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -34,19 +33,17 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import parquet, snapshots
-from hk_tick_collector.days.book_days import BookDay
 from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.brokers import SCHEMA as BROKERS
 from hk_tick_collector.days.brokers import read as read_brokers
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
-from hk_tick_collector.days.watched import SymbolBooks, best_watched, watched_of
-from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.days.telling import telling
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND
 from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow, judged
 from hk_tick_collector.store.snapshot_reader import series_there
 
@@ -344,18 +341,10 @@ class Engine:
         return self._book_batches(parts, _BOOKS[name])
 
     def _book_batches(self, parts: Sequence[Day], form: Form | None) -> Iterator[pa.RecordBatch]:
-        days: list[tuple[Day, BookDay]] = []
-        for part in parts:
-            with suppress(NoData):
-                days.append((part, part.books() if form is not None else part.brokers()))
-        best = best_watched([_watched(*day) for day in days]) if len(days) > 1 else {}
-        for place, (_, books) in enumerate(days):
-            wanted: Sequence[str] | None = self._symbols or None
-            if len(days) > 1:
-                mine = sorted(symbol for symbol, chosen in best.items() if chosen == place)
-                wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
+        for root in telling(parts, BOOK_KIND if form is not None else BROKER_KIND):
+            wanted = root.of(self._symbols)
             if wanted is None or wanted:
-                with books.opened(wanted) as path:
+                with root.books.opened(wanted) as path:
                     yield from read(path, form, wanted) if form is not None else read_brokers(path, wanted)
 
     def _snapshot_batches(self, parts: Sequence[Day], *, every: bool, bodies: bool) -> Iterator[pa.RecordBatch]:
@@ -451,10 +440,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _watched(day: Day, books: BookDay) -> list[SymbolBooks]:
-    """How well each symbol's books, or queues, of a day were watched in one data root."""
-    kind = TradingCalendar(day.market).day_kind(day.trading_day)
-    with books.opened() as path:
-        return watched_of(path, day.trading_day, day.market, kind, SystemClock().now_ms())

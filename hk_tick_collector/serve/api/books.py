@@ -80,8 +80,8 @@ def _answered(pages: _Pages, asked: Asked, out: Out) -> int:
 
 
 def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
-    """The newest book of each symbol, in the first data root that has one; of the newest day with books that is not in
-    the archive alone."""
+    """The newest book of each symbol, of the newest day with books that is not in the archive alone. Of several data
+    roots one that still watches it tells, of these the one that heard of it last."""
     books: dict[str, dict[str, Any]] = {}
     for root, named in roots.symbols(asked["symbols"]):
         if len(named) > MAX_NEWEST:
@@ -90,11 +90,16 @@ def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
         if refused:
             raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
         days = book_days(root.data_root)
-        wanted = [symbol for symbol in named if symbol not in books]
         path = book_file(root.data_root, days[-1]) if days else None
-        for book in newest_books(path, wanted, asked["levels"], root.now_ms) if path is not None else ():
-            books[book["symbol"]] = {"day": days[-1], **book}
+        for book in newest_books(path, named, asked["levels"], root.now_ms) if path is not None else ():
+            known = books.get(book["symbol"])
+            if known is None or _freshness(known) < _freshness(book):
+                books[book["symbol"]] = {"day": days[-1], **book}
     return [books[symbol] for symbol in sorted(books)]
+
+
+def _freshness(book: Mapping[str, Any]) -> tuple[bool, int]:
+    return book["watched"], book["recv_ts_us"]
 
 
 def summary_of(coverage: Coverage) -> dict[str, Any]:
