@@ -194,7 +194,7 @@ def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str,
     def compare(name: str) -> str:
         of_day, _, kind = name.partition(" ")
         if kind:
-            return beside[kind].check(of_day, SystemClock().now_ms(), heal=False)[0]
+            return beside[kind].check(of_day, SystemClock().now_ms(), heal=False).different
         day = catalog.day(name)
         return differing(recorded(day, place_of(day)).symbols, copies.there(name))
 

@@ -100,11 +100,14 @@ class CopiedDay(Day):
 
     def coverage(self) -> list[CoverageRow]:
         """As of ``Day``."""
-        rows = []
+        newest: dict[str, CoverageRow] = {}
         for values in self._notes("coverage"):
             replay = values.pop(REPLAY)
-            rows.append(CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay))))
-        return sorted(self._as_far_as_copied(rows), key=lambda row: row.symbol)
+            row = CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay)))
+            known = newest.get(row.symbol)
+            if known is None or known.updated_at_ms <= row.updated_at_ms:
+                newest[row.symbol] = row
+        return sorted(self._as_far_as_copied(list(newest.values())), key=lambda row: row.symbol)
 
     def _as_far_as_copied(self, rows: list[CoverageRow]) -> list[CoverageRow]:
         """Notes and ticks come apart from each other: what is noted of other ticks than are there proves nothing. Of a
@@ -191,7 +194,8 @@ class CopiedDay(Day):
         known = {field.name for field in fields(NOTES[table])}
         names = [name for name in note_columns(table) if name in known or name == REPLAY]
         source, where = f"{self.copy.engine.database}.{table}", self.copy.where(self.trading_day)
-        sql = f"SELECT {', '.join(names)} FROM {source} WHERE {where}"
+        # Distinct: a server that was killed may have notes twice until ``hk-tick-ship`` has seen it.
+        sql = f"SELECT DISTINCT {', '.join(names)} FROM {source} WHERE {where}"
         for row in self.copy.engine.rows(sql):
             yield dict(zip(names, row, strict=True))
 

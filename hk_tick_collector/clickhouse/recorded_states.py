@@ -83,6 +83,11 @@ class CopiedStateDay(BookDay):
             for batch in self._pushes(wanted):
                 conn.executemany(f"{_INSERT} (?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch, ids))
             conn.execute("COMMIT")
+        except sqlite3.IntegrityError as exc:
+            raise EngineAway(
+                f"{self.copy.place} has rows of the {self.states.kind.file.noun} of {self.trading_day} twice: is "
+                f"hk-tick-ship at work? It mends notes that a killed server has again ({exc})"
+            ) from exc
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
         except (KeyError, ValueError, TypeError) as exc:
@@ -98,7 +103,7 @@ class CopiedStateDay(BookDay):
         engine = self.copy.engine
         ids: dict[str, int] = {}
         for name, text in engine.rows(
-            f"SELECT name, {ROW_JSON} FROM {engine.database}.{self.states.notes} "
+            f"SELECT DISTINCT name, {ROW_JSON} FROM {engine.database}.{self.states.notes} "
             f"WHERE {self.copy.where(self.trading_day)}"
         ):
             row = json.loads(text)

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.content import contents_in
-from hk_tick_collector.clickhouse.tables import DAYS_TABLE, NOTES, TICKS_TABLE, quoted, stage_of
+from hk_tick_collector.clickhouse.copy import rows_there_of
+from hk_tick_collector.clickhouse.tables import DAY, DAYS_TABLE, NOTES, RECORDER, STATES, TICKS_TABLE, quoted, stage_of
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.content import ALGORITHM, DayContent, SymbolContent, content_of
@@ -39,6 +40,13 @@ class Recorded(NamedTuple):
     content_hash: str
     rows: int
     place: Place | None  # None: an archive, or both
+
+
+class NotesThere(NamedTuple):
+    """Notes of a day as they are there: a digest of all of them, and the rows of each table."""
+
+    digest: str
+    rows: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +80,30 @@ class Copies:
         partition.take_the_place(TICKS_TABLE, is_empty=not recorded.rows)
         return recorded
 
-    def send_notes(self, day: Day, known: str | None) -> str:
-        """Send the day's notes unless those with the digest ``known`` are there; the digest of what is there now."""
+    def send_notes(self, day: Day, known: str | None) -> NotesThere:
+        """Send the day's notes unless those with the digest ``known`` are there; what is there now."""
         told: dict[str, Sequence[Any]] = {"coverage": day.coverage(), "gaps": day.gaps(), "symbols": day.symbol_rows(),
                 "amendments": day.amendments()}  # fmt: skip
         bodies = {table: notes_stream(table, told[table], day.trading_day, self.recorder) for table in NOTES}
         digest = blake2b(b"".join(bodies.values()), digest_size=16).hexdigest()
+        there = NotesThere(digest, {table: len(told[table]) for table in NOTES})
         if digest == known:
-            return digest
+            return there
         partition = Partition(self.engine, day.trading_day, self.recorder)
         for table, body in bodies.items():
             partition.drop(stage_of(table))
             if told[table]:
                 self.engine.insert(stage_of(table), body)
             partition.swap(table, is_empty=not told[table])
-        return digest
+        return there
+
+    def note_rows(self) -> dict[tuple[str, str], int]:
+        """How many rows of notes are there, of ticks, books and queues, by table and day: known from their parts."""
+        return {
+            (table, day): rows
+            for table in (*NOTES, *(states.notes for states in STATES))
+            for day, rows in rows_there_of(self.engine, self.recorder, table).items()
+        }
 
     def note_verified(self, day: Day, recorded: Recorded, now_ms: int) -> Verified:
         """Say so there; what the shipper says of it here."""
@@ -96,12 +113,16 @@ class Copies:
 
 
 def say_verified(engine: ClickHouse, table: str, recorder: str, market: str, verified: Verified) -> None:
-    """Say there that a day's copy is equal."""
+    """Say there that a day's copy is equal. What is said last counts, whatever the clock said before."""
+    where = f"{RECORDER} = {quoted(recorder)} AND {DAY} = {quoted(verified.day)}"
+    ((old_ms,),) = engine.rows(
+        f"SELECT max(toUnixTimestamp64Milli(verified_at)) FROM {engine.database}.{table} WHERE {where}"
+    )
     texts = ", ".join(map(quoted, (recorder, verified.day, market)))
     engine.run(
         f"INSERT INTO {engine.database}.{table} SETTINGS async_insert = 0 VALUES ({texts}, "
         f"{verified.rows:d}, {verified.symbols:d}, {quoted(verified.content_hash)}, "
-        f"fromUnixTimestamp64Milli(toInt64({verified.verified_ms:d}), 'UTC'))"
+        f"fromUnixTimestamp64Milli(toInt64({max(verified.verified_ms, old_ms + 1):d}), 'UTC'))"
     )
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from hk_tick_collector.clickhouse.connection import EngineAway, EngineLost, EngineRefused
+from hk_tick_collector.clickhouse.tables import NOTES
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import NoData, RecorderError, StoreBusy, StoreError
@@ -33,6 +34,7 @@ from hk_tick_collector.store.position import MAX_PLACES, Place
 LOOK_SEC = 5.0
 SETTLED_SEC, OPEN_SETTLED_SEC = 60.0, 900.0  # without a change, of a file that is closed, and of one that is not
 NOTES_SEC = 60.0
+_NOTES = "notes"
 MIN_ASIDE_SEC, MAX_ASIDE_SEC = 10.0, 600.0  # until what failed is tried again
 PATIENT_TIMES = 3  # failures in a row, which time alone may heal; after more somebody is told
 MIN_WAIT_SEC, MAX_WAIT_SEC = 1.0, 60.0
@@ -72,6 +74,7 @@ class Keeper:
         self._settled_sec, self._open_settled_sec = settled_sec, open_settled_sec
         self._seen: dict[str, tuple[str, float]] = {}  # mark, and since when
         self._notes_at: dict[str, float] = {}
+        self._count_notes_at_sec = 0.0
         self._aside = Aside(self._clock, MIN_ASIDE_SEC, MAX_ASIDE_SEC)
         self._said = RateLimitedLog(_log, MAX_ASIDE_SEC)
 
@@ -81,6 +84,7 @@ class Keeper:
             try:
                 self.look(stop)
             except (EngineAway, EngineRefused):  # ``look`` has told of it
+                self._count_notes_at_sec = 0.0  # it may have died, and be there again with notes that were replaced
                 stop.wait(self._backoff.next_sec())
             except (StoreError, OSError) as exc:
                 done = f"looked again after {LOOK_SEC:.0f} s"
@@ -96,7 +100,7 @@ class Keeper:
         EngineRefused: the rest comes with the next call, and what failed after that."""
         done, days = 0, set(self._days.days())
         beside = [(day, states) for states in self._states.values() for day in states.days()]
-        self._forget_others({*days, *map(_notes_of, days), *(states.name_of(day) for day, states in beside)})
+        self._forget_others({_NOTES, *days, *map(_notes_of, days), *(states.name_of(day) for day, states in beside)})
         for day in sorted({*days, *(day for day, _ in beside)}, reverse=True):
             if stop is not None and stop.is_set():
                 break
@@ -105,6 +109,9 @@ class Keeper:
                 done += self._tried(day, day, self._look_at)
             for states in [states for of_day, states in beside if of_day == day]:
                 self._tried(day, states.name_of(day), partial(self._look_at_states, states))
+        if self._clock.monotonic() >= self._count_notes_at_sec:
+            self._tried("", _NOTES, self._mend_notes)
+            self._count_notes_at_sec = self._clock.monotonic() + NOTES_SEC
         return done
 
     def _forget_others(self, names: set[str]) -> None:
@@ -228,11 +235,11 @@ class Keeper:
                 raise NotYet(f"{states.kind.file.noun} of {day} are on their way")
             if heal:
                 known.unproven(day)
-            different, verified = states.check(day, self._clock.now_ms(), heal=heal)
-            if verified is not None:
-                known.verified(verified, mark, end)
+            checked = states.check(day, self._clock.now_ms(), heal=heal)
+            if checked.verified is not None:
+                known.verified(checked.verified, mark, end, checked.notes)
                 self.counts.days_verified_of[kind] += 1
-        return different
+        return checked.different
 
     def _is_due(self, day: str, now_sec: float) -> bool:
         """Has nobody written to it for a while? A day of the past that was never sent need not wait."""
@@ -252,17 +259,36 @@ class Keeper:
             return 0
         self._notes_at[trading_day] = now_sec + NOTES_SEC
         known = self._state.notes(trading_day)
-        digest = self._copies.send_notes(self._days.day(trading_day), known)
-        if digest != known:
-            self._state.noted(trading_day, digest)
+        there = self._copies.send_notes(self._days.day(trading_day), known)
+        if there.digest != known:
+            self._state.noted(trading_day, *there)
         return 1
 
     def _send_all_notes(self, day: Day) -> None:
         try:
-            digest = self._copies.send_notes(day, None)
+            there = self._copies.send_notes(day, None)
         except (StoreError, OSError) as exc:
             raise NotesFailed(f"its notes: {exc}") from exc
-        self._state.noted(day.trading_day, digest)
+        self._state.noted(day.trading_day, *there)
+
+    def _mend_notes(self, _: str) -> int:
+        """Send notes again of which not as many are there as were sent: a server that was killed has those again that
+        it had replaced minutes before."""
+        sent, there = self._state.note_rows(), self._copies.note_rows()
+        wrong = {key: rows for key, rows in sent.items() if there.get(key, 0) != rows}
+        for (table, day), rows in sorted(wrong.items()):
+            reason = f"{there.get((table, day), 0)} rows of {table} were there instead of {rows}"
+            _log.warning(event("ship_healed", day=day, what="notes", reason=reason))
+        for day in sorted({day for table, day in wrong if table in NOTES} & set(self._days.days())):
+            self._tried(day, _notes_of(day), self._send_notes_again)
+        for states in self._states.values():
+            for day in [day for table, day in wrong if table == states.copies.states.notes]:
+                self._state.sent(states.word).unproven(day)  # the next look brings them
+        return 1
+
+    def _send_notes_again(self, day: str) -> int:
+        self._send_all_notes(self._days.day(day))
+        return 1
 
     def _set_aside(self, day: str, name: str, error: StoreError | OSError) -> None:
         """What cannot be read, or not be made equal, is tried again later; the others go on."""

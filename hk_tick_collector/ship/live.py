@@ -91,14 +91,17 @@ class Live:
         sent = self._guarded(intent.place, lambda: self._resume(intent)) if intent is not None else 0
         if self._state.intent() is not None:
             return sent  # its file is in the way, or its day is being replaced
-        for place in self._places():
-            sent += self._guarded(place, lambda place=place: self._advance(place))  # type: ignore[misc]
+        newest = self._days.live_days()[-MAX_PLACES:]
+        for place in self._places(newest):
+            rows = self._guarded(place, lambda place=place: self._advance(place))  # type: ignore[misc]
+            sent += rows
+            if rows and place.day not in newest:
+                self._old_look_at_sec = float("-inf")  # there may be more of it: ClickHouse was away for days
         return sent + sum(states.step() for states in self._beside)
 
-    def _places(self) -> list[Place]:
+    def _places(self, newest: list[str]) -> list[Place]:
         """Where each day is to be read on, oldest first; days that are over only now and then."""
-        known, live = self._state.places(), self._days.live_days()
-        newest = live[-MAX_PLACES:]
+        known = self._state.places()
         now_sec = self._clock.monotonic()
         days = set(newest)
         if now_sec >= self._old_look_at_sec:

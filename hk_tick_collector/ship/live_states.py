@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.book_days import BookDays
@@ -34,6 +35,7 @@ from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
 
+OLD_DAYS_SEC = 30.0  # between two looks at days that are over
 MAX_ROWS = 20_000  # with ten levels a side, or 80 places, some 15 MB
 _FILES_SEC = 60.0
 _SYMBOL = BOOKS.row.index("symbol")
@@ -53,8 +55,11 @@ class LiveStates:
         *,
         counts: ShipCounts | None = None,
         holds: Holds | None = None,
+        clock: Clock | None = None,
         max_rows: int = MAX_ROWS,
     ) -> None:
+        self._clock = clock or SystemClock()
+        self._old_look_at_sec = float("-inf")
         self._kind = copies.states.kind
         self._root, self._copies, self._sent = days.data_root, copies, state.sent(self._kind.word)
         self._days = BookDays(days.data_root, days.archive_root, self._kind)
@@ -86,12 +91,23 @@ class LiveStates:
         if self._sent.intent() is not None:
             return sent
         known = self._sent.places()
-        days = self._days.live_days()[-MAX_PLACES:]
-        self._ended = {day: ended for day, ended in self._ended.items() if day in days}
-        for day in days:
+        newest = self._days.live_days()[-MAX_PLACES:]
+        self._ended = {day: ended for day, ended in self._ended.items() if day in newest or day in known}
+        for day in self._days_to_read(newest, known):
             if day in known or not is_at_rest(self._kind, self._root, day):
-                sent += self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
+                rows = self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
+                sent += rows
+                if rows and day not in newest:
+                    self._old_look_at_sec = float("-inf")  # as of ``Live``
         return sent
+
+    def _days_to_read(self, newest: list[str], known: Iterable[str]) -> list[str]:
+        """Oldest first; days that are over, and were begun, only now and then: the rest of one may be left."""
+        now_sec = self._clock.monotonic()
+        if now_sec < self._old_look_at_sec:
+            return newest
+        self._old_look_at_sec = now_sec + OLD_DAYS_SEC
+        return sorted({*newest, *known})
 
     def _resume(self, intent: Intent) -> int:
         rows, behind = self._rows_behind(intent.place, intent.rows)

@@ -28,7 +28,10 @@ class Partition(NamedTuple):
         self.swap(table, is_empty=is_empty)
 
     def swap(self, table: str, *, is_empty: bool) -> None:
-        """Put what was staged into the place of what is there, in one step. An empty stage would replace nothing."""
+        """Put what was staged into the place of what is there, in one step. An empty stage would replace nothing.
+
+        For notes, which readers look for at every moment: what comes back with a server that died is found by their
+        number (``note_rows``)."""
         if is_empty:
             self.drop(table)
             return

@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -39,6 +39,11 @@ CREATE TABLE IF NOT EXISTS intent (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
   day TEXT NOT NULL, place TEXT NOT NULL, last_rowid INTEGER NOT NULL, rows INTEGER NOT NULL, batch INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS note_rows (
+  name TEXT NOT NULL, day TEXT NOT NULL,  -- the table there
+  rows INTEGER NOT NULL,     -- how many of them were sent last
+  PRIMARY KEY (name, day)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS about (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 # Of order books, and the same of broker queues.
@@ -121,7 +126,7 @@ class State:
                 return True
             conn.execute("DELETE FROM days")
             of_states = (f"{word}{more}" for word in _STATES for more in ("s", "_places", "_intent"))
-            for table in ("intent", *of_states):
+            for table in ("intent", "note_rows", *of_states):
                 conn.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
             conn.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", told.items())
             return False
@@ -208,14 +213,20 @@ class State:
         row = self.change(lambda conn: conn.execute("SELECT notes FROM days WHERE day = ?", (day,)).fetchone())
         return None if row is None else row[0]
 
-    def noted(self, day: str, digest: str) -> None:
-        """The notes with this digest have arrived."""
+    def noted(self, day: str, digest: str, rows: Mapping[str, int]) -> None:
+        """The notes with this digest have arrived: so many ``rows`` of each table."""
 
         def change(conn: sqlite3.Connection) -> None:
             conn.execute("INSERT OR IGNORE INTO days (day) VALUES (?)", (day,))
             conn.execute("UPDATE days SET notes = ? WHERE day = ?", (digest, day))
+            _counted(conn, day, rows)
 
         self.change(change)
+
+    def note_rows(self) -> dict[tuple[str, str], int]:
+        """How many notes were sent last, by table and day."""
+        rows = self.change(lambda conn: conn.execute("SELECT name, day, rows FROM note_rows").fetchall())
+        return {(name, day): count for name, day, count in rows}
 
     def sent(self, kind: str) -> Sent:
         """What is known of ``books``, or of ``brokers``."""
@@ -250,14 +261,15 @@ class Sent:
         row = self._state.change(lambda conn: conn.execute(sql, (day,)).fetchone())
         return None if row is None else row[0]
 
-    def verified(self, verified: Verified, mark: str, place: Place | None) -> None:
+    def verified(self, verified: Verified, mark: str, place: Place | None, notes: Mapping[str, int]) -> None:
         """The copy of a day was found equal, as its files looked then; ``place``: behind what was compared, None when
-        its file is gone."""
+        its file is gone; ``notes``: how many rows of notes went with it, by table."""
 
         def change(conn: sqlite3.Connection) -> None:
             sql = f"INSERT OR REPLACE INTO {self._days} VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - as above
             conn.execute(sql, (verified.day, mark, *verified[1:]))
             self._sent(conn, verified.day, place)
+            _counted(conn, verified.day, notes)
 
         self._state.change(change)
 
@@ -323,6 +335,11 @@ def _verified(conn: sqlite3.Connection, table: Compared = "days") -> list[Verifi
     columns = "day, verified_ms, rows, symbols, content_hash"
     sql = f"SELECT {columns} FROM {table} WHERE verified_ms IS NOT NULL ORDER BY day"  # noqa: S608 - as above
     return [Verified(*row) for row in conn.execute(sql)]
+
+
+def _counted(conn: sqlite3.Connection, day: str, rows: Mapping[str, int]) -> None:
+    values = [(name, day, count) for name, count in rows.items()]
+    conn.executemany("INSERT OR REPLACE INTO note_rows VALUES (?, ?, ?)", values)
 
 
 def _sent(conn: sqlite3.Connection, place: Place) -> None:

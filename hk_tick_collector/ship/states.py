@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +49,15 @@ def is_at_rest(kind: StateKind, data_root: Path, day: str) -> bool:
     return not path.exists() or is_closed(path)
 
 
+class Checked(NamedTuple):
+    """A day that was compared: what differed, in words; what was noted there, None when they are not equal now; and how
+    many rows of notes were sent, by table."""
+
+    different: str
+    verified: Verified | None
+    notes: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class StateCopies:
     """Copies of one recorder's days of books, or of queues. Its methods raise EngineAway and EngineRefused of the one
@@ -63,9 +73,8 @@ class StateCopies:
         """What is kept of a file."""
         return stored_of(self.states.kind)
 
-    def check(self, day: BookDay, now_ms: int, *, heal: bool = True) -> tuple[str, Verified | None]:
-        """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``. What differed, in words;
-        what was noted there, None when they are not equal now."""
+    def check(self, day: BookDay, now_ms: int, *, heal: bool = True) -> Checked:
+        """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``."""
         name = day.trading_day
         there = self.there(name)
         with day.opened() as path:
@@ -73,13 +82,13 @@ class StateCopies:
             here = self._here(path) if there or not heal else {}
             different = differing(here, there) if there or not heal else "nothing of it is there"
             if different and not heal:
-                return different, None
+                return Checked(different, None, {})
             if different:
                 here = self._bring(name, path)
-            self._send_notes(name, path)
+            notes = self._send_notes(name, path)
             if Mark.of(path) != before:
                 raise StoreBusy(f"{path} was written to while it was read")
-        return different, self._note_verified(name, here, now_ms)
+        return Checked(different, self._note_verified(name, here, now_ms), {self.states.notes: notes})
 
     def there(self, day: str, table: str | None = None) -> Symbols:
         """What is there; in a ``table`` that is made like that of the rows."""
@@ -118,8 +127,8 @@ class StateCopies:
                 writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *more], schema=schema))
         return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
-    def _send_notes(self, day: str, path: Path) -> None:
-        rows = list(_notes(path, self.states.noted))
+    def _send_notes(self, day: str, path: Path) -> int:
+        rows = list(notes_of(path, self.states.noted))
         names, texts = zip(*rows, strict=True) if rows else ((), ())
         columns = {"name": names, ROW_JSON: texts, DAY: [day] * len(rows), RECORDER: [self.recorder] * len(rows)}
         batch = pa.RecordBatch.from_pydict({name: pa.array(values, pa.string()) for name, values in columns.items()})
@@ -131,6 +140,7 @@ class StateCopies:
         if rows:
             self.engine.insert(stage_of(self.states.notes), sink.getvalue().to_pybytes())
         partition.swap(self.states.notes, is_empty=not rows)
+        return len(rows)
 
     def _note_verified(self, day: str, here: Symbols, now_ms: int) -> Verified:
         rows = sum(count for count, _ in here.values())
@@ -170,7 +180,7 @@ class StatesToShip:
         path = self.kind.file_of(self._data_root, day)
         return place_at(path, day, kind=FOLLOWED[self.word]) if path.exists() else None
 
-    def check(self, day: str, now_ms: int, *, heal: bool = True) -> tuple[str, Verified | None]:
+    def check(self, day: str, now_ms: int, *, heal: bool = True) -> Checked:
         """As ``StateCopies.check``."""
         return self.copies.check(self._days.day(day), now_ms, heal=heal)
 
@@ -198,7 +208,7 @@ def _whole_hash(here: Symbols) -> str:
     return total.content_hash
 
 
-def _notes(path: Path, noted: Sequence[str]) -> Iterator[tuple[str, str]]:
+def notes_of(path: Path, noted: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The rows of the tables beside the pushes, in order, as JSON."""
     with reading(path) as conn:
         for name in noted:

@@ -25,8 +25,8 @@ from hk_tick_collector.ship.states import StateCopies
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import Follower
-from tests.books import DAY, OPEN_US, lively_pushes
-from tests.brokers import lively_queues
+from tests.books import DAY, OPEN_US, lively_pushes, record_books
+from tests.brokers import lively_queues, record_brokers
 from tests.clickhouse import ClickHouseServer
 from tests.unit.ship.test_books import is_equal
 from tests.unit.ship.test_ship import catalog, keeper_of
@@ -137,6 +137,24 @@ def test_a_day_is_not_compared_while_its_pushes_are_on_their_way(
         keeper.look()
         assert keeper.counts.days_verified_of[of.word] == 1
     assert is_equal(of, of.kind.file_of(root, DAY), engine)
+
+
+def test_a_day_that_was_begun_is_sent_to_its_end_however_many_days_have_come_since(
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State
+) -> None:
+    """ClickHouse was away for some days in between."""
+    with closing(live_books(root, of, engine, state)) as books:
+        recording.go_on()
+        assert books.step() == 250
+    recording.close()
+    for day in ("20261123", "20261124"):
+        (record_books if of is BOOKS else record_brokers)(root, day, pushes=20)
+    with closing(live_books(root, of, engine, state)) as books:
+        shipped(books)
+    assert is_equal(of, of.kind.file_of(root, DAY), engine)
+    keeper = keeper_of(root, engine, state)
+    keeper.look()
+    assert keeper.counts.days_verified_of[of.word] == 3
 
 
 def test_a_row_that_cannot_be_decoded_holds_up_no_other(

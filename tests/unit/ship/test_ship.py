@@ -231,9 +231,9 @@ def test_notes_are_those_of_the_day(root: Path, writer: DayFileWriter, engine: C
     writer.write([*ticks(20), *ticks(5, symbol="HK.00005")])
     keeper = keeper_of(root, engine, state)
     copies = Copies(engine, "A")
-    digest = copies.send_notes(catalog(root).day(DAY), None)
+    digest, _ = copies.send_notes(catalog(root).day(DAY), None)
     writer.write(ticks(3, first=30))
-    assert copies.send_notes(catalog(root).day(DAY), digest) != digest
+    assert copies.send_notes(catalog(root).day(DAY), digest).digest != digest
     rows = engine.rows(f"SELECT symbol, stored_ticks, state FROM {engine.database}.coverage ORDER BY symbol")
     assert rows == [[row.symbol, row.stored_ticks, row.state] for row in catalog(root).day(DAY).coverage()]
     assert keeper.counts.unequal == ""

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import httpx
 import pytest
 
 from hk_tick_collector.clickhouse import tables
-from hk_tick_collector.clickhouse.connection import EngineAway
-from hk_tick_collector.clickhouse.tables import STATES
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.clickhouse.copy import Copy
+from hk_tick_collector.clickhouse.recorded import CopiedDays
+from hk_tick_collector.clickhouse.tables import BOOKS, STATES
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import Sent, State
-from hk_tick_collector.ship.states import is_at_rest, states_to_ship
+from hk_tick_collector.ship.states import is_at_rest, notes_of, states_to_ship
 from hk_tick_collector.store.book_file import open_for_writing
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -50,7 +52,8 @@ CHAIN = (
 )  # fmt: skip
 ENGINE_CHAIN = (
     ("INSERT INTO ticks", "after"), ("INSERT INTO books", "after"), ("INSERT INTO brokers", "before"),
-    ("REPLACE ticks", "before"), ("REPLACE books", "after"),
+    ("REPLACE ticks", "before"), ("REPLACE coverage", "after"), ("REPLACE books", "after"),
+    ("REPLACE broker_notes", "after"),
 )  # fmt: skip
 Step = tuple[int | str, str]  # its number, or the first one of its kind; before or after it
 
@@ -110,6 +113,20 @@ def _counted(steps: Steps, owner: type, name: str) -> Callable[..., Any]:
         return steps.around(f"state: {name}{of}", lambda: work(state, *given))
 
     return changed
+
+
+def notes_that_differ(engine: ClickHouse, root: Path, recorder: str, days: Iterable[str] = ROWS) -> list[str]:
+    """Tables of notes that do not have, row by row, what the files have."""
+    wrong = []
+    for day in days:
+        sql = f"SELECT symbol, stored_ticks FROM hk.coverage WHERE recorder = '{recorder}' AND trading_day = '{day}'"
+        here = [[row.symbol, row.stored_ticks] for row in catalog(root).day(day).coverage()]
+        wrong += [f"coverage of {day}"] if sorted(engine.rows(sql)) != here else []
+        for of in STATES:
+            sql = f"SELECT name, row_json FROM hk.{of.notes} WHERE recorder = '{recorder}' AND trading_day = '{day}'"
+            here = [[*note] for note in notes_of(of.kind.file_of(root, day), of.noted)]
+            wrong += [f"{of.notes} of {day}"] if sorted(engine.rows(sql)) != sorted(here) else []
+    return wrong
 
 
 @contextlib.contextmanager
@@ -177,6 +194,7 @@ class Life:
             ]
             if raw_rows(engine, self.recorder) != sum(ROWS.values()):
                 wrong.append("rows that came twice")
+            wrong += notes_that_differ(engine, self.root, self.recorder)
             for table in ("days", *(of.days for of in STATES)):
                 sql = f"SELECT trading_day FROM hk.{table} FINAL WHERE recorder = '{self.recorder}' ORDER BY 1"
                 noted = [day for (day,) in engine.rows(sql)]
@@ -247,6 +265,35 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(
         kill(step, life)
     life.run()
     assert life.lacking() == []
+
+
+def test_notes_that_come_back_with_a_killed_engine_are_mended(tmp_path: Path) -> None:
+    """They are replaced in one step, and so for some minutes both are on the server's disk."""
+    root = tmp_path / "HK"
+    root.mkdir()
+    writer = DayFileWriter(root)
+    with clickhouse_server(tmp_path / "engine") as server, server.engine("hk") as engine:
+        tables.init(engine, tables.Shape(), 1)
+        life = Life(server, root, tmp_path / "ship", "A")
+        for number in (1, 2):
+            writer.write(ticks(10, first=10 * number))
+            for record in (record_books, record_brokers):
+                record(root, DAY, pushes=10 * number, symbols=("HK.00700", "HK.00005")[:number])
+            life.run()
+        assert notes_that_differ(engine, root, "A", [DAY]) == []
+        server.kill()
+        server.start()
+        doubled = [f"{table} of {DAY}" for table in ("coverage", "book_notes", "broker_notes")]
+        assert notes_that_differ(engine, root, "A", [DAY]) == doubled  # else nothing is shown here
+        copied = CopiedDays(Copy(engine, "A"), "HK").day(DAY)
+        assert copied.coverage() == catalog(root).day(DAY).coverage()
+        with copied.books().opened() as path:
+            here = notes_of(BOOKS.kind.file_of(root, DAY), BOOKS.noted)
+            assert sorted(notes_of(path, BOOKS.noted)) == sorted(here)
+        for _ in range(2):
+            life.run()
+        assert notes_that_differ(engine, root, "A", [DAY]) == []
+    writer.close()
 
 
 @pytest.mark.skipif(not ALL, reason="every night: SHIP_STEPS=all")
