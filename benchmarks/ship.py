@@ -87,12 +87,16 @@ def main() -> None:
             "SELECT sum(bytes_on_disk) FROM system.parts "
             f"WHERE database = '{engine.database}' AND table = 'ticks' AND active"
         )
+        columns = engine.rows(
+            "SELECT column, round(sum(column_bytes_on_disk) / sum(rows), 2) FROM system.parts_columns "
+            f"WHERE database = '{engine.database}' AND table = 'ticks' AND active GROUP BY column ORDER BY 2 DESC"
+        )
         print(json.dumps({
             "ticks": rows, "equal": here.symbols == there, "live_rows_per_sec": round(rows / live_sec),
             "floor_rows_per_sec": round(rows / floor), "live_of_floor": round(floor / live_sec, 2),
             "hash_here_sec": round(here_sec, 2), "verify_sec": round(verify_sec, 2),
             "bring_and_check_sec": round(bring_sec, 2), "bytes_per_tick": round(int(stored) / rows, 2),
-            "load": os.getloadavg()[0],
+            "bytes_by_column": dict(columns), "load": os.getloadavg()[0],
         }))  # fmt: skip
 
 
