@@ -1,7 +1,7 @@
 """What a check of ``hk-tickctl doctor`` gives, and how checks follow one another.
 
 A check that needs another one which failed, or could not run, is skipped and says which. Whatever a check raises is its
-own failure: the others go on.
+own failure, a package that is not installed among it: the others go on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 
 OK, WARN, FAIL, SKIPPED = "ok", "warn", "fail", "skipped"
 
@@ -66,6 +67,9 @@ class Checkup:
             outcome = check()
         except (RecorderError, OSError) as exc:
             outcome = failure(exc)
+        except ModuleNotFoundError as exc:
+            library = missing_library(exc)
+            outcome = fail(f"the package {library} is not installed", how_to_install(extra_with(library)))
         self.add(name, outcome)
 
     def obstacle(self, needs: Sequence[str]) -> str | None:

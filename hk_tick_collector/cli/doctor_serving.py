@@ -1,6 +1,7 @@
 """The checks of ``hk-tickctl doctor`` for what serves: the API's port, the file of keys, the group's right, Redis.
 
-Nothing is checked where nothing is set up: nobody has to serve.
+Nothing is checked where nothing is set up: nobody has to serve. A default sets nothing up, not even one that is written
+in a settings file, as in a copy of ``.env.example``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _CONNECT_SEC = 3.0
 
 def check(checkup: Checkup, app: App) -> None:
     """All of them, in order."""
-    from hk_tick_collector.relay.settings import load_relay_settings  # noqa: PLC0415 - pydantic takes its time
+    # pydantic takes its time
+    from hk_tick_collector.relay.settings import RelaySettings, load_relay_settings  # noqa: PLC0415
     from hk_tick_collector.serve.settings import load_serve_settings  # noqa: PLC0415
 
     try:
@@ -43,20 +45,14 @@ def check(checkup: Checkup, app: App) -> None:
         )
         return
     installed = [name for name in UNITS if (_UNIT_DIR / f"{UNITS[name]}.service").exists()]
-    if not installed and serve.api_keys_file is None and not serve.api_anonymous and not _names_redis(app):
+    wants_redis = "redis" in installed or relay.redis_url != RelaySettings.model_fields["redis_url"].default
+    if not installed and serve.api_keys_file is None and not serve.api_anonymous and not wants_redis:
         return
     checkup.run("api_port", partial(_port, serve, is_installed="api" in installed))
     checkup.run("api_keys", partial(_keys, serve))
     checkup.run("group_reads", partial(_group, app))
-    if "redis" in installed or _names_redis(app):
+    if wants_redis:
         checkup.run("redis", partial(_redis, relay))
-
-
-def _names_redis(app: App) -> bool:
-    """Does anybody say where Redis is?"""
-    from hk_tick_collector.app.config_sources import given_settings  # noqa: PLC0415
-
-    return bool(given_settings(app.env_file, os.environ, ["REDIS_URL"])[0])
 
 
 def _port(settings: ServeSettings, *, is_installed: bool) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from tests.redis_server import free_port, redis_server
 from tests.serving import add_key
 from tests.tickctl import record_day
 from tests.ticks import DAY
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def examine(tmp_path: Path, **settings: Any) -> Checks:
@@ -24,6 +27,26 @@ def examine(tmp_path: Path, **settings: Any) -> Checks:
 
 def test_nothing_is_said_where_nothing_serves(tmp_path: Path) -> None:
     assert not {"serving", "api_port", "api_keys", "group_reads", "redis"} & set(examine(tmp_path))
+
+
+def test_the_settings_file_that_everybody_begins_with_sets_nothing_up(tmp_path: Path) -> None:
+    """It gives each setting its default, that of Redis among them: doctor ended there, or called for a server."""
+    settings = tmp_path / "recorder.env"
+    settings.write_bytes((ROOT / ".env.example").read_bytes())
+    checks = run(tmp_path, "--offline", "--env-file", settings)[1]
+    assert checks["configuration"]["result"] == "ok"
+    assert not {"serving", "api_port", "api_keys", "group_reads", "redis"} & set(checks)
+
+
+def test_a_package_that_is_not_installed_fails_its_own_check(tmp_path: Path) -> None:
+    hide = tmp_path / "hide"
+    hide.mkdir()
+    (hide / "sitecustomize.py").write_text("import sys\nsys.modules['redis'] = None\n")
+    path = f"{hide}:{os.environ.get('PYTHONPATH', '')}"
+    checks = examine(tmp_path, HOME=tmp_path, PYTHONPATH=path, REDIS_URL="redis://127.0.0.1:1/0")
+    assert checks["configuration"]["result"] == "ok"
+    assert checks["redis"]["found"] == "the package redis is not installed"
+    assert "pip install '.[redis]'" in checks["redis"]["advice"]
 
 
 def test_all_is_well(tmp_path: Path) -> None:
