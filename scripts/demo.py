@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -469,7 +470,7 @@ class Demo:
         *_, path = self._watcher.day_files()
         with contextlib.closing(open_read_only(path)) as conn:
             lag_sec, rows = conn.execute(FRESHNESS_SQL).fetchone()
-        print("\nHow fresh is the file, asked as another program would (SQLite counts whole seconds: to 1 s too low):")
+        print("\nHow fresh is the file? Any program may ask it (SQLite counts whole seconds, so up to 1 s too low):")
         print(f"  sqlite3 -header -column {shlex.quote(f'file:{path}?mode=ro')} {_double_quoted(FRESHNESS_SQL)}")
         print(f"  lag_sec  rows\n  {lag_sec:<7}  {rows}")
 
@@ -477,7 +478,7 @@ class Demo:
         """The simulator's own comparison of the truth file with the day files decides."""
         files = ["--truth", str(self._truth), "--data-root", str(self._data_root)]
         command = [str(BIN / "hk-opend-sim"), "check", *files]
-        print(f"\nIs every tick stored that the market made?\n  {shlex.join(command)}")
+        print(f"\nIs every tick of the market stored?\n  {shlex.join(command)}")
         done = subprocess.run(
             command,
             env=_environment(self._scratch),
@@ -492,23 +493,23 @@ class Demo:
         required = re.search(r"required (\d+)", done.stdout)
         if required is None or int(required[1]) == 0:
             raise DemoError("the market made no tick while the recorder ran: nothing is proven")
-        print(f"  Yes: all {required[1]} ticks that it made during the demo are there, each once and unchanged.")
-        print("  The others are older ones that OpenD still had and the recorder fetched.")
+        print(f"  Yes: all {required[1]} ticks made during the demo are there, each once and unchanged.")
+        print("  The other rows are earlier ticks that OpenD still had; it no longer shows the excused ones.")
         print("\nThe file:")
         for path in self._watcher.day_files():
             print(f"  {path}")
-        print("\nWhat next? Install what reads the data, then look at the day, at its ticks, and at both over HTTP:")
+        print("\nWhat next? Install the tools; then see the day's certificate, its ticks, and all of it over HTTP:")
         print(f"  {shlex.quote(str(BIN / 'pip'))} install {shlex.quote(f'{ROOT}[serve]')}")
         for words in (("day", "--html"), ("ticks", "700", "--last", "5"), ("serve", "--anonymous")):
             print(f"  {shlex.join([str(BIN / 'hk-tickctl'), *words, '--data-root', str(self._data_root)])}")
-        print("What day --html writes opens in a browser, and so does the dashboard of serve. In Python:")
-        load = f"import hk_tick_collector as hk; print(hk.local({str(self._data_root)!r}).load('700', 'last'))"
-        print(f"  {shlex.join([sys.executable, '-c', load])}")
-        print("Of this short market OpenD still had every tick: day finds none missing, and each symbol proven that a")
-        print("later pull has confirmed.")
-        print("serve runs until Ctrl-C. In a second terminal:")
+        print("day --html writes a page for the browser. serve has a dashboard, and runs until Ctrl-C; meanwhile:")
         print("  curl 'http://127.0.0.1:8877/v1/ticks/latest?symbols=700&n=5'")
-        print(f"\nLogs and the market's truth file are beside it. Remove all: rm -r {shlex.quote(str(self._scratch))}")
+        print("In Python:")
+        day = f'hk.local({json.dumps(str(self._data_root))}).load("700", "last")'
+        print(f"  {shlex.join([sys.executable, '-c', f'import hk_tick_collector as hk; print({day})'])}")
+        print("OpenD still had every tick of this day, so day reports none missing.")
+        print("\nThe logs and the market's truth file are beside the data. To remove everything:")
+        print(f"  rm -r {shlex.quote(str(self._scratch))}")
 
 
 def _double_quoted(sql: str) -> str:

@@ -131,7 +131,11 @@ def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
     assert re.search(r"^symbols +\d+ proven, 0 missing ticks, \d+ unproven$", day.stdout, re.M), day.stdout + day.stderr
     assert day.returncode == 0, day.stdout + day.stderr
     assert len(re.findall("HK.00700", ticks.stdout)) == 5, ticks.stdout + ticks.stderr
-    removal = shlex.split(demo.lines[-1].rpartition(": ")[2])
+    in_python = next(line for line in demo.lines if " -c 'import hk_tick_collector" in line)
+    assert '"\'"' not in in_python, "no quotation mark within another one, to be read and retyped"
+    loaded = subprocess.run(shlex.split(in_python), capture_output=True, text=True, timeout=60, check=False)
+    assert loaded.stdout.startswith("pyarrow.Table"), loaded.stderr
+    removal = shlex.split(demo.lines[-1])
     assert removal[:2] == ["rm", "-r"]
     assert subprocess.run(removal, timeout=30, check=False).returncode == 0
     assert not written_file(demo).exists()
