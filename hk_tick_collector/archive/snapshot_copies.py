@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.archive.books import unpack
 from hk_tick_collector.archive.copies import staging
 from hk_tick_collector.archive.snapshots import entry_of
 from hk_tick_collector.archive.stores import ArchiveStore
+from hk_tick_collector.archive.whole import unpack
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.store.kept import LIST_SUFFIX, MAX_LIST_BYTES, KeptFile, digest_of, problems_of
 from hk_tick_collector.store.layout import SNAPSHOT_DIR, parse_day_dir, snapshot_archive, snapshot_file

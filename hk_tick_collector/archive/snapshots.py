@@ -11,20 +11,16 @@ A live file is deleted only when the archive, read at that moment, unpacks to it
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
 from pathlib import Path
 
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.archive.books import unpack
+from hk_tick_collector.archive.whole import finish, is_packed, pack, unpack
 from hk_tick_collector.core.errors import NoData, StoreError
-from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.companions import Mark, is_closed
-from hk_tick_collector.store.connect import SqliteOptions, translate
 from hk_tick_collector.store.inuse import open_elsewhere
-from hk_tick_collector.store.kept import KeptFile, digest_of, entry_in, keep_in, problems_of
+from hk_tick_collector.store.kept import KeptFile, digest_of, entry_in, problems_of
 from hk_tick_collector.store.layout import (
     SNAPSHOT_DIR,
     parse_day_dir,
@@ -38,7 +34,7 @@ from hk_tick_collector.store.snapshot_file import open_for_writing
 from hk_tick_collector.store.snapshot_reader import newest_no
 
 AFTER_CLOSE_MS = 30 * 60_000
-_SYMBOL = "snapshots"  # of many symbols
+_NOUN = "snapshots"  # of many symbols
 
 
 def archived_days(archive_root: Path) -> list[str]:
@@ -81,7 +77,7 @@ def is_over(day: str, calendar: TradingCalendar, now_ms: int) -> bool:
 def is_archived(data_root: Path, archive_root: Path, day: str) -> bool:
     """Does the archive have the file as it is? By size and time alone."""
     path, entry = snapshot_file(data_root, day), entry_of(archive_root, day)
-    return entry is not None and is_closed(path) and _is_of(entry, path)
+    return entry is not None and is_closed(path) and is_packed(entry, path)
 
 
 def put_away(data_root: Path, archive_root: Path, day: str, now_ms: int) -> KeptFile:
@@ -92,23 +88,10 @@ def put_away(data_root: Path, archive_root: Path, day: str, now_ms: int) -> Kept
     if open_elsewhere(path).pids:
         raise Refused(f"{path} is open: the recorder leaves it half an hour after its last snapshot; try again")
     if not is_closed(path):
-        _close(path)
+        finish(path, open_for_writing)
     entry = entry_of(archive_root, day)
-    if entry is None or not _is_of(entry, path):
-        rows = newest_no(path)
-        with open_regular(path) as source:
-            before = os.fstat(source.fileno())
-
-            def describe(size_bytes: int, sha256: str, packed_bytes: int, packed_sha256: str) -> KeptFile:
-                after = os.fstat(source.fileno())
-                if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-                    raise Refused(f"{path} was written to while it was packed: archive the day again")
-                return KeptFile(
-                    path.name, _SYMBOL, rows, 0, size_bytes, sha256, packed_bytes, packed_sha256,
-                    before.st_mtime_ns, now_ms,
-                )  # fmt: skip
-
-            entry = keep_in(directory, source, describe)
+    if entry is None or not is_packed(entry, path):
+        entry = pack(path, directory, _NOUN, newest_no(path), now_ms)
     problems = problems_of(directory, entry)
     if problems:
         raise Refused("; ".join(problems))
@@ -167,19 +150,3 @@ def _at_rest(path: Path) -> Mark | None:
 def entry_of(archive_root: Path, day: str) -> KeptFile | None:
     """What the archive says of a day; None when it has none. StoreCorrupt, StoreUnavailable."""
     return entry_in(snapshot_archive(archive_root, day), snapshot_file(Path(), day).name)
-
-
-def _is_of(entry: KeptFile, path: Path) -> bool:
-    stat = path.stat()
-    return (entry.size_bytes, entry.source_changed_ns) == (stat.st_size, stat.st_mtime_ns)
-
-
-def _close(path: Path) -> None:
-    """Bring what a recorder that died left in the WAL into the file."""
-    conn = open_for_writing(path, SqliteOptions())
-    try:
-        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as exc:
-        raise translate(exc, path) from exc
-    finally:
-        conn.close()
