@@ -33,9 +33,9 @@ from hk_tick_collector.records.book import (
     WatchEnded,
     WatchRefused,
 )
+from hk_tick_collector.store import rescue
 from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, note_conflated, open_for_writing
-from hk_tick_collector.store.connect import SqliteOptions, as_store_error, unavailable
-from hk_tick_collector.store.layout import move_companions, set_aside_path, sync_dir
+from hk_tick_collector.store.connect import SqliteOptions, as_store_error
 
 DIED = "recorder died"
 STOPPED = "recorder stopped"
@@ -131,15 +131,12 @@ class BookWriter:
             self._pushed_ms = self._now_ms()
 
     def beat(self) -> None:
-        """Nothing came: note that we are alive, leave a file that is no longer at its path, end a day that is over."""
+        """Nothing came: note that we are alive, end a day that is over."""
         if self._conn is None:
             return
         now_ms = self._now_ms()
         if self._day_of(now_ms) != self._day:
             self._end_day()
-        elif not self._is_at_path():
-            log.warning(event("book_file_replaced", path=self._path, action="books go on in a new file"))
-            self._drop()
         elif self._is_closed(now_ms) and now_ms - self._pushed_ms >= QUIET_MS:
             self._end_day()
             self._resting_day = self._day
@@ -180,18 +177,12 @@ class BookWriter:
     def set_aside(self, reason: str) -> Path | None:
         """Rename a damaged file; the next batch makes a new one. StoreUnavailable when the directory refuses."""
         path = self._path
-        self._drop()
-        if path is None:
-            return None
-        target = set_aside_path(path, self._now_ms())
         try:
-            move_companions(path, target)
-            path.rename(target)
-        except FileNotFoundError:
+            target = None if path is None else rescue.set_aside(path, self._now_ms())
+        finally:
+            self._drop()
+        if target is None:
             return None
-        except OSError as exc:
-            raise unavailable(path, exc) from exc
-        sync_dir(path.parent)
         self._session_days.pop(self._day, None)
         log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason))
         return target
@@ -216,6 +207,8 @@ class BookWriter:
         else has, or the batch behind it would be taken for it, and not be stored."""
         if self._conn is not None and day != self._day:
             self._end_day()
+        elif self._conn is not None and not self._is_at_path():
+            self._leave_replaced()
         watching, refused = self._before = dict(self._watching), dict(self._refused)
         try:
             self._day, self._path, self._resting_day = day, self._kind.file_of(self._data_root, day), ""
@@ -251,7 +244,7 @@ class BookWriter:
         self._encoder.forget()
         conn = open_for_writing(path, self._options)
         try:
-            self._conn, self._inode = conn, _inode(path)
+            self._conn, self._inode = conn, rescue.inode_of(path)
             conn.execute("BEGIN IMMEDIATE")
             self._symbol_ids = {str(name): int(key) for key, name in conn.execute("SELECT * FROM symbols")}
             self._end_sessions_of_others(conn)
@@ -389,6 +382,9 @@ class BookWriter:
             return
         now_ms = self._now_ms()
         try:
+            if not self._is_at_path():
+                self._leave_replaced()
+                conn = self._open(path)
             conn.execute("BEGIN IMMEDIATE")
             self._end_watches(conn, self._session_id, now_ms, reason)
             conn.execute("UPDATE sessions SET ended = 1, alive_ms = ? WHERE session_id = ?", (now_ms, self._session_id))
@@ -418,13 +414,14 @@ class BookWriter:
             with contextlib.suppress(sqlite3.Error):
                 conn.close()
 
+    def _leave_replaced(self) -> None:
+        """The open file was moved, removed or exchanged; what it holds is kept. StoreUnavailable, and it is left."""
+        conn, path = self._conn, self._path
+        try:
+            if conn is not None and path is not None:
+                rescue.keep_rows_of(path, conn, self._now_ms(), lambda: self._is_abandoned)
+        finally:
+            self._drop()
+
     def _is_at_path(self) -> bool:
-        return self._path is not None and _inode(self._path) == self._inode
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
+        return self._path is not None and rescue.inode_of(self._path) == self._inode

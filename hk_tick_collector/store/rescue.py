@@ -16,20 +16,23 @@ from hk_tick_collector.store.layout import FILE_MODE, move_companions, rescue_pa
 _log = logging.getLogger(__name__)
 
 
-def set_aside(path: Path, now_ms: int) -> Path:
-    """Rename a broken day file, with its WAL, to ``YYYYMMDD.db.corrupt-<utc>``, and return the new path, at which there
-    is nothing when there was nothing to rename. StoreUnavailable when the directory refuses.
+def set_aside(path: Path, now_ms: int) -> Path | None:
+    """Rename a broken file of a day, with its WAL, to ``NAME.corrupt-<utc>``; the new path, None when there was nothing
+    to rename. StoreUnavailable when the directory refuses.
 
-    Close its connection afterwards: SQLite does not touch the WAL of a database that has moved.
+    A connection to it may be closed afterwards: SQLite does not touch the WAL of a database that has moved.
     """
     target = set_aside_path(path, now_ms)
     try:
         # The database goes last: after a crash in between, the next start still finds it and calls it broken.
         move_companions(path, target)
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(target)
+        path.rename(target)
+    except FileNotFoundError:
+        return None
     except OSError as exc:
         raise unavailable(path, exc) from exc
+    finally:
+        sync_dir(path.parent)
     return target
 
 
@@ -45,6 +48,27 @@ def keep_rows(
         return _put_back(path, copy, removed, now_ms) if copy is not None else None
     except OSError as exc:
         raise unavailable(path, exc) from exc
+
+
+def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> None:
+    """``keep_rows`` of a file of books or snapshots, and a line that says where they are."""
+    kept = keep_rows(path, conn, inode_of(path) is None, now_ms, is_interrupted)
+    if kept == path:
+        todo = "its rows are in the new file; find out who took it away"
+    elif kept is not None:
+        todo = f"rows now go to the file at this path; what it had is in {kept}"
+    else:
+        todo = "rows now go to the file at this path; what the old one had cannot be read any more"
+    _log.error(event("side_file_replaced", path=path, kept=kept or "", todo=todo))
+
+
+def inode_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what stands at a path; None for nothing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _copy_of_open(path: Path, conn: sqlite3.Connection, is_interrupted: Callable[[], bool]) -> Path | None:

@@ -19,8 +19,9 @@ from hk_tick_collector.core.errors import RowRefused, StoreError, StoreFault
 from hk_tick_collector.core.facts import DayFact, Fact, SnapshotsCopied
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.snapshot import Series, Snapshot
-from hk_tick_collector.store.connect import SqliteOptions, as_store_error, unavailable
-from hk_tick_collector.store.layout import move_companions, set_aside_path, snapshot_file, sync_dir
+from hk_tick_collector.store import rescue
+from hk_tick_collector.store.connect import SqliteOptions, as_store_error
+from hk_tick_collector.store.layout import snapshot_file
 from hk_tick_collector.store.snapshot_file import open_for_writing, pack_seconds
 from hk_tick_collector.store.write_result import WriteResult
 
@@ -51,6 +52,7 @@ class SnapshotWriter:
         self._options = options
         self._now_ms = now_ms
         self._files: dict[str, _Open] = {}
+        self._is_interrupted = False
 
     def write(self, records: Sequence[Snapshot], facts: Sequence[Fact | DayFact] = (), /) -> WriteResult:
         """Store a batch and what was learned of copies, one transaction a day. Raises StoreError."""
@@ -80,17 +82,13 @@ class SnapshotWriter:
 
     def set_aside(self, day: str, reason: str, /) -> Path | None:
         """Rename a damaged file; the next batch makes a new one. StoreUnavailable when the directory refuses."""
-        self._drop(day)
         path = snapshot_file(self.data_root, day)
-        target = set_aside_path(path, self._now_ms())
         try:
-            move_companions(path, target)
-            path.rename(target)
-        except FileNotFoundError:
+            target = rescue.set_aside(path, self._now_ms())
+        finally:
+            self._drop(day)
+        if target is None:
             return None
-        except OSError as exc:
-            raise unavailable(path, exc) from exc
-        sync_dir(path.parent)
         log.error(event("snapshot_file_set_aside", path=path, moved_to=target, reason=reason))
         return target
 
@@ -100,6 +98,8 @@ class SnapshotWriter:
         if opened is None:
             return
         try:
+            if rescue.inode_of(opened.path) != opened.inode:
+                rescue.keep_rows_of(opened.path, opened.conn, self._now_ms(), lambda: self._is_interrupted)
             opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as exc:
             raise as_store_error(exc, opened.path) from exc
@@ -119,6 +119,7 @@ class SnapshotWriter:
 
     def interrupt(self) -> None:
         """From another thread: end the statement at work."""
+        self._is_interrupted = True
         for opened in list(self._files.values()):
             with contextlib.suppress(sqlite3.Error):
                 opened.conn.interrupt()
@@ -151,15 +152,21 @@ class SnapshotWriter:
         """The file, and whether it is another one than before."""
         opened = self._files.get(day)
         replaced = 0
-        if opened is not None and _inode(path) != opened.inode:
-            log.error(event("snapshot_file_replaced", path=path, action="snapshots go on in a new file"))
-            self._drop(day)
+        if opened is not None and rescue.inode_of(path) != opened.inode:
+            self._leave_replaced(day, opened)
             opened, replaced = None, 1
         if opened is None:
             conn = open_for_writing(path, self._options)
-            opened = self._files[day] = _Open(path, conn, _inode(path))
+            opened = self._files[day] = _Open(path, conn, rescue.inode_of(path))
             opened.series_ids = {Series(*words): int(key) for key, *words in conn.execute("SELECT * FROM series")}
         return opened, replaced
+
+    def _leave_replaced(self, day: str, opened: _Open) -> None:
+        """The open file was moved, removed or exchanged; what it holds is kept. StoreUnavailable, and it is left."""
+        try:
+            rescue.keep_rows_of(opened.path, opened.conn, self._now_ms(), lambda: self._is_interrupted)
+        finally:
+            self._drop(day)
 
     @staticmethod
     def _series_id(opened: _Open, series: Series) -> int:
@@ -206,14 +213,6 @@ def _values(series_id: int, row: Snapshot) -> tuple[object, ...]:
     return (
         series_id, second, row.recv_ts_ms, row.origin, row.spot, row.zero_gamma, bytes.fromhex(row.digest), body
     )  # fmt: skip
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _wal_bytes(path: Path) -> int:

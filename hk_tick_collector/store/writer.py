@@ -65,7 +65,7 @@ from hk_tick_collector.store.connect import (
 )
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.details import store_details
-from hk_tick_collector.store.layout import day_file, sync_dir
+from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
 from hk_tick_collector.store.write_result import WriteResult
@@ -188,8 +188,7 @@ class DayFileWriter:
         finally:
             self._drop(day)
             self._left.pop(day, None)
-        sync_dir(path.parent)
-        if not os.path.lexists(target):
+        if target is None:
             return None
         _log.error(
             event(

@@ -37,6 +37,7 @@ from tests.books import BOOKS, DAY, OPEN_US, lively_pushes
 
 TENCENT = "HK.00700"
 BOOK = Book(((412.2, 3000, 7),), ((412.4, 800, 2),))
+OTHER = Book(((412.0, 100, 1),), ())
 NEXT_DAY = "20261121"
 MIDNIGHT_US = OPEN_US + (14 * 60 + 30) * 60_000_000
 
@@ -251,15 +252,48 @@ def test_a_damaged_file_is_set_aside_and_the_day_goes_on(tmp_path: Path) -> None
     assert _books(tmp_path) == [BOOK]
 
 
-def test_a_file_that_is_taken_away_is_left_at_the_next_beat(tmp_path: Path) -> None:
+def _take_away(path: Path, how: str) -> None:
+    for companion in [path, *path.parent.glob(f"{path.name}-*")]:
+        if how == "moved":
+            companion.rename(path.parent.parent / companion.name)
+        else:
+            companion.unlink()
+    if how == "exchanged":
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("by", ["beat", "push", "close"])
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_file_that_is_taken_away_comes_back_with_all_its_rows(tmp_path: Path, how: str, by: str) -> None:
     writer = _writer(tmp_path)
     writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), *_entries([BOOK])], 1)
-    book_file(tmp_path, DAY).rename(tmp_path / "moved.db")
-    writer.beat()
-    writer.write(DAY, _entries([BOOK]), 1)
+    _take_away(book_file(tmp_path, DAY), how)
+    if by == "beat":
+        writer.beat()
+    elif by == "push":
+        writer.write(DAY, _entries([BOOK]), 1)
+    writer.close()
 
-    assert _books(tmp_path) == [BOOK]
-    assert [watch.symbol for watch in book_reader.watches(book_file(tmp_path, DAY))] == [TENCENT]
+    stored = 2 if by == "push" else 1
+    assert _books(tmp_path) == [*[BOOK] * stored, None]
+    assert [watch.reason for watch in book_reader.watches(book_file(tmp_path, DAY))] == [STOPPED]
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert session.stored == stored
+
+
+def test_what_an_exchanged_file_held_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = book_file(tmp_path, DAY)
+    writer = _writer(tmp_path)
+    writer.write(DAY, _entries([BOOK]), 1)
+    _take_away(path, "exchanged")
+    writer.write(DAY, _entries([OTHER]), 1)
+    writer.leave()
+
+    (aside,) = path.parent.glob(f"{path.name}.corrupt-*")
+    assert _books(tmp_path) == [OTHER]
+    with closing(sqlite3.connect(aside)) as conn:
+        assert conn.execute("SELECT count(*) FROM pushes").fetchone() == (1,)
+    assert str(aside) in caplog.text
 
 
 def test_a_database_of_something_else_or_of_a_later_version_is_not_touched(tmp_path: Path) -> None:

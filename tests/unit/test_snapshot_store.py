@@ -69,13 +69,15 @@ def test_broken_bits_of_a_copy_are_damage() -> None:
         unpack_seconds(NOON, b"no zlib")
 
 
-def test_a_file_that_is_removed_under_the_writer_begins_anew(tmp_path: Path, writer: SnapshotWriter) -> None:
+@pytest.mark.parametrize("by", ["write", "close"])
+def test_a_file_that_is_removed_under_the_writer_comes_back(tmp_path: Path, writer: SnapshotWriter, by: str) -> None:
     writer.write([snapshot(0)])
     for path in snapshot_file(tmp_path, DAY).parent.iterdir():
         path.unlink()
-    assert writer.write([snapshot(1)]).replaced_files == 1
-    assert rows(tmp_path) == [(1, "live")]
+    if by == "write":
+        assert writer.write([snapshot(1)]).replaced_files == 1
     writer.close()
+    assert rows(tmp_path) == [(0, "live"), (1, "live")][: 2 if by == "write" else 1]
 
 
 def test_a_foreign_file_is_set_aside_and_never_written_to(tmp_path: Path, writer: SnapshotWriter) -> None:
