@@ -32,6 +32,10 @@ FAULTS = {
     "too_big": "close every connection with 1009",
     "channel_closed": "close every channel",
     "garbage": "the next message is no JSON",
+    "keep": "the end of a subscription is ignored from now on",
+    "let_go": "a subscription ends again when it is to",
+    "maintenance": "every connection is closed, and the REST interface answers 503 from now on",
+    "skew": "trades are an hour ahead from now on, or in time again",
     "pause": "make no trades",
     "resume": "make trades again",
     "refuse": "the REST interface answers 401 from now on",
@@ -80,7 +84,8 @@ class Exchange(Hub[_Client]):
         super().__init__()
         self._tape = tape
         self._pace = Pace(events_per_sec, MAX_ROWS)
-        self._is_paused = False
+        self._is_paused = self._keeps = False
+        self._skew_ms = 0
         self.tokens: set[str] = set()
         self.rest_status = 200
         self.logins = 0
@@ -102,7 +107,7 @@ class Exchange(Hub[_Client]):
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(STEP_SEC)
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = time.time_ns() // 1_000_000 + self._skew_ms
             await self._tell([self._tape.next(now_ms) for _ in range(self._pace.due(is_paused=self._is_paused))])
 
     async def _tell(self, events: Sequence[Event]) -> None:
@@ -188,7 +193,8 @@ class Exchange(Hub[_Client]):
                 channel.symbols.clear()
             added = message.get("add", ())
             channel.symbols |= _symbols(added)
-            channel.symbols -= _symbols(message.get("remove", ()))
+            if not self._keeps:
+                channel.symbols -= _symbols(message.get("remove", ()))
             if not channel.is_told:
                 await self._config(client, number, channel)
             if channel.contract in ("HISTORY", "AUTO"):
@@ -244,9 +250,15 @@ class Exchange(Hub[_Client]):
             self._is_paused = name == "pause"
         elif name.startswith("history_"):
             self._history = name.removeprefix("history_")
+        elif name in ("keep", "let_go"):
+            self._keeps = name == "keep"
+        elif name == "skew":
+            self._skew_ms = 3_600_000 - self._skew_ms
         elif name in ("refuse", "busy", "accept"):
             self.rest_status = {"refuse": 401, "busy": 429, "accept": 200}[name]
         else:
+            if name == "maintenance":
+                self.rest_status = 503
             if name == "unauthorized":
                 self.tokens.clear()
             for client in list(self._clients):
@@ -259,6 +271,8 @@ class Exchange(Hub[_Client]):
             client.is_silent = True
         elif name == "too_big":
             await client.socket.close(1009, "too big")
+        elif name == "maintenance":
+            await client.socket.close(1001, "maintenance")
         elif name == "unauthorized":
             await client.say("AUTH_STATE", 0, state="UNAUTHORIZED")
         elif name == "channel_closed":

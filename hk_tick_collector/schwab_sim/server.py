@@ -56,6 +56,11 @@ FAULTS = {
     "book_thaw": "tell books again, as they are now",
     "book_delayed": "books are marked as delayed from now on",
     "book_in_time": "books are no longer marked as delayed",
+    "book_delayed_first": "books of the first symbol alone are marked as delayed from now on",
+    "keep": "the end of a subscription is answered with yes from now on, and ignored",
+    "let_go": "a subscription ends again when it is to",
+    "unanswered": "what is asked for of the first symbol is done from now on, and not answered",
+    "answered": "it is answered again",
     "book_refuse": "a subscription of books answers 11 from now on",
     "book_accept": "it succeeds again",
     "listings_busy": "a question for listings answers 429 from now on",
@@ -68,7 +73,10 @@ _SETS: dict[str, dict[str, int | bool]] = {
     "maintenance": {"rest_status": 503}, "unavailable": {"sub_code": 11}, "reorder": {"is_reordered": True},
     "delayed": {"is_delayed": True}, "skew": {"skew_ms": 3_600_000}, "pause": {"is_paused": True},
     "resume": {"is_paused": False}, "book_freeze": {"is_frozen": True}, "book_thaw": {"is_frozen": False},
-    "book_delayed": {"is_book_delayed": True}, "book_in_time": {"is_book_delayed": False},
+    "book_delayed": {"is_book_delayed": True},
+    "book_in_time": {"is_book_delayed": False, "is_first_book_delayed": False},
+    "book_delayed_first": {"is_first_book_delayed": True}, "keep": {"keeps": True}, "let_go": {"keeps": False},
+    "unanswered": {"is_unanswered": True}, "answered": {"is_unanswered": False},
     "book_refuse": {"book_code": 11}, "book_accept": {"book_code": 0}, "listings_busy": {"listings_status": 429},
     "listings_back": {"listings_status": 200}, "accept": {"login_code": 0, "rest_status": 200, "sub_code": 0},
 }  # fmt: skip
@@ -112,7 +120,8 @@ class Exchange(Hub[_Client]):
         """``depth``: the books; None: of the tape's symbols, in no truth file."""
         super().__init__()
         self.depth = depth or Depth(tape.symbols)
-        self.is_frozen = self.is_book_delayed = False
+        self.is_frozen = self.is_book_delayed = self.is_first_book_delayed = False
+        self.keeps = self.is_unanswered = False
         self.book_code, self.listings_status = 0, 200
         self.access_sec = access_sec
         self._tape = tape
@@ -198,9 +207,12 @@ class Exchange(Hub[_Client]):
             client.told_books.update((state.symbol, state.number) for state in new)
             if new:
                 self.depth.show(new)
-                late = {"delayed": True} if self.is_book_delayed else {}
-                content = [{"key": state.symbol, **late, **state.fields()} for state in new]
+                content = [{"key": state.symbol, **self._late(state.symbol), **state.fields()} for state in new]
                 await client.say({"data": [self._data(content, service)]})
+
+    def _late(self, symbol: str) -> dict[str, bool]:
+        is_late = self.is_book_delayed or (self.is_first_book_delayed and symbol == self._tape.symbols[0])
+        return {"delayed": True} if is_late else {}
 
     def _changes(self, client: _Client, trade: Trade) -> dict[str, Any]:
         """Only what has changed, as Schwab sends it."""
@@ -257,7 +269,7 @@ class Exchange(Hub[_Client]):
             client.symbols, client.told = {}, {}
         if is_more:
             client.symbols.update(dict.fromkeys(keys, parameters.get("fields", "0").split(",")))
-        elif command == "UNSUBS":
+        elif command == "UNSUBS" and not self.keeps:
             for key in keys:
                 client.symbols.pop(key, None)
                 client.told.pop(key, None)
@@ -275,7 +287,7 @@ class Exchange(Hub[_Client]):
         if command == "SUBS":
             mine.clear()
         if command == "UNSUBS":
-            mine -= keys
+            mine -= set() if self.keeps else keys
         else:
             mine |= {key for key in keys if self.depth.service_of(key) == request["service"]}
         for key in keys:
@@ -307,7 +319,9 @@ class Exchange(Hub[_Client]):
             "SchwabClientCorrelId": request.get("SchwabClientCorrelId"), "timestamp": self._now_ms(),
             "content": {"code": code, "msg": text},
         }  # fmt: skip
-        await client.say({"response": [answer]})
+        keys = request.get("parameters", {}).get("keys", "").split(",")
+        if not self.is_unanswered or self._tape.symbols[0] not in keys:
+            await client.say({"response": [answer]})
 
     async def _end(self, client: _Client, code: int, text: str) -> None:
         notice = {"service": "ADMIN", "timestamp": self._now_ms(), "content": {"code": code, "msg": text}}

@@ -41,7 +41,14 @@ FAULTS = {
     "refuse": "every request is answered 401 from now on",
     "busy": "every request is answered 429 from now on",
     "banned": "every request is answered 451 from now on",
+    "maintenance": "break every stream off, and every request is answered 503 from now on",
     "accept": "requests are answered as before",
+    "keep": "the end of a subscription is answered with yes from now on, and ignored",
+    "let_go": "a subscription ends again when it is to",
+    "unanswered": "a subscription of the first code is done from now on, and not answered",
+    "answered": "it is answered again",
+    "skew": "the gateway's clock, and its ticks, are an hour ahead from now on",
+    "on_time": "and right again",
     "used_up": "the day's traffic is used up: history is empty, without an error",
     "refill": "and begins anew",
     "short_history": "history lacks the last trades",
@@ -52,7 +59,9 @@ FAULTS = {
     "resume": "make ticks again",
     **{name: f"the next tick is one: {name}" for name in ODDITIES},
 }
-_STATUS = {"refuse": 401, "busy": 429, "banned": 451, "accept": 200}
+NO_ANSWER = 0
+UNANSWERED_SEC = 60.0
+_STATUS = {"refuse": 401, "busy": 429, "banned": 451, "maintenance": 503, "accept": 200}
 
 
 @dataclass(eq=False)
@@ -75,7 +84,9 @@ class Exchange:
     ) -> None:
         self.tape = tape
         self._events_per_sec = events_per_sec
-        self.now_ms = now_ms
+        self._true_ms = now_ms
+        self.skew_ms = 0
+        self.keeps = self.is_unanswered = False
         self.heartbeat_sec = heartbeat_sec
         self._streams: set[_Stream] = set()
         self._lock = threading.RLock()
@@ -94,6 +105,10 @@ class Exchange:
         self.requests: dict[str, int] = {}
         self.connections = 0
 
+    def now_ms(self) -> int:
+        """What the gateway's clock says."""
+        return self._true_ms() + self.skew_ms
+
     def run(self) -> None:
         """Make ticks until ``stop``."""
         pace = Pace(self._events_per_sec, MAX_ROWS)
@@ -103,6 +118,10 @@ class Exchange:
     def stop(self) -> None:
         """No more ticks."""
         self._stopped.set()
+
+    def wait_unanswered(self) -> None:
+        """Until somebody has given up, or all is over."""
+        self._stopped.wait(UNANSWERED_SEC)
 
     def trade(self, count: int) -> list[Event]:
         """Make so many ticks now, and tell them."""
@@ -180,6 +199,8 @@ class Exchange:
                 self.tape.oddities.append(name)
             elif name in _STATUS:
                 self.status = _STATUS[name]
+                if name == "maintenance":
+                    self._hurt(name)
             elif name.endswith("_history"):
                 self.history = name
             elif name in ("garbage", "binary", "half_event"):
@@ -195,7 +216,9 @@ class Exchange:
             "loud": ("is_mute", False), "reorder": ("is_reordered", not self.is_reordered),
             "recovering": ("is_recovering", True), "recovered": ("is_recovering", False),
             "stale": ("is_stale", not self.is_stale), "hole": ("hole", 10), "used_up": ("left_bytes", 0),
-            "refill": ("left_bytes", LIMIT_BYTES),
+            "refill": ("left_bytes", LIMIT_BYTES), "keep": ("keeps", True), "let_go": ("keeps", False),
+            "unanswered": ("is_unanswered", True), "answered": ("is_unanswered", False),
+            "skew": ("skew_ms", 3_600_000), "on_time": ("skew_ms", 0),
         }  # fmt: skip
         attribute, value = changes[name]
         setattr(self, attribute, value)
@@ -254,7 +277,10 @@ class Exchange:
             return 404, {"code": 404, "message": f"Contract not found: {code}", "details": None}
         if add and len(self.subscribed) >= MAX_SUBSCRIPTIONS:
             return 200, {"success": False, "message": "too many subscriptions", "subscription": None}
-        (self.subscribed.add if add else self.subscribed.discard)((code, is_odd))
+        if add or not self.keeps:
+            (self.subscribed.add if add else self.subscribed.discard)((code, is_odd))
+        if self.is_unanswered and code == self.tape.codes[0]:
+            return NO_ANSWER, None
         return 200, {"success": True, "message": "ok", "subscription": body}
 
     def _history(self, body: Any) -> tuple[int, object]:
@@ -278,7 +304,12 @@ class _Gateway(Rest):
 
     def given(self, body: bytes) -> None:
         try:
-            self.answer(*self.simulated.answer("POST", self.path, json.loads(body or b"{}")))
+            status, answer = self.simulated.answer("POST", self.path, json.loads(body or b"{}"))
+            if status == NO_ANSWER:
+                self.simulated.wait_unanswered()
+                self.close_connection = True
+                return
+            self.answer(status, answer)
         except (ValueError, KeyError, TypeError, AttributeError):
             self.answer(400, {"code": 400, "message": "no such request", "details": None})
 

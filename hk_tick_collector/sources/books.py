@@ -21,13 +21,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.core.waiting import is_set_within
@@ -42,6 +41,7 @@ from hk_tick_collector.records.book import (
     WatchRefused,
 )
 from hk_tick_collector.sources.source import Link, Subscribed
+from hk_tick_collector.sources.subscriptions import Asker
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,9 @@ class StateFeed(Protocol):
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """As the far side has it."""
 
-    def no_right(self) -> str | None:
-        """Why the account may not see them now, in a few words; None when nothing was said against it."""
+    def no_right(self, symbols: Sequence[str]) -> Mapping[str, str]:
+        """Which of these the account may not see now, and why in a few words; nothing when nothing was said against
+        any."""
 
     def last_us(self) -> int:
         """When the last push came, UTC epoch microseconds; 0: none did."""
@@ -172,6 +173,8 @@ class BookKeeper:
         self._check_sec = check_sec
         self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
         self._active: list[str] = []
+        self._barred: dict[str, str] = {}  # of what is wanted: which may not be seen now, and why
+        self._asker = Asker(SUBSCRIBE_BATCH)
         self._end_reason = CONNECTION_LOST
         self._listed_us = 0  # the last look at the far side's list
         self._seen_us = 0  # the last look that found it serving
@@ -274,23 +277,34 @@ class BookKeeper:
             )
 
     async def _look(self, feed: StateFeed, ticks: Ticks) -> None:
-        reason = feed.no_right()
-        if reason is not None:
-            self._end(self._active, f"right lost: {reason}")
-            self._refuse(dict.fromkeys(self._symbols, f"no right to {self._noun}: {reason}"))
-            self._look_at = self._subscribe_at = 0.0
-            return
         now = self._clock.monotonic()
         self._note_calm(now)
+        self._bar(feed.no_right(self._symbols))
+        if self._barred and set(self._symbols).issubset(self._barred):
+            self._look_at = 0.0
+            return
         if now >= self._look_at:
             await self._compare_lists(feed, ticks)
             self._look_at = now + COMPARE_SEC
         await self._give_back(feed)
-        if not set(self._symbols).issubset(self._active) and now >= self._subscribe_at:
+        if not set(self._symbols).issubset({*self._active, *self._barred}) and now >= self._subscribe_at:
             await self._subscribe(feed, ticks)
             self._subscribe_at = now + (self._retry.next_sec() if self._progress.refused_symbols else 0.0)
         if self._active and isinstance(feed, PulledFeed):
             await self._hold_together(feed)
+
+    def _bar(self, barred: Mapping[str, str]) -> None:
+        """End the watch of what may not be seen; the others are watched on. What may be seen again is asked for at
+        once."""
+        if barred == self._barred:
+            return
+        before, self._barred = self._barred, dict(barred)
+        for why in dict.fromkeys(barred.values()):
+            self._end([symbol for symbol in self._active if barred.get(symbol) == why], f"right lost: {why}")
+        refused = self._progress.refused_symbols
+        self._refuse({symbol: why for symbol, why in refused.items() if symbol not in before})
+        if not before.keys() <= barred.keys():
+            self._look_at = self._subscribe_at = 0.0
 
     async def _give_back(self, feed: StateFeed) -> None:
         """End what is no longer wanted. What the far side does not let go yet is watched until it does."""
@@ -320,7 +334,7 @@ class BookKeeper:
             self._end(given_back, f"quota given to {self._first}")
 
     async def _subscribe(self, feed: StateFeed, ticks: Ticks) -> None:
-        missing = [symbol for symbol in self._symbols if symbol not in self._active]
+        missing = [symbol for symbol in self._symbols if symbol not in {*self._active, *self._barred}]
         if _short_of_quota(ticks):
             self._refuse(dict.fromkeys(missing, f"quota is short: {self._first} go first"))
             return
@@ -331,7 +345,7 @@ class BookKeeper:
         fits = missing if left is None else missing[:left]
         refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} {self._word}")
         self._asked_at, self._asked_us = math.inf, self._now_us()
-        refused.update(await self._subscribe_each(feed, fits))
+        refused.update(await self._asker.subscribe(feed, fits))
         self._asked_at = self._clock.monotonic()
         listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)
         self._listed_us = self._now_us()
@@ -346,27 +360,6 @@ class BookKeeper:
             log.info(event("books_subscribed", symbols=len(self._active), wanted=len(self._symbols), kind=self._word))
         if not refused:
             self._retry.reset()
-
-    async def _subscribe_each(self, feed: StateFeed, symbols: Sequence[str]) -> dict[str, str]:
-        """Subscribe, halving what is refused; those that are refused alone, with the far side's words. What is not
-        answered is not asked for in pieces: each of them would wait as long."""
-        refused: dict[str, str] = {}
-        parts = [list(symbols[at : at + SUBSCRIBE_BATCH]) for at in range(0, len(symbols), SUBSCRIBE_BATCH)]
-        while parts:
-            part = parts.pop(0)
-            try:
-                await feed.subscribe(part, REQUEST_TIMEOUT_SEC)
-            except FeedLost:
-                raise
-            except FeedTimeout as exc:
-                return refused | dict.fromkeys(chain(part, *parts), str(exc))
-            except FeedError as exc:
-                if len(part) == 1:
-                    refused[part[0]] = str(exc)
-                else:
-                    middle = len(part) // 2
-                    parts[:0] = [part[:middle], part[middle:]]
-        return refused
 
     async def _hold_together(self, feed: PulledFeed) -> None:
         """Ask for the book of the next symbol in turn: was it pushed, just before or since?"""
@@ -413,7 +406,9 @@ class BookKeeper:
         return max(self._now_us() - round(quiet_sec * 1e6), feed.last_us())
 
     def _refuse(self, refused: dict[str, str]) -> None:
+        """These, and what may not be seen."""
         progress = self._progress
+        refused = refused | {symbol: f"no right to {self._noun}: {why}" for symbol, why in self._barred.items()}
         new = {symbol: why for symbol, why in refused.items() if progress.refused_symbols.get(symbol) != why}
         for why in dict.fromkeys(new.values()):
             of_these = [symbol for symbol, reason in new.items() if reason == why]

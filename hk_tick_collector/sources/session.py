@@ -127,6 +127,7 @@ class FeedSession:
             lambda: self._soon(self._repairer.wake),
             lambda interrupted: self._soon(self._note_change, interrupted),
             waiting_rows,
+            source.spec.provider,
         )
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
@@ -245,7 +246,13 @@ class FeedSession:
         self._backfilled = self._interrupted = False
         self._begin_again()
         subscriptions = Subscriptions(
-            link, self._source.spec, self._symbols, self._progress, self._clock, self._continuity.interrupted
+            link,
+            self._source.spec,
+            self._symbols,
+            self._progress,
+            self._clock,
+            self._continuity.interrupted,
+            self._note_wanted,
         )
         work = [self._await_lost(link), self._supervise(link, subscriptions)]
         work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))
@@ -351,6 +358,9 @@ class FeedSession:
     async def _subscribe(self, subscriptions: Subscriptions) -> None:
         self._backfiller.interrupted(await subscriptions.reconcile())
         self._absences.note(subscriptions.wanted, subscriptions.active, subscriptions.refused, NO_CONNECTION)
+
+    def _note_wanted(self, symbols: frozenset[str]) -> None:
+        self._intake.wanted = symbols
 
     def _note_absent(self, reason: str) -> None:
         self._absences.note(self._symbols, (), {}, reason)

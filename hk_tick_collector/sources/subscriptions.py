@@ -1,13 +1,16 @@
 """Wanted symbols against what the source says is subscribed, until they are equal.
 
 OpenD refuses a whole request for one bad code or a quota that is one short, so a refused batch is halved until the
-culprits stand alone; every other symbol is recorded. When quota is short, the list's order decides who fits.
+culprits stand alone; every other symbol is recorded. What is not answered is refused, too, and asked for again in
+smaller parts, so that in the end it costs itself alone. When quota is short, the list's order decides who fits.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Protocol
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
@@ -24,24 +27,49 @@ RETRY_MAX_SEC = 300
 COMPARE_SEC = 60  # a small request: what OpenD drops without a word is missed for no longer
 
 
-async def subscribe_each(link: Link, codes: Sequence[str], batch: int) -> dict[str, str]:
-    """Subscribe ``codes``, in their order, ``batch`` at a time; those that are refused alone, with the source's words.
-    FeedLost or FeedTimeout when there is no answer."""
-    refused: dict[str, str] = {}
-    parts = [list(codes[at : at + batch]) for at in range(0, len(codes), batch)]
-    while parts:
-        part = parts.pop(0)
-        try:
-            await link.subscribe(part, SUBSCRIBE_TIMEOUT_SEC)
-        except (FeedLost, FeedTimeout):
-            raise
-        except FeedError as exc:
-            if len(part) == 1:
-                refused[part[0]] = str(exc)
-            else:
-                middle = len(part) // 2
-                parts[:0] = [part[:middle], part[middle:]]
-    return refused
+MAX_UNANSWERED = 2  # requests of one asking; each takes its whole time
+
+
+class Subscribing(Protocol):
+    """What subscribes: a ``Link``, or what a link does of books."""
+
+    async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """See ``Link.subscribe``."""
+
+
+class Asker:
+    """Asks for symbols in parts. Knows how large a part may be from what was not answered before: a far side that
+    keeps silent over one symbol is asked for halves, quarters and so on at the next tries."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = self._max_batch = batch
+
+    async def subscribe(self, link: Subscribing, codes: Sequence[str]) -> dict[str, str]:
+        """Subscribe ``codes``, in their order; those that are refused alone, with the source's words, and those of a
+        part that was not answered. FeedLost."""
+        refused: dict[str, str] = {}
+        unanswered: list[int] = []  # symbols of each such request
+        parts = [list(codes[at : at + self._batch]) for at in range(0, len(codes), self._batch)]
+        while parts:
+            part = parts.pop(0)
+            try:
+                await link.subscribe(part, SUBSCRIBE_TIMEOUT_SEC)
+            except FeedLost:
+                raise
+            except FeedTimeout as exc:
+                unanswered.append(len(part))
+                is_enough = len(unanswered) == MAX_UNANSWERED
+                refused.update(dict.fromkeys(chain(part, *parts) if is_enough else part, str(exc)))
+                if is_enough:
+                    break
+            except FeedError as exc:
+                if len(part) == 1:
+                    refused[part[0]] = str(exc)
+                else:
+                    middle = len(part) // 2
+                    parts[:0] = [part[:middle], part[middle:]]
+        self._batch = max(1, max(unanswered) // 2) if unanswered else self._max_batch
+        return refused
 
 
 class Subscriptions:
@@ -55,9 +83,13 @@ class Subscriptions:
         progress: FeedProgress,
         clock: Clock,
         on_missing: Callable[[Sequence[str]], None] = lambda _: None,
+        on_wanted: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
-        """``on_missing`` is told what is not subscribed before it is subscribed: nothing of it was pushed so far."""
+        """``on_missing`` is told what is not subscribed before it is subscribed: nothing of it was pushed so far.
+        ``on_wanted``, whose ticks are to be taken: what is on the list, and what was not given back yet."""
         self._on_missing = on_missing
+        self._on_wanted = on_wanted
+        self._asker = Asker(spec.pull.subscribe_batch)
         self._link = link
         self._spec = spec
         self.wanted = wanted
@@ -105,6 +137,7 @@ class Subscriptions:
         A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since.
         """
         info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+        self._on_wanted(info.symbols.union(self.wanted))
         before = info.symbols.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.symbols]
         self._on_missing(missing)
@@ -114,21 +147,23 @@ class Subscriptions:
             fits = missing[:quota]
             for code in missing[quota:]:
                 refused[code] = f"quota is short: {quota} left for {len(missing)} codes"
-            refused.update(await subscribe_each(self._link, fits, self._spec.pull.subscribe_batch))
+            refused.update(await self._asker.subscribe(self._link, fits))
             info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
-        self._to_give_back = not await self._give_back(sorted(info.symbols.difference(self.wanted)))
+        unwanted = info.symbols.difference(self.wanted)
+        self._to_give_back = not await self._give_back(sorted(unwanted))
+        self._on_wanted(frozenset(self.wanted).union(unwanted if self._to_give_back else ()))
         self.active = [code for code in self.wanted if code in info.symbols]
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
         self._report(refused, info.quota_left)
         return [code for code in self.active if code not in before]
 
     async def _give_back(self, codes: list[str]) -> bool:
-        """Unsubscribe what is no longer wanted. False: OpenD refuses for now (it wants a minute to have passed)."""
+        """Unsubscribe what is no longer wanted. False: not now (OpenD wants a minute to have passed)."""
         if not codes:
             return True
         try:
             await self._link.unsubscribe(codes, SUBSCRIBE_TIMEOUT_SEC)
-        except (FeedLost, FeedTimeout):
+        except FeedLost:
             raise
         except FeedError as exc:
             log.info(event(f"{self._spec.provider}_unsubscribe_later", symbols=len(codes), reason=str(exc)))

@@ -22,7 +22,7 @@ from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.sources.source import Link
-from hk_tick_collector.sources.subscriptions import subscribe_each
+from hk_tick_collector.sources.subscriptions import Asker
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -84,7 +84,7 @@ class RepairJob:
         subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
         """
         await link.ready(READY_TIMEOUT_SEC)  # an answer speaks of OpenD's time where ours runs ahead
-        refused = await subscribe_each(link, list(self._repairs), self._limits.subscribe_batch)
+        refused = await Asker(self._limits.subscribe_batch).subscribe(link, list(self._repairs))
         for symbol, words in refused.items():
             self._repairs[symbol].error = f"OpenD refuses: {words}"
         self._advance(len(refused))

@@ -56,7 +56,7 @@ class DxLink:
         self._dx.update(spelt)
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """Their events may come for a moment more, and are recorded."""
+        """Their events may come for a moment more, and go nowhere (``Intake.wanted``)."""
         spelt = [self._dx[symbol] for symbol in symbols if symbol in self._dx]
         await within(self._talk.ask(remove=spelt), timeout_sec, "the subscription was not sent")
         for symbol in symbols:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.records.book import Book, BrokerQueue
@@ -19,7 +19,7 @@ class _Feed:
     """What both share: the newest pushes, in the handler's hand."""
 
     def __init__(self, connection: Connection, handler: BookHandler, no_right: Callable[[], str | None]) -> None:
-        self.no_right = no_right
+        self._no_right = no_right
         self._connection = connection
         self._handler = handler
 
@@ -33,6 +33,11 @@ class _Feed:
             handler.trail.append(newest)
         handler.trailed = symbol
 
+    def no_right(self, symbols: Sequence[str]) -> Mapping[str, str]:
+        """A right is the account's: to all or to none."""
+        why = self._no_right()
+        return {} if why is None else dict.fromkeys(symbols, why)
+
     def last_us(self) -> int:
         """When the last push came."""
         return self._handler.last_us
@@ -40,6 +45,10 @@ class _Feed:
     def _want(self, symbols: Sequence[str]) -> list[str]:
         self._handler.wanted = self._handler.wanted.union(symbols)
         return list(symbols)
+
+    def _let_go(self, symbols: Sequence[str]) -> None:
+        """OpenD said yes: what it pushes all the same goes nowhere."""
+        self._handler.wanted = self._handler.wanted.difference(symbols)
 
 
 class BookFeed(_Feed):
@@ -52,6 +61,7 @@ class BookFeed(_Feed):
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """OpenD takes it only a minute after they were subscribed."""
         await self._connection.unsubscribe_books(list(symbols), timeout_sec)
+        self._let_go(symbols)
 
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """As OpenD has it."""
@@ -82,6 +92,7 @@ class BrokerFeed(_Feed):
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """OpenD takes it only a minute after they were subscribed."""
         await self._connection.unsubscribe_brokers(list(symbols), timeout_sec)
+        self._let_go(symbols)
 
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """As OpenD has it."""

@@ -13,6 +13,7 @@ several changes in between only the last one is seen, and nothing tells that the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.book import Book, BookPush, Level, RawPush, exact_price
@@ -247,15 +248,20 @@ class BookFeed:
         return None
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """What comes for a moment more is recorded."""
+        """What comes from then on goes nowhere, whatever becomes of it at Schwab; an end that is not answered is one,
+        too. FeedError: it was refused, and these are sent as before."""
         by_service: defaultdict[str, list[str]] = defaultdict(list)
         for service, theirs in (self._places[symbol] for symbol in symbols if symbol in self._places):
             by_service[service].append(theirs)
         for service, keys in by_service.items():
             asked = self._talk.ask(remove=keys, service=service)
-            await within(asked, timeout_sec, f"the end of a subscription to {service} was not answered")
+            with contextlib.suppress(FeedTimeout):
+                await within(asked, timeout_sec, f"the end of a subscription to {service} was not answered")
         for symbol in symbols:
             self._places.pop(symbol, None)
+        self._taker.wanted = {
+            place: symbol for place, symbol in self._taker.wanted.items() if symbol not in frozenset(symbols)
+        }
 
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """What was said yes to on this connection. How many there may be, Schwab does not say."""
@@ -264,9 +270,10 @@ class BookFeed:
             frozenset(symbol for symbol, (service, theirs) in self._places.items() if theirs in there[service])
         )
 
-    def no_right(self) -> str | None:
+    def no_right(self, symbols: Sequence[str]) -> Mapping[str, str]:
         """Books that come late are not watched."""
-        return None if self._taker.late.isdisjoint(self._places) else "they are marked as delayed"
+        late = self._taker.late
+        return {symbol: "it is marked as delayed" for symbol in symbols if symbol in late and symbol in self._places}
 
     def last_us(self) -> int:
         """When the last push came."""

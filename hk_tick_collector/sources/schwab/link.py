@@ -61,7 +61,7 @@ class SchwabLink:
         self._spelt.update(spelt)
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """What comes for a moment more is recorded."""
+        """What comes for a moment more goes nowhere (``Intake.wanted``)."""
         spelt = [self._spelt[symbol] for symbol in symbols if symbol in self._spelt]
         await within(self._talk.ask(remove=spelt), timeout_sec, "the end of a subscription was not answered")
         for symbol in symbols:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from hk_tick_collector.sources.shioaji.spec import MAX_SUBSCRIPTIONS
 from hk_tick_collector.sources.shioaji.symbols import Contract, at_shioaji, unit_of
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 from hk_tick_collector.sources.stored import StoredDays
+from hk_tick_collector.sources.subscriptions import MAX_UNANSWERED
 
 log = logging.getLogger(__name__)
 
@@ -95,27 +96,53 @@ class ShioajiLink:
         )
 
     async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """FeedError for one that the gateway does not take; those before it are subscribed, and not asked for again."""
+        """FeedError for one that the gateway does not take, FeedTimeout for one that it does not answer; the others are
+        subscribed all the same, and not asked for again. After two without an answer no more are asked for."""
+        missing = [symbol for symbol in symbols if symbol not in self._contracts]
+        try:
+            await self._each(missing, lambda symbol: self._subscribe(symbol, timeout_sec))
+        finally:
+            self._replay.wanted = dict(self._contracts)
+
+    async def _subscribe(self, symbol: str, timeout_sec: float) -> None:
+        contract = at_shioaji(symbol)
+        self._source.ours[contract.key] = symbol
+        answer = await self._ask("POST", messages.SUBSCRIBE, messages.subscription(contract), timeout_sec)
+        if not isinstance(answer, dict) or answer.get("success") is not True:
+            words = answer.get("message") if isinstance(answer, dict) else None
+            raise FeedError(f"{symbol}: refused: {shown(words)}")
+        self._contracts[symbol] = contract
+
+    @staticmethod
+    async def _each(symbols: Sequence[str], ask: Callable[[str], Awaitable[None]]) -> None:
+        """The gateway takes one at a time. What goes wrong with one is told when the others were asked for."""
+        error: FeedError | None = None
+        unanswered = 0
         for symbol in symbols:
-            if symbol in self._contracts:
-                continue
-            contract = at_shioaji(symbol)
-            self._source.ours[contract.key] = symbol
-            answer = await self._ask("POST", messages.SUBSCRIBE, messages.subscription(contract), timeout_sec)
-            if not isinstance(answer, dict) or answer.get("success") is not True:
-                words = answer.get("message") if isinstance(answer, dict) else None
-                raise FeedError(f"{symbol}: refused: {shown(words)}")
-            self._contracts[symbol] = contract
-        self._replay.wanted = dict(self._contracts)
+            try:
+                await ask(symbol)
+            except FeedLost:
+                raise
+            except FeedError as exc:
+                unanswered += isinstance(exc, FeedTimeout)
+                error = exc if error is None or isinstance(exc, FeedTimeout) else error
+                if unanswered == MAX_UNANSWERED:
+                    break
+        if error is not None:
+            raise error
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """Their events may come for a moment more, and are recorded."""
-        for symbol in symbols:
-            contract = self._contracts.get(symbol)
-            if contract is not None:
-                await self._ask("POST", messages.UNSUBSCRIBE, messages.subscription(contract), timeout_sec)
-                del self._contracts[symbol]
-        self._replay.wanted = dict(self._contracts)
+        """Their events may come for a moment more, and go nowhere (``Intake.wanted``)."""
+        there = [symbol for symbol in symbols if symbol in self._contracts]
+        try:
+            await self._each(there, lambda symbol: self._unsubscribe(symbol, timeout_sec))
+        finally:
+            self._replay.wanted = dict(self._contracts)
+
+    async def _unsubscribe(self, symbol: str, timeout_sec: float) -> None:
+        body = messages.subscription(self._contracts[symbol])
+        await self._ask("POST", messages.UNSUBSCRIBE, body, timeout_sec)
+        self._contracts.pop(symbol, None)  # a gateway without a session has none left
 
     async def subscribed(self, timeout_sec: float) -> Subscribed:
         """What was accepted on this connection."""

@@ -505,3 +505,31 @@ def test_an_opend_that_does_not_describe_costs_nothing_and_is_asked_again() -> N
         assert bench.progress.connected or bench.progress.disconnections == 1
 
     play(life())
+
+
+def test_what_is_sent_on_after_it_was_given_back_goes_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR)
+        gone, kept = CODES[0], CODES[1]
+
+        async def script() -> None:
+            await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES))
+            connection = opend.connections[-1]
+            session.set_symbols(CODES[1:])
+            await bench.until(lambda: gone not in connection.subscribed)
+            await asyncio.sleep(1)
+            bench.rows.clear()
+            pushed = [push_of(run(5, 7, symbol=symbol)) for symbol in (gone, kept)]
+            connection.on_push(pushed)
+            assert {tick.symbol for tick in bench.rows} == {kept}
+            session.set_symbols(CODES)
+            await bench.until(lambda: gone in connection.subscribed)
+            connection.on_push([push_of(run(8, 9, symbol=gone))])
+            assert {tick.symbol for tick in bench.rows} == {gone, kept}
+
+        await bench.serve(session, script())
+
+    play(life())
+    assert caplog.text.count(f"futu_unwanted symbol={CODES[0]} rows=3") == 1

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.sources.futu.spec import HK
-from hk_tick_collector.sources.subscriptions import RETRY_MAX_SEC, RETRY_MIN_SEC, Subscriptions
+from hk_tick_collector.sources.subscriptions import (
+    RETRY_MAX_SEC,
+    RETRY_MIN_SEC,
+    SUBSCRIBE_TIMEOUT_SEC,
+    Subscriptions,
+)
 from tests.unit.sources.bench import Bench, play
 
 CODES = [f"HK.{n:05d}" for n in range(1, 251)]
@@ -108,3 +113,72 @@ async def test_what_opend_dropped_by_itself_is_told_and_new_again(bench: Bench, 
     bench.connection.subscribed.remove(CODES[1])
     assert await watched.reconcile() == [CODES[1]]
     assert told == [(CODES[:3], 0), ([CODES[1]], 2)]
+
+
+@on_a_bench
+async def test_a_symbol_that_is_never_answered_costs_itself_alone(bench: Bench, subscriptions: Subscriptions) -> None:
+    """The others of its request are there after some tries, and no connection ends over it."""
+    bad = CODES[130]
+    bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe" and bad in code.split() else None
+    await subscriptions.reconcile()
+    assert subscriptions.active == [*CODES[:100], *CODES[200:]], "one request of three"
+    assert subscriptions.refused[bad] == f"no answer in {SUBSCRIBE_TIMEOUT_SEC:g} s"
+    tries = 1
+    while set(subscriptions.refused) != {bad}:
+        assert tries < 10
+        await asyncio.sleep(1)
+        if subscriptions.retry_due():
+            tries += 1
+            await subscriptions.reconcile()
+    assert subscriptions.active == [code for code in CODES if code != bad]
+    bench.opend.trouble = lambda word, code: None
+    await asyncio.sleep(RETRY_MAX_SEC * 1.2)
+    await subscriptions.reconcile()
+    assert subscriptions.complete
+
+
+@on_a_bench
+async def test_a_source_that_answers_nothing_is_asked_twice_and_not_for_each(
+    bench: Bench, subscriptions: Subscriptions
+) -> None:
+    bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe" else None
+    began_sec = bench.clock.monotonic()
+    await subscriptions.reconcile()
+    assert bench.clock.monotonic() - began_sec < 3 * SUBSCRIBE_TIMEOUT_SEC
+    assert len(subscriptions.refused) == len(CODES)
+
+
+@on_a_bench
+async def test_an_end_that_is_not_answered_ends_no_connection(bench: Bench, subscriptions: Subscriptions) -> None:
+    await subscriptions.reconcile()
+    subscriptions.set_wanted(CODES[1:])
+    bench.opend.trouble = lambda word, code: 3600.0 if word == "unsubscribe" else None
+    await subscriptions.reconcile()
+    assert subscriptions.active == CODES[1:]
+    bench.opend.trouble = lambda word, code: None
+    await asyncio.sleep(RETRY_MIN_SEC * 1.2)
+    await subscriptions.reconcile()
+    assert CODES[0] not in bench.connection.subscribed
+
+
+@on_a_bench
+async def test_whose_ticks_are_wanted_is_told_until_they_are_given_back(
+    bench: Bench, subscriptions: Subscriptions
+) -> None:
+    await subscriptions.reconcile()
+    told: list[frozenset[str]] = []
+    watched = Subscriptions(bench.link, HK, CODES[:3], bench.progress, bench.clock, on_wanted=told.append)
+    await watched.reconcile()
+    assert told[-1] == set(CODES[:3])
+    watched.set_wanted(CODES[1:4])
+
+    def too_early(word: str, code: str) -> None:
+        if word == "unsubscribe":
+            raise FeedError("a minute has not passed")
+
+    bench.opend.trouble = too_early
+    await watched.reconcile()
+    assert told[-1] == set(CODES[:4]), "it is sent until it is given back"
+    bench.opend.trouble = lambda word, code: None
+    await watched.reconcile()
+    assert told[-1] == set(CODES[1:4])

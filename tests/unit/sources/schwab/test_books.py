@@ -34,7 +34,7 @@ def level(price: Any, size: Any) -> dict[str, Any]:
 
 
 def told(bids: Any, asks: Any, **more: Any) -> dict[str, Any]:
-    return {"key": "AAPL", "0": "AAPL", "1": AT_MS, "2": bids, "3": asks, **more}
+    return {"key": "AAPL", "0": "AAPL", "1": AT_MS, "2": bids, "3": asks} | more
 
 
 class Sink:
@@ -182,12 +182,20 @@ def test_each_symbol_is_asked_for_where_it_is_listed_and_once() -> None:
         await feed.unsubscribe(["US.IBM", "US.XYZ"], 5)
         assert talk.asked[2:] == [(messages.NYSE_BOOK, "remove", ("IBM",))]
         assert (await feed.subscribed(5)).symbols == {"US.AAPL", "US.SPY"}
-        assert feed.no_right() is None
+        assert feed.no_right(["US.AAPL", "US.SPY"]) == {}
         late = {"service": messages.NASDAQ_BOOK, "content": [told([], [], delayed=True)]}
         taker.take(late)
-        assert feed.no_right() == "they are marked as delayed"
+        assert feed.no_right(["US.AAPL", "US.SPY"]) == {"US.AAPL": "it is marked as delayed"}
         taker.take({"service": messages.NASDAQ_BOOK, "content": [told([], [])]})
-        assert feed.no_right() is None
+        assert feed.no_right(["US.AAPL", "US.SPY"]) == {}
+        sink = taker._sink
+        assert isinstance(sink, Sink)
+        known = len(sink.pushes)
+        taker.take({"service": messages.NYSE_BOOK, "content": [told([], [], key="IBM")]})
+        assert len(sink.pushes) == known, "its end was said yes to"
+        await feed.subscribe(["US.IBM"], 5)
+        taker.take({"service": messages.NYSE_BOOK, "content": [told([], [], key="IBM")]})
+        assert len(sink.pushes) == known + 1
         assert not isinstance(feed, PulledFeed)
 
     asyncio.run(script())

@@ -14,7 +14,7 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.market.us import US
-from hk_tick_collector.records.book import WatchBegan
+from hk_tick_collector.records.book import WatchBegan, WatchEnded
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
 from hk_tick_collector.sources.books import BookKeeper
@@ -24,6 +24,7 @@ from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
 from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, read_login, write_login
 from hk_tick_collector.sources.source import Described
+from hk_tick_collector.sources.subscriptions import Subscriptions
 from tests.harness import wait_until
 
 NOW_MS = 1_795_204_800_000
@@ -394,16 +395,128 @@ def test_a_service_of_books_that_is_not_to_be_had_costs_the_other_one_nothing(
     on(desk, talk)
 
 
+SERVED = ("US.AAPL", "US.MSFT", "US.NVDA")
+
+
+async def held(condition: Callable[[], object], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def keeper_of(desk: Desk, link: SchwabLink, told: Nobody, progress: BookProgress) -> BookKeeper:
+    """Looks after the books of ``SERVED``; all are listed at Nasdaq."""
+    listings = Listings(lambda spelt: {name: {"reference": {"exchange": "Q"}} for name in spelt}, desk.clock)
+    taker = BookTaker(told)
+    link._talk._books = taker
+    link.books = BookFeed(link._talk, taker, listings)
+    return BookKeeper(SERVED, told, progress, FeedProgress(connected=True), desk.clock, 0.05)
+
+
+def test_a_symbol_whose_books_are_delayed_is_blind_alone(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link, told, progress = await desk.opened(), Nobody(), BookProgress()
+        looking = asyncio.ensure_future(keeper_of(desk, link, told, progress).run(link, lambda: True, Satisfied()))
+        await held(lambda: told.watching == set(SERVED))
+        desk.streamer.fault("book_delayed_first")
+        await held(lambda: told.watching == {"US.MSFT", "US.NVDA"})
+        assert progress.refused_symbols == {"US.AAPL": "no right to order books: it is marked as delayed"}
+        known = len(told.pushes)
+        await held(lambda: {push.symbol for push in told.pushes[known:]} >= {"US.MSFT", "US.NVDA"})
+        assert told.watching == {"US.MSFT", "US.NVDA"}, "they are watched on"
+        assert [end.symbol for end in told.events if isinstance(end, WatchEnded)] == ["US.AAPL"]
+        desk.streamer.fault("book_in_time")
+        await held(lambda: told.watching == set(SERVED))
+        assert progress.refused_symbols == {}
+        desk.streamer.fault("book_delayed")
+        await held(lambda: not told.watching)
+        assert set(progress.refused_symbols) == set(SERVED)
+        desk.streamer.fault("book_in_time")
+        await held(lambda: told.watching == set(SERVED))
+        assert not looking.done()
+        looking.cancel()
+        link.close()
+
+    on(desk, talk)
+
+
+@pytest.mark.parametrize("fault", ["keep", "unanswered"])
+def test_a_book_that_is_sent_on_after_its_end_is_not_recorded(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(conversation, "ANSWER_SEC", 1.0)
+
+    async def talk(desk: Desk) -> None:
+        link, told, progress = await desk.opened(), Nobody(), BookProgress()
+        keeper = keeper_of(desk, link, told, progress)
+        looking = asyncio.ensure_future(keeper.run(link, lambda: True, Satisfied()))
+        await held(lambda: told.watching == set(SERVED))
+        desk.streamer.fault("keep")
+        desk.streamer.fault(fault)
+        keeper.set_symbols(SERVED[1:])
+        await held(lambda: told.watching == set(SERVED[1:]))
+        known = len(told.pushes)
+        await held(lambda: len(told.pushes) > known + 50)
+        assert {push.symbol for push in told.pushes[known:]} == set(SERVED[1:])
+        (client,) = desk.streamer._clients
+        assert "AAPL" in client.books[messages.NASDAQ_BOOK], "and it is sent"
+        desk.streamer.fault("answered")
+        keeper.set_symbols(SERVED)
+        await held(lambda: told.watching == set(SERVED))
+        await held(lambda: told.pushes[-1].symbol == "US.AAPL")
+        assert not looking.done()
+        assert not link.lost.done()
+        looking.cancel()
+        link.close()
+
+    on(desk, talk)
+
+
+def test_a_symbol_that_is_never_answered_ends_no_connection(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Level one: it is refused and asked for again, and the others are recorded, on one connection."""
+    monkeypatch.setattr(conversation, "ANSWER_SEC", 0.5)
+
+    async def talk(desk: Desk) -> None:
+        desk.streamer.fault("unanswered")
+        link, clock = await desk.opened(), ManualClock(NOW_MS)
+        subscriptions = Subscriptions(link, spec.US, SERVED, FeedProgress(), clock)
+        for _ in range(4):
+            await subscriptions.reconcile()
+        assert subscriptions.active == list(SERVED[1:])
+        assert subscriptions.refused == {"US.AAPL": "a command was not answered in 0.5 s"}
+        assert not link.lost.done()
+        desk.streamer.fault("answered")
+        await subscriptions.reconcile()
+        assert subscriptions.complete
+        assert desk.streamer.connections == 1
+        link.close()
+
+    on(desk, talk)
+
+
 class Nobody:
-    """Takes books, and keeps what is told of watches."""
+    """Keeps books, and what is told of watches."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
+        self.pushes: list[Any] = []
 
-    def push(self, pushes: Any) -> None: ...
+    def push(self, pushes: Any) -> None:
+        self.pushes += pushes
 
     def tell(self, events: Any) -> None:
         self.events += events
+
+    @property
+    def watching(self) -> set[str]:
+        """As a reader of the events has it."""
+        now: set[str] = set()
+        for told in self.events:
+            if isinstance(told, WatchBegan):
+                now.add(told.symbol)
+            elif isinstance(told, WatchEnded):
+                now.discard(told.symbol)
+        return now
 
 
 class Satisfied:

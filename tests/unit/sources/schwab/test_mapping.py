@@ -17,6 +17,7 @@ from hk_tick_collector.core.facts import CONFLATED, Unproven
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import hm
+from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.market.us import US
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.observed import Observed, note_of
@@ -320,3 +321,10 @@ def test_the_share_is_said_where_it_is_known(observed: list[Observed], note: lis
 @pytest.mark.parametrize(("seen", "shown"), [(9999, "99.9 %"), (9994, "99.9 %"), (10_000, "100.0 %")])
 def test_what_was_not_seen_is_never_rounded_away(seen: int, shown: str) -> None:
     assert shown in note_of([Observed(seen, 10_000)])[0]
+
+
+@pytest.mark.parametrize("symbol", ["US.AAPL261218C00200000", "US.AAPL_261218C200", "US./ESZ26"])
+def test_options_and_futures_have_no_symbol_and_are_refused_at_the_start(symbol: str) -> None:
+    symbols, (problem,) = check_symbols(f"US.AAPL,{symbol}", US.symbols)
+    assert symbols == ["US.AAPL"]
+    assert problem == f"{symbol}: no symbol of a US stock; US.AAPL is the form"

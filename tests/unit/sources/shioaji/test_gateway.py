@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock, SystemClock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.shioaji_sim.server import MAX_SUBSCRIPTIONS, Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Tape
@@ -35,6 +35,7 @@ class Place:
 def place() -> Iterator[Place]:
     made = Place()
     yield made
+    made.exchange.stop()
     made.server.shutdown()
     made.server.server_close()
 
@@ -182,6 +183,28 @@ def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp
         assert [info.unit for info in await link.describe(["TW.2330", "TWF.TXFL6"])] == ["lots", "contracts"]
         await link.unsubscribe(["TW.2330"], 10)
         assert place.exchange.subscribed == {("TXFL6", False)}
+        link.close()
+
+    asyncio.run(go())
+
+
+def test_a_contract_that_is_never_answered_costs_itself_alone(place: Place, tmp_path: Path) -> None:
+    async def go() -> None:
+        link, _ = link_of(place, tmp_path)
+        await link.open(10)
+        place.exchange.fault("unanswered")
+        with pytest.raises(FeedTimeout, match=r"no answer to .*subscribe in 1 s|did not answer .*subscribe in 1 s"):
+            await link.subscribe(["TW.2330", "TW.9999", "TWF.TXFL6"], 1)
+        assert (await link.subscribed(10)).symbols == {"TWF.TXFL6"}
+        place.exchange.fault("answered")
+        with pytest.raises(FeedError, match="Contract not found: 9999"):
+            await link.subscribe(["TW.2330", "TW.9999", "TWF.TXFL6"], 10)
+        assert (await link.subscribed(10)).symbols == {"TW.2330", "TWF.TXFL6"}
+        place.exchange.fault("unanswered")
+        with pytest.raises(FeedTimeout):
+            await link.unsubscribe(["TW.2330", "TWF.TXFL6"], 1)
+        assert (await link.subscribed(10)).symbols == {"TW.2330"}, "the other one has ended"
+        assert not link.lost.done()
         link.close()
 
     asyncio.run(go())
