@@ -9,7 +9,8 @@ What the recordings noted goes together by the rules of ``store.coverage``:
 - a symbol that one of them proves keeps the notes of that one; what the others doubt is answered by the proof;
 - of all other symbols every caution counts, and what one had lost is no gap any more where another one has it: two
   recordings that each lack something, and never the same, can be proven together;
-- missing is what all of them miss.
+- missing is what all of them miss; where one lost ticks and does not say which, nobody knows whether another has them,
+  and that stays said.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -31,7 +32,6 @@ from hk_tick_collector.days import twins
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from hk_tick_collector.store.coverage import DayCoverage, make_tables
-from hk_tick_collector.store.extents import parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, notes_of
 from hk_tick_collector.store.symbol_coverage import COLUMNS, SymbolCoverage
@@ -46,6 +46,8 @@ _TICK = (
 )
 _INTERRUPTED = "UPDATE coverage SET interrupted_seq = ?, later_interruptions = ? WHERE symbol = ?"
 _GAP_COLUMNS = tuple(field.name for field in fields(GapRow))
+_TAKE_GAP = f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})"  # noqa: S608
+_BETWEEN = "SELECT state, meta_json FROM gaps WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?"
 
 
 class Recording(Protocol):
@@ -183,7 +185,7 @@ def note(
         _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
         conn.execute(_INTERRUPTED, (*_columns_of(symbol, plan), symbol))
         for source in plan.cautions:
-            _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
+            _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if not _is_told_anew(gap)))
     counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
     by_total = any(is_by_total(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
     coverage = DayCoverage.load(conn, trading_day, counts=counts, by_total=by_total, market=market)
@@ -238,15 +240,17 @@ def _columns_of(symbol: str, plan: SymbolPlan[_R]) -> tuple[int | None, str | No
 
 def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:
     """What OpenD could not show there any more: told anew, it is listed once, as far as it is missing here, too."""
-    for gap in source.gaps.get(symbol, []):
-        if gap.is_window or gap.state != OPEN:
-            continue
-        meta = read_meta(gap.meta_json)
+    for gap in filter(_is_told_anew, source.gaps.get(symbol, [])):
         told = (symbol, gap.trading_day)
-        for first, last in parse_extents(meta.get("extents")):
+        for first, last in gap.extents:
             yield GapFound(*told, first, last, gap.detected_at_ms, gap.reason)
-        if isinstance(meta.get("at_most"), int):
-            yield GapFound(*told, None, meta["at_most"], gap.detected_at_ms, gap.reason)
+        if gap.at_most is not None:
+            yield GapFound(*told, None, gap.at_most, gap.detected_at_ms, gap.reason)
+
+
+def _is_told_anew(gap: GapRow) -> bool:
+    """Is it known which ticks are lost, so that those that another recording has can be taken out?"""
+    return gap.state == OPEN and not gap.is_window and bool(gap.extents or gap.at_most is not None)
 
 
 def _track(row: CoverageRow) -> SymbolCoverage:
@@ -259,7 +263,13 @@ def _take_row(conn: sqlite3.Connection, row: CoverageRow) -> None:
 
 
 def _take_gaps(conn: sqlite3.Connection, gaps: Iterable[GapRow]) -> None:
-    conn.executemany(
-        f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})",  # noqa: S608
-        [[getattr(gap, name) for name in _GAP_COLUMNS] for gap in gaps],
-    )
+    for gap in gaps:
+        while gap.state == OPEN and _hides(conn, gap):
+            gap = replace(gap, gap_end_ts_ms=gap.gap_end_ts_ms + 1)  # noqa: PLW2901 - as the recorder does
+        conn.execute(_TAKE_GAP, [getattr(gap, name) for name in _GAP_COLUMNS])
+
+
+def _hides(conn: sqlite3.Connection, gap: GapRow) -> bool:
+    """Does a row between the same two times say something else?"""
+    row = conn.execute(_BETWEEN, (gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms)).fetchone()
+    return row is not None and (row[0], read_meta(row[1])) != (gap.state, read_meta(gap.meta_json))

@@ -153,6 +153,44 @@ def test_an_interruption_is_made_up_by_who_saw_what_followed(tmp_path: Path, kno
     assert coverage(result).state == ("proven" if knows else "unproven")
 
 
+UNCOUNTED = ("ticks lost", None)  # of an earlier recorder: it does not say which
+WINDOW = ("not subscribed: quota", '{"not_subscribed": true}')
+
+
+def add_gap(root: Path, reason: str, meta_json: str | None, state: str = "open") -> None:
+    """One between two times at which another gap may stand already."""
+    with closing(sqlite3.connect(day_file(root, DAY))) as conn, conn:
+        row = (DAY, SYMBOL, BASE_MS, EVENING_MS, 1.0, EVENING_MS, reason, meta_json, None, state)
+        conn.execute(f"INSERT INTO gaps VALUES ({', '.join('?' * len(row))})", row)
+
+
+@pytest.mark.parametrize("first_has", [None, WINDOW, (*UNCOUNTED, "closed")])
+def test_a_loss_of_which_nobody_knows_the_size_stays_said(
+    first_has: tuple[str, str | None] | None, tmp_path: Path
+) -> None:
+    """Whichever of the two knows it, and whatever the other one has between the same two times."""
+    a = record(tmp_path / "a", ALL, [HeadProven(SYMBOL, DAY, 1)])
+    b = record(tmp_path / "b", ALL[:900], [HeadProven(SYMBOL, DAY, 1)])
+    add_gap(b, *UNCOUNTED)
+    if first_has is not None:
+        add_gap(a, *first_has)
+    for roots in ((a, b), (b, a)):
+        result = merged(tmp_path, *roots, is_replacing=True)
+        assert (coverage(result).state, result.states) == ("missing", {"missing": 1})
+    record(a, [], whole())
+    if first_has is not WINDOW:
+        assert merged(tmp_path, a, b, is_replacing=True).states == {"proven": 1}, "the proof answers it"
+
+
+def test_a_window_stays_said_where_the_other_one_has_a_gap_between_the_same_times(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", ALL, [HeadProven(SYMBOL, DAY, 1)])
+    b = record(tmp_path / "b", ALL[:900], [HeadProven(SYMBOL, DAY, 1)])
+    add_gap(a, "filled since", '{"closed_at_ms": 1}', "closed")
+    add_gap(b, *WINDOW)
+    row = coverage(merged(tmp_path, a, b))
+    assert (row.state, row.reason) == ("unproven", "not subscribed: quota")
+
+
 def broken(root: Path, *stretches: tuple[int, int]) -> Path:
     """A recorder that was away between these stretches for longer than OpenD looks back."""
     for n, (first, last) in enumerate(stretches):
