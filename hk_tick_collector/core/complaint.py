@@ -53,6 +53,7 @@ class Code(StrEnum):
     BOOKS_NOT_STORING = "books_not_storing"
     LOGIN_ENDS = "login_ends"
     TICKS_MISSING = "ticks_missing"
+    BEGINNING_UNSEEN = "beginning_unseen"
     HOLES_OPEN = "holes_open"
     SPILL_WAITING = "spill_waiting"
     SPILL_GROWING = "spill_growing"
@@ -193,6 +194,13 @@ TABLE = (
         Code.TICKS_MISSING, _WARN, (_RECORDER, _STATUS, _RULES),
         "Ticks are missing that the source no longer has.",
         "`hk-tickctl gaps` lists them; look in the log for the cause, just before each of them.",
+    ),
+    Explanation(
+        Code.BEGINNING_UNSEEN, _NOTE, (_RECORDER, _STATUS),
+        "Recording began in mid-session, and the source no longer shows how the day began: so many ticks at most may "
+        "have come before the first one seen.",
+        "Nothing, if you know that it was started late; else look in the log for why. `hk-tickctl gaps` says how many "
+        "of which symbol. It ends with the trading day.",
     ),
     Explanation(
         Code.HOLES_OPEN, _WARN, (_RULES,),

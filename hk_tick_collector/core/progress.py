@@ -83,6 +83,7 @@ class IngestProgress:
     busy_errors: int = 0
     recoveries: int = 0
     missing_ticks: int = 0  # of the open days' files, as their coverage says
+    unseen_ticks: int = 0  # at most, before the first ticks seen of these days
     last_dequeue_monotonic: float = 0.0
     last_commit_monotonic: float = 0.0
     last_commit_rows: int = 0

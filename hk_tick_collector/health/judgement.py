@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import CONTINUOUS
 
@@ -138,6 +139,13 @@ class Judge:
             complaint = f"{feed.noun}s are missing" + ("" if is_shown else f" that {feed.source} no longer shows")
             later = f"; {feed.source} shows the whole day after its close" if is_shown else ""
             yield Complaint(Code.TICKS_MISSING, Level.WARN, complaint + later)
+        if ingest.unseen_ticks:
+            most = counted(ingest.unseen_ticks, feed.noun)
+            yield Complaint(
+                Code.BEGINNING_UNSEEN,
+                Level.NOTE,
+                f"the day's beginning was not shown: up to {most} may have come before the first ones seen",
+            )
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
 

@@ -135,6 +135,11 @@ _GAUGES = (
     _Value("symbols_subscribed", "Symbols that OpenD confirmed.", lambda p: p.feed.symbols_subscribed),
     _Value("symbols_refused", "Symbols that OpenD does not subscribe.", lambda p: p.feed.symbols_refused),
     _Value("missing_ticks", "Ticks missing in the open day files.", lambda p: p.ingest.missing_ticks),
+    _Value(
+        "unseen_ticks",
+        "Ticks at most that may have come before the first ones seen, in the open day files.",
+        lambda p: p.ingest.unseen_ticks,
+    ),
     _Value("last_commit_rows", "Rows of the last commit.", lambda p: p.ingest.last_commit_rows),
     _Value("last_commit_duration_seconds", "How long the last commit took.", lambda p: p.ingest.last_commit_sec),
     _Value("newest_tick_timestamp_seconds", "Event time of the newest tick seen.", lambda p: p.feed.max_ts_ms / 1000),

@@ -345,6 +345,7 @@ class PersistWorker(Generic[RecordT]):
         progress.files_replaced += result.replaced_files
         self._day_written.update(dict.fromkeys(result.days, now_sec))
         progress.missing_ticks = result.missing_ticks
+        progress.unseen_ticks = result.unseen_ticks
         progress.last_commit_rows = len(batch)
         progress.last_commit_monotonic = now_sec
         progress.last_commit_sec = now_sec - self._commit_started

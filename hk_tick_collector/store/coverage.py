@@ -86,6 +86,7 @@ class DayCoverage:
         self._names = Names(day, market)
         self._touched: set[str] = set()
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
+        self.unseen_ticks = 0  # at most, before the first ones seen
 
     @classmethod
     def load(
@@ -127,7 +128,7 @@ class DayCoverage:
             coverage._names.note(track.symbol, track.distrust)
             track.settle()
             track.settled = False  # the row in the file may be absent or out of date
-            coverage.missing_ticks += _counted_as_missing(track)
+            coverage._count(track, 1)
             if track.check_replay():
                 coverage._touched.add(track.symbol)
         return coverage
@@ -374,13 +375,18 @@ class DayCoverage:
             if track.replay is not None:
                 track.check_replay()
                 replays.append(track.replay.row())
-            self.missing_ticks -= _counted_as_missing(track)
+            self._count(track, -1)
             whole.append(track.row(now_ms))
-            self.missing_ticks += _counted_as_missing(track)
+            self._count(track, 1)
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
         conn.executemany(_REPLAYED, replays)
         self._touched.clear()
+
+    def _count(self, track: SymbolCoverage, sign: int) -> None:
+        """Add what the day lacks of this symbol, or take it out."""
+        self.missing_ticks += sign * (track.missing_ticks if track.state == MISSING else 0)
+        self.unseen_ticks += sign * track.unseen_ticks
 
 
 def make_tables(conn: sqlite3.Connection) -> None:
@@ -462,7 +468,3 @@ def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:
     if only_grew and newest > COUNTED_ROWS:
         return newest
     return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
-
-
-def _counted_as_missing(track: SymbolCoverage) -> int:
-    return track.missing_ticks if track.state == MISSING else 0

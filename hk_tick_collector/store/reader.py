@@ -46,6 +46,7 @@ from hk_tick_collector.store.verdict import (
     judge,
     read_replays,
     sequences_count,
+    unseen_ticks,
 )
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
@@ -184,6 +185,8 @@ class DayState:
     stored_ticks: int = 0
     missing_ticks: int = 0  # of the symbols in the state "missing"
     symbols: dict[str, int] = field(default_factory=lambda: dict.fromkeys((PROVEN, MISSING, UNPROVEN), 0))
+    unseen_symbols: int = 0  # whose beginning was never shown
+    unseen_ticks: int = 0  # of theirs, at most, before the first one seen
 
 
 def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
@@ -529,13 +532,23 @@ def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
 
 
 def day_state(db: Path) -> DayState:
-    """The file's completeness in one line; reads one row a symbol."""
+    """The file's completeness in one line; reads one row a symbol, and the gaps where not all are proven."""
     rows = coverage(db)
-    if any(row.state == MISSING for row in rows):
-        rows = judged(notes(db))
+    unseen: list[int] = []
+    if any(row.state != PROVEN for row in rows):
+        noted = notes(db)
+        rows, open_gaps = judged(noted), noted.open_gaps()
+        unseen = [ticks for row in rows if (ticks := _unseen_ticks(row, open_gaps.get(row.symbol, [])))]
     symbols = {state: sum(row.state == state for row in rows) for state in (PROVEN, MISSING, UNPROVEN)}
     missing_ticks = sum(row.missing_ticks for row in rows if row.state == MISSING)
-    return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols)
+    return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols, len(unseen), sum(unseen))
+
+
+def _unseen_ticks(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int:
+    try:
+        return unseen_ticks(gap_evidence(open_gaps), verdict_of(row, open_gaps))
+    except (ValueError, TypeError):  # the certificate names it
+        return 0
 
 
 _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)

@@ -29,6 +29,7 @@ from hk_tick_collector.store.verdict import (
     is_by_total,
     judge,
     sequences_count,
+    unseen_ticks,
 )
 
 MAX_HOLES = 500
@@ -58,7 +59,7 @@ class SymbolCoverage:
     __slots__ = (
         "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "later_seqs",
         "missing_ticks", "newest", "ranges", "replay", "settled", "state", "stored_less_last", "surplus_ticks",
-        "symbol", "unsequenced_ticks", "verified_counter", "verified_until_ms",
+        "symbol", "unseen_ticks", "unsequenced_ticks", "verified_counter", "verified_until_ms",
     )  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
@@ -81,6 +82,7 @@ class SymbolCoverage:
         self.settled = False
         self.state = UNPROVEN
         self.missing_ticks = 0
+        self.unseen_ticks = 0  # at most, before the first one seen
         self.stored_less_last = 0
 
     @classmethod
@@ -257,8 +259,10 @@ class SymbolCoverage:
 
     def settle(self) -> str | None:
         """Work out state and numbers anew; returns the reason."""
-        verdict = judge(self.evidence())
+        evidence = self.evidence()
+        verdict = judge(evidence)
         self.state, self.missing_ticks = verdict.state, verdict.missing_ticks
+        self.unseen_ticks = unseen_ticks(evidence, verdict)
         # The next tick may be the one that is waited for: then it must be looked at.
         in_gaps = (high for gap in self.gaps for _, high in gap.extents)
         awaited = max([self.verified_counter or 0, self.head_counter or 0, *in_gaps])

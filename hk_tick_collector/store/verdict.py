@@ -147,6 +147,12 @@ class Verdict(NamedTuple):
     level: EvidenceLevel = EvidenceLevel.COUNTER  # what it is judged by
 
 
+def unseen_ticks(evidence: Evidence, verdict: Verdict) -> int:
+    """How many ticks at most, that nothing counts, may have come before the first one seen of a day whose beginning was
+    never shown; 0 of any other day."""
+    return 0 if evidence.at_most is None else verdict.missing_at_most or 0
+
+
 def sequences_count(distrust: str | None) -> bool:
     """Are the low bits of the symbol's sequences counters at all, by what its file says? Else they are positions."""
     return distrust is None or NO_COUNTER not in reasons_of(distrust)

@@ -13,6 +13,7 @@ class WriteResult(NamedTuple):
     days: tuple[str, ...] = ()
     ignored_unsequenced_rows: int = 0  # of ignored_rows: without a sequence, told apart by their content only
     missing_ticks: int = 0  # known to be missing in the days that are open now
+    unseen_ticks: int = 0  # at most, before the first ones seen of these days
     collisions: int = 0  # of inserted_rows: other ticks with the sequence of a stored one
     replaced_files: int = 0  # day files that were moved, removed or exchanged while they were open
 
@@ -24,6 +25,7 @@ class WriteResult(NamedTuple):
             tuple(dict.fromkeys(self.days + other.days)),
             self.ignored_unsequenced_rows + other.ignored_unsequenced_rows,
             other.missing_ticks,
+            other.unseen_ticks,
             self.collisions + other.collisions,
             self.replaced_files + other.replaced_files,
         )

@@ -140,7 +140,9 @@ class DayFileWriter:
             else:
                 self._keep_for_file(day, day_facts)
         replaced_files, self._replaced_files = self._replaced_files, 0
-        return result._replace(missing_ticks=self.missing_ticks, replaced_files=replaced_files)
+        return result._replace(
+            missing_ticks=self.missing_ticks, unseen_ticks=self.unseen_ticks, replaced_files=replaced_files
+        )
 
     def isolate(
         self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()
@@ -245,6 +247,11 @@ class DayFileWriter:
     def missing_ticks(self) -> int:
         """Ticks known to be missing in the days that are open now."""
         return sum(coverage.missing_ticks for coverage in self._coverage.values())
+
+    @property
+    def unseen_ticks(self) -> int:
+        """How many at most may have come before the first ticks seen of these days."""
+        return sum(coverage.unseen_ticks for coverage in self._coverage.values())
 
     def _keep_for_file(self, day: str, facts: Sequence[Fact | DayFact]) -> None:
         """The last word of each kind, and of each symbol."""

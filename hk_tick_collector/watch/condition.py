@@ -388,12 +388,20 @@ def _judge_days(condition: Condition) -> None:
         condition.complain(Code.DAY_FILE_UNREADABLE, Level.ALERT, f"the newest day file cannot be read: {day.error}")
     if day is not None and day.state.symbols[MISSING]:
         known = counted(day.state.missing_ticks, "tick") if day.state.missing_ticks else "ticks"
-        symbols = day.state.symbols[MISSING]
-        subject = "1 symbol misses" if symbols == 1 else f"{symbols:,} symbols miss"
+        missing_symbols = day.state.symbols[MISSING]
+        subject = "1 symbol misses" if missing_symbols == 1 else f"{missing_symbols:,} symbols miss"
         condition.complain(
             Code.TICKS_MISSING,
             Level.WARN,
             f"{day.trading_day}: {subject} {known}: hk-tickctl gaps",
+        )
+    if day is not None and day.state.unseen_symbols:
+        symbols, most = counted(day.state.unseen_symbols, "symbol"), counted(day.state.unseen_ticks, "tick")
+        condition.complain(
+            Code.BEGINNING_UNSEEN,
+            Level.NOTE,
+            f"{day.trading_day}: the beginning of {symbols} was not shown, up to {most} may have come before the first "
+            "ones seen: hk-tickctl gaps",
         )
     if condition.days_to_come:
         ending = "db" if condition.noun == TICK else f"{condition.noun}.db"

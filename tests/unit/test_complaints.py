@@ -164,6 +164,10 @@ def miss_ticks(desk: Desk) -> None:
     desk.progress.ingest.missing_ticks = 3
 
 
+def begin_late(desk: Desk) -> None:
+    desk.progress.ingest.unseen_ticks = 36
+
+
 def spill(desk: Desk) -> None:
     desk.backlog = replace(NOTHING_WAITS, spill_rows=4)
 
@@ -191,6 +195,7 @@ CAUSES: list[tuple[Callable[[Desk], None], Code]] = [
     (hold_books_up, Code.BOOKS_NOT_STORING),
     (let_login_end, Code.LOGIN_ENDS),
     (miss_ticks, Code.TICKS_MISSING),
+    (begin_late, Code.BEGINNING_UNSEEN),
     (spill, Code.SPILL_WAITING),
 ]
 

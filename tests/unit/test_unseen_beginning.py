@@ -12,12 +12,16 @@ import pyarrow as pa
 import pytest
 
 import hk_tick_collector
-from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
+from hk_tick_collector.alert.rules import Seer
+from hk_tick_collector.core.complaint import Code, Level
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Verified
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.serve.live.facts import facts_of
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.watch.condition import look
 from hk_tick_collector.watch.repair import plan
 from tests.ticks import DAY, make_ticks
 from tests.unit.test_certificate import AFTER, CALENDAR, CONFIRMED, SYMBOL, certify, day_of, write
@@ -57,6 +61,42 @@ def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
         (row,) = hk.coverage(DAY)
     assert (day.state, day.missing_ticks) == ("unproven", 0)
     assert (row.state, row.missing_at_most, row.reason) == ("unproven", 36, WHY)
+
+
+def test_status_notes_it_and_pages_nobody(root: Path) -> None:
+    assert reader.day_state(root / f"{DAY}.db") == reader.DayState(
+        100, 0, {"proven": 0, "missing": 0, "unproven": 1}, unseen_symbols=1, unseen_ticks=36
+    )
+    condition = look(root, CALENDAR, AFTER)
+    (told,) = (complaint for complaint in condition.complaints if complaint.code == Code.BEGINNING_UNSEEN)
+    assert (told.level, told.sentence) == (
+        Level.NOTE,
+        f"{DAY}: the beginning of 1 symbol was not shown, up to 36 ticks may have come before the first ones seen: "
+        "hk-tickctl gaps",
+    )
+    assert told.sentence in condition.notes
+    assert condition.as_json()["day"]["state"]["unseen_ticks"] == 36
+    assert Code.BEGINNING_UNSEEN not in {finding.code for finding in Seer().findings(condition)}
+
+
+def test_status_says_nothing_of_a_day_whose_beginning_is_known(tmp_path: Path) -> None:
+    """Not even where ticks of it are missing: that is another complaint."""
+    write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [GapFound(SYMBOL, DAY, 6, 7, CONFIRMED, "gone")])
+    codes = {complaint.code for complaint in look(tmp_path, CALENDAR, AFTER).complaints}
+    assert (Code.TICKS_MISSING in codes, Code.BEGINNING_UNSEEN in codes) == (True, False)
+
+
+def test_the_recorder_counts_it_until_the_beginning_is_shown(tmp_path: Path) -> None:
+    def written(*facts: Fact) -> int:
+        """Over a restart each time."""
+        writer = DayFileWriter(tmp_path)
+        told_ticks = writer.write(make_ticks(37, 136), facts).unseen_ticks
+        assert told_ticks == writer.unseen_ticks
+        writer.close()
+        return told_ticks
+
+    other = GapFound("HK.00005", DAY, None, 4, CONFIRMED, "recording began in mid-session")
+    assert [written(), written(BEGAN_LATE), written(other), written(HeadProven(SYMBOL, DAY, 37))] == [0, 36, 40, 4]
 
 
 def test_sql_says_what_the_commands_say(root: Path) -> None:

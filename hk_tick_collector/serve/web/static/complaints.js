@@ -20,6 +20,8 @@ const COMPLAINTS = {
   login_ends: ["登入快到期", ["the login at {} ends in {}: {}", "{} 的登入將於 {} 後到期：{}"], ["the login at {} ended {} ago: {}", "{} 的登入已於 {} 前到期：{}"]],
   ticks_missing: ["缺少成交", ["ticks are missing that {} no longer shows", "缺少一些 {} 已不再提供的成交"], ["ticks are missing; {} shows the whole day after its close", "缺少一些成交；{} 收市後會提供全日成交"],
     ["{}: 1 symbol misses {}: hk-tickctl gaps", "{}：1 隻股票缺少 {}；詳見 hk-tickctl gaps"], ["{}: {} symbols miss {}: hk-tickctl gaps", "{}：{} 隻股票缺少 {}；詳見 hk-tickctl gaps"]],
+  beginning_unseen: ["未見開市之初", ["the day's beginning was not shown: up to {} may have come before the first ones seen", "來源沒有提供當日開始的部分：最先收到的之前，最多可能有 {}"],
+    ["{}: the beginning of {} was not shown, up to {} may have come before the first ones seen: hk-tickctl gaps", "{}：{} 當日開始的部分從未收到，最先收到的之前最多可能有 {}；詳見 hk-tickctl gaps"]],
   holes_open: ["有未補的缺口", ["{} holes are open: ticks were jumped over", "有 {} 個缺口未補：中間的成交被跳過了"]],
   spill_waiting: ["溢出檔有待寫入", ["rows wait in the spill", "溢出檔內有資料等候寫入"], ["{} bytes wait in the spill; the recorder stores them when it starts", "溢出檔內有 {} 位元組，錄製程式啟動時會寫入"], ["{} rows wait in the spill", "溢出檔內有 {} 列等候寫入"]],
   spill_growing: ["溢出檔不斷增長", ["the spill grows: {} rows", "溢出檔不斷增長，現有 {} 列"]],
