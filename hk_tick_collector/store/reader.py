@@ -551,6 +551,16 @@ def _unseen_ticks(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int:
         return 0
 
 
+def missing_at_most(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int | None:
+    """As of ``Verdict``; None, too, of a row that nobody can judge."""
+    if row.state == PROVEN:
+        return None
+    try:
+        return verdict_of(row, open_gaps).missing_at_most
+    except (ValueError, TypeError):  # the certificate names it
+        return None
+
+
 _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)
 
 

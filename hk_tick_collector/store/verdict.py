@@ -189,8 +189,7 @@ def judge(evidence: Evidence) -> Verdict:
         reason: str | None = _loss(evidence, absent, missing_ticks)
     else:
         missing_ticks = 0
-        reason = evidence.not_subscribed or _beginning(evidence, bound) or against
-        reason = reason or (NOT_YET_JOINED if evidence.interrupted else None)
+        reason = _doubts(evidence, bound, against) or (NOT_YET_JOINED if evidence.interrupted else None)
         if level is not EvidenceLevel.REPLAY:
             reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
@@ -231,7 +230,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
         where = f"in {counted(len(absent), 'place')} between its running totals"
         reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
     else:
-        reason = evidence.not_subscribed or _beginning(evidence, evidence.at_most) or against
+        reason = _doubts(evidence, evidence.at_most, against)
         if reason is None and evidence.unsequenced_ticks:
             reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
         if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
@@ -297,6 +296,13 @@ def _before_first(evidence: Evidence, in_gaps: Sequence[Extent], uncounted_ticks
     # Where the beginning is known, a row without a counter of its own was taken for one of the ticks before.
     bound = min(evidence.at_most, uncounted_ticks if evidence.head_counter == lowest else lowest - 1)
     return bound if bound > 0 else None
+
+
+def _doubts(evidence: Evidence, bound: int | None, against: str | None) -> str | None:
+    """All that speaks against a day of which nothing is known to be lost, the gravest first: ticks that did not come,
+    counters that prove nothing, a beginning that nobody saw."""
+    doubts = (evidence.not_subscribed, against, _beginning(evidence, bound))
+    return "; ".join(doubt for doubt in doubts if doubt is not None) or None
 
 
 def _beginning(evidence: Evidence, bound: int | None) -> str | None:

@@ -155,7 +155,7 @@ def test_a_day_from_its_first_tick_to_the_proof(writer, db):
 def test_missing_ticks_are_those_of_all_open_days(writer):
     assert writer.write([tick(1), tick(4)]).missing_ticks == 2
     assert writer.write([tick(1, day="20261123"), tick(3, day="20261123"), tick(1, OTHER), tick(8, OTHER)]) == (
-        4, 0, ("20261123", DAY), 0, 9, 0, 0,
+        4, 0, ("20261123", DAY), 0, 9, 0, 0, 0,
     )  # fmt: skip
     writer.close_day(DAY)
     assert writer.write([tick(2, day="20261123")]).missing_ticks == 0

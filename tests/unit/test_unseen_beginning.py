@@ -14,7 +14,7 @@ import pytest
 import hk_tick_collector
 from hk_tick_collector.alert.rules import Seer
 from hk_tick_collector.core.complaint import Code, Level
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Verified
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, NotSubscribed, Unproven, Verified
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
 from hk_tick_collector.query.engine import Engine
@@ -55,12 +55,24 @@ def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
     told = reader.day_state(root / f"{DAY}.db")
     assert (told.symbols["missing"], told.symbols["unproven"], told.missing_ticks) == (0, 1, 0)
     live = facts_of(DAY, [reader.notes(root / f"{DAY}.db")])
-    assert live[DAY, SYMBOL] == {"symbol": SYMBOL, "state": "unproven", "missing_ticks": 0, "reason": WHY}
+    assert live[DAY, SYMBOL] == {
+        "symbol": SYMBOL, "state": "unproven", "missing_ticks": 0, "missing_at_most": 36, "reason": WHY,
+    }  # fmt: skip
     with hk_tick_collector.local(root) as hk:
         (day,) = hk.days()
         (row,) = hk.coverage(DAY)
     assert (day.state, day.missing_ticks) == ("unproven", 0)
     assert (row.state, row.missing_at_most, row.reason) == ("unproven", 36, WHY)
+
+
+def test_no_doubt_hides_another_one(root: Path) -> None:
+    """That counters prove nothing is graver than the beginning, and that ticks did not come at all than both."""
+    write(root, [], [Unproven(SYMBOL, DAY, "the counters went back")])
+    (symbol,) = certify(root).symbols
+    assert (symbol.reason, symbol.missing_at_most) == (f"the counters went back; {WHY}", 36)
+    write(root, [], [NotSubscribed(SYMBOL, DAY, CONFIRMED, CONFIRMED + 9, True, "quota")])
+    (symbol,) = certify(root).symbols
+    assert symbol.reason == f"not subscribed: quota; the counters went back; {WHY}"
 
 
 def test_status_notes_it_and_pages_nobody(root: Path) -> None:
@@ -185,3 +197,17 @@ def test_what_one_of_two_recorders_knows_to_be_lost_is_missing_in_the_live_chann
     for noted in (notes, notes[::-1]):
         live = facts_of(DAY, noted)[DAY, SYMBOL]
         assert (live["state"], live["missing_ticks"]) == (row.state, row.missing_ticks) == ("missing", missing_ticks)
+        assert live["missing_at_most"] == row.missing_at_most
+
+
+def test_of_two_recorders_who_began_late_the_earlier_one_bounds_what_came_before(tmp_path: Path) -> None:
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root, first in zip(roots, (37, 20), strict=True):
+        root.mkdir()
+        write(root, make_ticks(first, 136), [BEGAN_LATE._replace(last=first - 1)])
+    notes = [reader.notes(root / f"{DAY}.db") for root in roots]
+    with hk_tick_collector.local([*roots]) as hk:
+        (row,) = hk.coverage(DAY)
+    for noted in (notes, notes[::-1]):
+        live = facts_of(DAY, noted)[DAY, SYMBOL]
+        assert (live["state"], live["missing_at_most"]) == (row.state, row.missing_at_most) == ("unproven", 19)

@@ -26,6 +26,7 @@ def summary_of(rows: Iterable[SymbolCoverage]) -> dict[str, Any]:
                 "symbol": row.symbol,
                 "state": row.state,
                 "missing_ticks": row.missing_ticks,
+                "missing_at_most": row.missing_at_most,
                 "reason": row.reason,
             }
             for row in doubtful[:LISTED]

@@ -296,6 +296,9 @@ class NotProven(BaseModel):
     symbol: str
     state: Literal["missing", "unproven", "not_recorded"]
     missing_ticks: int
+    missing_at_most: int | None = Field(
+        description="Besides, up to so many that nothing counts, as before the first one seen; null: none."
+    )
     reason: str | None
 
 

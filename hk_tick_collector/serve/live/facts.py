@@ -16,7 +16,7 @@ from hk_tick_collector.core.facts import reasons_of
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store.extents import count, parse_extents, subtract
 from hk_tick_collector.store.gaps import CLOSED, OPEN, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, judged
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, judged, missing_at_most
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Evidence, gap_evidence, judge
 
 DISAGREE = "two recorders tell it differently"
@@ -37,11 +37,14 @@ def facts_of(day: str, noted: Sequence[Notes], contradicting: Container[str] = (
             gaps.setdefault(gap.symbol, []).append(gap)
     facts: Facts = {}
     for symbol, rows in coverage.items():
-        row = rows[0]
         if len(rows) > 1 or symbol in contradicting:  # one of both may say nothing of it, or be out of reach
-            row, gaps[symbol] = _of_several(rows, gaps.get(symbol, []), disagree=symbol in contradicting)
+            row, at_most, gaps[symbol] = _of_several(rows, gaps.get(symbol, []), disagree=symbol in contradicting)
+        else:
+            row = rows[0]
+            at_most = missing_at_most(row, [gap for gap in gaps.get(symbol, []) if gap.state == OPEN])
         facts[day, symbol] = {
-            "symbol": symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
+            "symbol": symbol, "state": row.state, "missing_ticks": row.missing_ticks, "missing_at_most": at_most,
+            "reason": row.reason,
         }  # fmt: skip
     for gap in (gap for of_symbol in gaps.values() for gap in of_symbol):
         facts[day, gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms] = {
@@ -63,9 +66,12 @@ def told_of(facts: Facts) -> list[dict[str, Any]]:
     return list(messages.values())
 
 
-def _of_several(rows: Sequence[CoverageRow], gaps: list[GapRow], *, disagree: bool) -> tuple[CoverageRow, list[GapRow]]:
+def _of_several(
+    rows: Sequence[CoverageRow], gaps: list[GapRow], *, disagree: bool
+) -> tuple[CoverageRow, int | None, list[GapRow]]:
+    """What is said of the symbol, up to how many ticks are missing besides, and its gaps."""
     if disagree:
-        return replace(rows[0], state=UNPROVEN, reason=DISAGREE), gaps
+        return replace(rows[0], state=UNPROVEN, reason=DISAGREE), None, gaps
     ranges = CounterRanges()
     for row in rows:
         for first, last in row.ranges.ranges:
@@ -73,12 +79,15 @@ def _of_several(rows: Sequence[CoverageRow], gaps: list[GapRow], *, disagree: bo
     gaps = [_without_filled(gap, ranges) for gap in gaps]
     for row in rows:
         if row.state == PROVEN:
-            return row, [replace(gap, state=CLOSED, missing_ticks=0) for gap in gaps]
+            return row, None, [replace(gap, state=CLOSED, missing_ticks=0) for gap in gaps]
+    at_most = None
     with suppress(ValueError, TypeError):  # the certificate names it
         verdict = judge(_together(rows, gaps, ranges))
+        at_most = verdict.missing_at_most
         if verdict.state == MISSING:
-            return replace(rows[0], state=MISSING, missing_ticks=verdict.missing_ticks, reason=verdict.reason), gaps
-    return replace(rows[0], state=UNPROVEN, missing_ticks=0, reason=TOGETHER), gaps
+            known = replace(rows[0], state=MISSING, missing_ticks=verdict.missing_ticks, reason=verdict.reason)
+            return known, at_most, gaps
+    return replace(rows[0], state=UNPROVEN, missing_ticks=0, reason=TOGETHER), at_most, gaps
 
 
 def _together(rows: Sequence[CoverageRow], gaps: Sequence[GapRow], ranges: CounterRanges) -> Evidence:
