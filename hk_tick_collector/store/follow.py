@@ -49,6 +49,7 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, S
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.followed import TICKS, Followed
+from hk_tick_collector.store.inuse import recorder_holds
 from hk_tick_collector.store.layout import was_set_aside
 from hk_tick_collector.store.position import (
     MAX_PLACES,
@@ -249,7 +250,7 @@ class Follower:
                 position.moved(Place(place.day)),
             ) from None
         except FileNotFoundError:
-            if not place.rowid or self._is_end(place) or self._begins_anew(place.day):
+            if not place.rowid or self._is_end(place) or self._begins_anew(place):
                 return []
             path = self._kind.file_of(self._root, place.day)
             raise DayGone(
@@ -274,15 +275,18 @@ class Follower:
             self._ends[place.day] = place
         return self._ends.get(place.day) == place
 
-    def _begins_anew(self, day: str) -> bool:
-        """Was the newest day's file set aside? The recorder's next rows make a new one, at lunch in an hour. Looked at
-        as often as for a new day."""
-        now_sec = self._monotonic()
+    def _begins_anew(self, place: Place) -> bool:
+        """Was the newest day's file set aside, or removed while the recorder has it open? The recorder's next rows make
+        a new one, with all that the removed one held; at lunch in an hour. Looked at as often as for a new day."""
+        day, now_sec = place.day, self._monotonic()
         if now_sec < self._anew_until.get(day, now_sec):
             return True
         newer = max(self._known_days(), default="") > day
+        if newer:
+            return False
         with contextlib.suppress(OSError):
-            if not newer and was_set_aside(self._kind.file_of(self._root, day)):
+            was_aside = was_set_aside(self._kind.file_of(self._root, day))
+            if was_aside or recorder_holds(self._root, lambda *file: _identity(*file) == place.file):
                 self._anew_until[day] = now_sec + self._days_look_sec
                 return True
         return False
@@ -569,4 +573,8 @@ class _DayFile:
 def identity_of(path: Path) -> int:
     """What tells one file from another at the same path. OSError when there is none."""
     status = os.stat(path)  # noqa: PTH116 - at every look
-    return zlib.crc32(f"{status.st_dev}:{status.st_ino}".encode())
+    return _identity(status.st_dev, status.st_ino)
+
+
+def _identity(device: int, inode: int) -> int:
+    return zlib.crc32(f"{device}:{inode}".encode())

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import StoreUnavailable
-from hk_tick_collector.store.layout import check_day, spill_dir, sqlite_files
+from hk_tick_collector.store.layout import check_day, lock_file, spill_dir, sqlite_files
 
 _PROC = Path("/proc")
 _SEGMENT = re.compile(r"\d{16}\.spill", re.ASCII)
@@ -73,6 +73,18 @@ def open_elsewhere(db: Path) -> OpenElsewhere:
         except OSError:
             continue  # it ended while we looked
     return OpenElsewhere(tuple(sorted(holders)), tuple(sorted(unseen)))
+
+
+def recorder_holds(data_root: Path, is_file: Callable[[int, int], bool]) -> bool:
+    """Has the recorder of a data root a database open, be it removed? ``is_file`` knows it by device and inode. False,
+    too, of a recorder that this process cannot see."""
+    locks = list(_locks())
+    try:
+        status = lock_file(data_root).stat()
+    except OSError:
+        return False
+    recorders = {pid for pid, file in locks if file == (status.st_dev, status.st_ino)}
+    return any(pid in recorders and is_file(*file) for pid, file in locks)
 
 
 def pending_spill(data_root: Path, day: str) -> bool:
@@ -136,22 +148,24 @@ def _open_files(pid: int) -> Iterator[_FileId]:
 
 
 def _lock_holders(wanted: set[_FileId]) -> set[int]:
-    """Who holds an advisory lock on one of the files, from lines like
+    """Who holds an advisory lock on one of the files."""
+    return {pid for pid, file in _locks() if file in wanted}
+
+
+def _locks() -> Iterator[tuple[int, _FileId]]:
+    """Each advisory lock, by who holds it and on what, from lines like
     ``1: POSIX  ADVISORY  READ 4711 fd:01:131233 128 128`` (proc(5): major and minor device in hexadecimal)."""
-    holders: set[int] = set()
     try:
         lines = (_PROC / "locks").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return holders
+        return
     for line in lines:
         fields = line.replace("->", "").split()
         if len(fields) < 6 or fields[5].count(":") != 2:
             continue
         major, minor, inode = fields[5].split(":")
-        pid = int(fields[4])
-        if pid > 0 and (os.makedev(int(major, 16), int(minor, 16)), int(inode)) in wanted:
-            holders.add(pid)
-    return holders
+        if (pid := int(fields[4])) > 0:
+            yield pid, (os.makedev(int(major, 16), int(minor, 16)), int(inode))
 
 
 def _is_kernel_thread(pid: int) -> bool:

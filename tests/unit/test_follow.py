@@ -23,6 +23,7 @@ from hk_tick_collector.store.compact import compact
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
 from hk_tick_collector.store.followed import TICKS
+from hk_tick_collector.store.layout import DataRootLock, sqlite_files
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
@@ -324,6 +325,39 @@ def test_a_file_that_was_set_aside_is_not_gone_while_the_next_one_is_to_come(
     writer.write(ticks(3, day=AFTER))
     with pytest.raises(DayGone):
         follower.read_behind(position)
+
+
+def remove(root: Path) -> None:
+    for path in sqlite_files(root / f"{DAY}.db"):
+        path.unlink(missing_ok=True)
+
+
+def test_a_file_that_was_removed_is_not_gone_while_its_recorder_will_put_it_back(
+    writer: DayFileWriter, root: Path
+) -> None:
+    """By another program, after the reader had let it go; who stands there now may have been started since."""
+    writer.write(ticks(20))
+    with Follower(root) as reader:
+        _, position = rest(reader, Position())
+    writer.write(ticks(5, first=21))
+    with DataRootLock(root), Follower(root) as started_since:
+        remove(root)
+        assert started_since.read_behind(position) is None
+        writer.write(ticks(5, first=26))
+        assert rest(started_since, position)[0] == seqs(ticks(10, first=21)), "nothing twice, and nothing left out"
+
+
+@pytest.mark.parametrize("recorder", ["closed it", "is another program"])
+def test_a_file_that_nobody_will_put_back_is_gone(recorder: str, writer: DayFileWriter, root: Path) -> None:
+    writer.write(ticks(20))
+    with Follower(root) as follower:
+        _, position = rest(follower, Position())
+    writer.write(ticks(5, first=21))
+    with DataRootLock(root) as lock, Follower(root) as follower:
+        writer.close() if recorder == "closed it" else lock.release()
+        remove(root)
+        with pytest.raises(DayGone):
+            follower.read_behind(position)
 
 
 def test_what_was_set_aside_is_looked_for_as_seldom_as_a_new_day(writer: DayFileWriter, root: Path) -> None:
