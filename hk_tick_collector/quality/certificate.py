@@ -9,7 +9,6 @@ Where nothing can be known nothing is claimed: "proven" wants a proof, "missing"
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from hk_tick_collector.quality.model import (
     RowFacts,
     SessionCertificate,
     SymbolCertificate,
+    counted_reasons,
 )
 from hk_tick_collector.quality.observed import Observed, note_of
 from hk_tick_collector.quality.report_file import changed_ns
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 REASONS_SHOWN = 20
 _STATE_ORDER = {MISSING: 0, UNPROVEN: 1, PROVEN: 2}
-_NUMBERS = re.compile(r"\d+")
 _UNREADABLE = Verdict(UNPROVEN, "its coverage cannot be read", 0, None, None, [], 0)
 
 
@@ -339,7 +338,7 @@ def _sum_of_known(numbers: Iterable[int | None]) -> int | None:
 
 def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> Certificate:
     states = Counter(verdict.state for verdict in symbols)
-    reasons = Counter(_NUMBERS.sub("n", verdict.reason) for verdict in symbols if verdict.reason)
+    reasons = counted_reasons(verdict.reason for verdict in symbols)
     confirmed = [
         verdict.verified_until_ms
         for verdict in symbols

@@ -9,6 +9,8 @@ const CHINESE = {
   "{} misses at least {} tick(s) in {} of {} symbol(s)": "{} 至少缺 {} 筆，涉及 {} 隻股票（共 {} 隻）", "of {} it is not known what came before the first tick seen ({} in all at most)": "{} 隻股票首筆所見之前有甚麼成交並不知道（合共最多 {} 筆）",
   "{} is not proven to be complete: of {} of {} symbol(s) it is not known what came before the first tick seen, {} tick(s) at most": "{} 未能證明完整：{} 隻股票（共 {} 隻）首筆所見之前有甚麼成交並不知道，最多 {} 筆",
   "{} are proven complete ({} as equal to an imported file alone), {} unproven": "{} 隻已證明完整（其中 {} 隻只證明與匯入檔案相同），{} 隻未證明",
+  "{} are proven complete ({} as equal to an imported file alone), {} unproven (also: {})": "{} 隻已證明完整（其中 {} 隻只證明與匯入檔案相同），{} 隻未證明（另有原因：{}）",
+  "{} are proven complete, {} unproven (also: {})": "{} 隻已證明完整，{} 隻未證明（另有原因：{}）",
   "{} are proven complete, {} unproven": "{} 隻已證明完整，{} 隻未證明",
   "{} is complete: {} tick(s) of {} symbol(s), every symbol proven, and OpenD had nothing more after the close": "{} 完整：{} 筆成交，{} 隻股票全部已證明，收市後 OpenD 亦再無其他成交",
   "{} is complete as far as asked: {} tick(s) of {} symbol(s), every symbol proven, {} of them not to the end of the day": "{} 在已查詢的範圍內完整：{} 筆成交，{} 隻股票全部已證明，其中 {} 隻未證明至收市",
@@ -24,6 +26,7 @@ const CHINESE = {
   // Why it has its grade
   "Grade {}: {}.": "評級 {}：{}。", "at most {} of {} ticks are missing ({})": "{} 筆成交中最多缺 {} 筆（{}）|2 1 3", "{} of {} ticks are missing ({})": "{} 筆成交中缺 {} 筆（{}）|2 1 3",
   "at most {} of {} ticks may be missing ({})": "{} 筆成交中最多可能缺 {} 筆（{}）|2 1 3",
+  "besides, nothing counts what other doubts may hide": "其他疑點可能隱藏的缺失則無從點算",
   "{} of {} ticks is missing ({})": "{} 筆成交中缺 {} 筆（{}）|2 1 3", "at most {} of {} ticks is missing ({})": "{} 筆成交中最多缺 {} 筆（{}）|2 1 3",
   "nothing is known to be missing": "沒有已知的缺失", "symbols that are not proven hold at most 1 % of the ticks": "未證明的股票所佔成交不多於 1%",
   "symbols that are not proven hold more than 1 % of the ticks": "未證明的股票所佔成交多於 1%", "a wanted symbol was not subscribed all day": "有所需股票並非全日訂閱",

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.quality.model import Certificate
+from hk_tick_collector.quality.model import Certificate, counted_reasons
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
 from hk_tick_collector.store.reader import GapRow
-from hk_tick_collector.store.verdict import PROVEN
+from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, UP_TO
 
 # The first whose rule holds, read from F up to A.
 GRADES = {
@@ -46,6 +46,8 @@ def explained(certificate: Certificate) -> str:
         verb = "is" if most == 1 else "are"
         verb = verb if certificate.missing_symbols else "may be"
         parts.append(f"{bound}{most:,} of {whole:,} ticks {verb} missing ({_percent(most / whole)})")
+        if bound and _other_doubt(certificate):
+            parts.append("besides, nothing counts what other doubts may hide")
     if grade in ("B", "C"):
         parts.append("nothing is known to be missing")
         if certificate.unproven_symbols and not certificate.not_subscribed_symbols:
@@ -211,7 +213,17 @@ def _asked(certificate: Certificate) -> str:
 def _others(certificate: Certificate) -> str:
     replayed = certificate.replayed_symbols
     by_copy = f" ({replayed:,} as equal to an imported file alone)" if replayed else ""
-    return f"{certificate.proven_symbols:,} are proven complete{by_copy}, {certificate.unproven_symbols:,} unproven"
+    why = _other_doubt(certificate)
+    also = f" (also: {why})" if why else ""
+    unproven = f"{certificate.unproven_symbols:,} unproven{also}"
+    return f"{certificate.proven_symbols:,} are proven complete{by_copy}, {unproven}"
+
+
+def _other_doubt(certificate: Certificate) -> str | None:
+    """Why most of the symbols are unproven that are so for more than a beginning that was never shown."""
+    unproven = [verdict.reason for verdict in certificate.symbols if verdict.state == UNPROVEN]
+    others = counted_reasons(reason for reason in unproven if reason and not reason.startswith(UP_TO))
+    return next((reason for reason, _ in others.most_common(1)), None)
 
 
 def _doubts(certificate: Certificate) -> str:

@@ -6,7 +6,9 @@ ticks unless their name says otherwise, null means "not known": the rows were no
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS, EvidenceLevel
@@ -18,6 +20,12 @@ from hk_tick_collector.store.verdict import MISSING
 FORMAT_VERSION = 1
 WATCHED, BLIND = "watched", "blind"  # of order books and broker queues, which nobody can prove
 UNREAD = "unread"  # they were not looked at, or cannot be read
+_NUMBERS = re.compile(r"\d+")
+
+
+def counted_reasons(reasons: Iterable[str | None]) -> Counter[str]:
+    """How many symbols have which reason; those that differ in a number alone are one."""
+    return Counter(_NUMBERS.sub("n", reason) for reason in reasons if reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ READ_ONCE = (
     "has connected again"
 )
 FIRST_NOT_PROVEN = "the day's first ticks are not proven"
+UP_TO = "up to "  # begins the reason of a day of which nothing is doubted but its beginning
 NOT_SHOWN = "the source has not yet shown the whole day after its close"
 REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
 _REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants
@@ -311,7 +312,7 @@ def _beginning(evidence: Evidence, bound: int | None) -> str | None:
         return None
     if bound is None:
         return FIRST_NOT_PROVEN
-    return f"up to {counted(bound, 'tick')} may have come before the first one seen: see table gaps"
+    return f"{UP_TO}{counted(bound, 'tick')} may have come before the first one seen: see table gaps"
 
 
 def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> str:

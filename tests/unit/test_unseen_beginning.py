@@ -16,6 +16,7 @@ from hk_tick_collector.alert.rules import Seer
 from hk_tick_collector.core.complaint import Code, Level
 from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, NotSubscribed, Unproven, Verified
 from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.serve.live.facts import facts_of
@@ -73,6 +74,18 @@ def test_no_doubt_hides_another_one(root: Path) -> None:
     write(root, [], [NotSubscribed(SYMBOL, DAY, CONFIRMED, CONFIRMED + 9, True, "quota")])
     (symbol,) = certify(root).symbols
     assert symbol.reason == f"not subscribed: quota; the counters went back; {WHY}"
+
+
+def test_a_bound_is_not_said_of_what_nothing_counts(root: Path) -> None:
+    """Of one symbol the most that may be missing is known, of the other one nothing is."""
+    assert "also" not in certify(root).sentence
+    assert explained(certify(root)) == "at most 36 of 136 ticks may be missing (26 %)"
+    write(root, make_ticks(1, 9, "HK.00005"), [Unproven("HK.00005", DAY, "the counters went back")])
+    certificate = certify(root)
+    assert "36 ticks at most; 0 are proven complete, 2 unproven (also: the counters went back)." in certificate.sentence
+    assert explained(certificate) == (
+        "at most 36 of 145 ticks may be missing (25 %); besides, nothing counts what other doubts may hide"
+    )
 
 
 def test_status_notes_it_and_pages_nobody(root: Path) -> None:
