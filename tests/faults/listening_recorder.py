@@ -7,6 +7,8 @@ with thread, call and stack. Calls are heard in two ways: by audit events (``ope
 ``subprocess.Popen``, ...) and, since ``stat`` and its like raise none, by functions of ``os`` that are replaced. A
 module that is imported late counts as well. Allowed are lines for the log: they go to standard error, which is open.
 
+Each thread that writes to a counter of ``core.progress`` is told once for each: a line ``counter_written``.
+
 With ``SLOW_DISK_SEC`` every write to the spill and every sync takes so long; ``loop_gap`` tells when the loop did not
 turn for LOOP_GAP_SEC.
 """
@@ -22,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hk_tick_collector.app.daemon import Daemon
+from hk_tick_collector.core.progress import BookProgress, FeedProgress, IngestProgress
 from hk_tick_collector.main import main
 
 SILENT = (
@@ -43,6 +46,7 @@ LOOP_GAP_SEC = 2.0
 
 _watched: dict[int, str] = {}  # thread -> who it is
 _busy = threading.local()
+_written: set[tuple[str, int]] = set()  # counter, thread
 
 
 def watch(thread_id: int, thread: str) -> None:
@@ -79,6 +83,20 @@ def with_ears(name: str) -> None:
         return real(*arguments, **named)
 
     setattr(os, name, call)
+
+
+def note_writers(counters: type) -> None:
+    """From the moment that recording begins: made they are by whoever starts."""
+    real = counters.__setattr__
+
+    def write(self: object, name: str, value: object) -> None:
+        real(self, name, value)
+        written = f"{counters.__name__}.{name}", threading.get_ident()
+        if _watched and written not in _written:
+            _written.add(written)
+            sys.stderr.write(f"counter_written name={written[0]} thread={threading.current_thread().name}\n")
+
+    counters.__setattr__ = write  # type: ignore[method-assign, assignment]
 
 
 def slow(name: str, sec: float) -> None:
@@ -136,6 +154,8 @@ if __name__ == "__main__":
         for function in ("pwrite", "fsync"):
             slow(function, float(os.environ["SLOW_DISK_SEC"]))
     sys.addaudithook(listen)
+    for progress in (FeedProgress, IngestProgress, BookProgress):
+        note_writers(progress)
     Daemon._beat = ears_on_the_loop(Daemon._beat)  # type: ignore[method-assign]
     Daemon.run = until_the_end(Daemon.run)  # type: ignore[method-assign]
     threading.Thread.run = ears_on_the_watchdog(threading.Thread.run)  # type: ignore[method-assign]

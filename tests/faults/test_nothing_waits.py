@@ -15,6 +15,26 @@ LISTENING = Path(__file__).with_name("listening_recorder.py")
 COMMAND = [sys.executable, LISTENING]
 
 
+# By whoever brings rows, under the lock of the queue or of the quarantine.
+UNDER_A_LOCK = {
+    *(f"IngestProgress.{name}" for name in ("in_rows", "refused_rows", "last_refused_monotonic", "spilled_rows")),
+    *(f"IngestProgress.quarantine{name}_rows" for name in ("d", "_dropped", "_known")),
+    *(f"BookProgress.{name}" for name in ("received", "merged", "waiting_since_monotonic")),
+}
+
+
+def assert_one_writer_a_counter(recorder: Recorder) -> None:
+    """Or one lock: ``+=`` of two threads would lose counts."""
+    writers: dict[str, set[str]] = {}
+    for line in recorder.lines:
+        if line.startswith("counter_written "):
+            _, name, thread = line.split(" ", 2)
+            writers.setdefault(name.partition("=")[2], set()).add(thread.partition("=")[2])
+    assert {"FeedProgress.push_rows", "FeedProgress.connected", "IngestProgress.commits"} <= set(writers)
+    assert writers["FeedProgress.push_rows"] != writers["IngestProgress.commits"], "another thread was heard, too"
+    assert not {name: threads for name, threads in writers.items() if len(threads) > 1 and name not in UNDER_A_LOCK}
+
+
 def assert_no_disk_call(recorder: Recorder) -> None:
     calls = [line for line in recorder.lines if line.startswith("disk_call ")]
     assert not calls, "\n".join(calls[:20])
@@ -50,6 +70,7 @@ def test_no_disk_call_on_the_loop_or_the_watchdog_s_thread(lab: Lab, tmp_path: P
     wait_until(lambda: count_lines(recorder, " health ") > seen + 2, "more health lines")
     lab.finish(simulator, recorder)
     assert_no_disk_call(recorder)
+    assert_one_writer_a_counter(recorder)
 
 
 def test_a_slow_disk_does_not_stop_the_loop(lab: Lab) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+
+import pytest
+
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
 from tests.unit.sources.bench import DAY, SYMBOL, Bench, play, push_of, run
@@ -71,3 +77,33 @@ def test_a_refused_push_is_passed_over() -> None:
         assert len(bench.rows) == 2
 
     play(life())
+
+
+def test_a_burst_does_no_io_waits_for_nothing_and_logs_no_tick(caplog: pytest.LogCaptureFixture) -> None:
+    """Of good, unreadable, unwanted and jumped over ticks, by itself: what takes them in may do all of it."""
+    caplog.set_level(logging.DEBUG)
+    heard: list[str] = []
+    listening = [False]
+
+    def listen(event: str, _: tuple[object, ...]) -> None:
+        if listening[0] and event.startswith(("open", "os.", "socket.", "sqlite3.", "subprocess.", "time.sleep")):
+            heard.append(event)
+
+    async def life() -> None:
+        bench = Bench(day_start_ms(DAY) + 36_000_000)
+        handler = bench.push_handler(lambda: None)
+        handler.wanted = frozenset({SYMBOL})
+        handler([push_of(run(1, 3))])
+        bursts = [push_of([tick(9), tick(10)._replace(price=None), tick(9)]), push_of([tick(7, symbol=OTHER)])]
+        logged = len(caplog.records)
+        listening[0] = True
+        handler(bursts)
+        listening[0] = False
+        assert [(len(bench.rows), len(bench.rejected)), len(caplog.records)] == [(5, 2), logged]
+        listening[0] = True
+        os.listdir("/")  # noqa: PTH208 - the call that is heard
+        listening[0] = False
+
+    sys.addaudithook(listen)
+    play(life())
+    assert heard == ["os.listdir"], "of the test alone, which shows that it hears"
