@@ -43,6 +43,7 @@ from hk_tick_collector.store.verdict import (
     Replay,
     Verdict,
     gap_evidence,
+    is_by_total,
     judge,
     read_replays,
     sequences_count,
@@ -553,7 +554,7 @@ def _unseen_ticks(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int:
 
 def missing_at_most(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int | None:
     """As of ``Verdict``; None, too, of a row that nobody can judge."""
-    if row.state == PROVEN:
+    if row.state == PROVEN or not (open_gaps or is_by_total(row.distrust)):
         return None
     try:
         return verdict_of(row, open_gaps).missing_at_most
