@@ -91,6 +91,13 @@ def test_a_chinese_page_leads_to_the_chinese_page_where_there_is_one() -> None:
             assert is_other_language or not chinese.exists(), f"{page}: {target} is there in Chinese"
 
 
+def test_every_page_for_users_is_there_in_chinese() -> None:
+    """CONTRIBUTING says which pages are in English alone: those that only contributors read."""
+    pages = {page for page in (ROOT / "docs").rglob("*.md") if page != ONE_PAGER and not page.name.endswith(CHINESE)}
+    english_only = {page.name for page in pages if not page.with_name(page.name.removesuffix(".md") + CHINESE).exists()}
+    assert english_only == {"architecture.md", "performance.md", "releasing.md", "testing.md"}
+
+
 def test_the_dashboards_page_names_its_pages_as_the_dashboard_does() -> None:
     text = (STATIC / "text.js").read_text(encoding="utf-8")
     app = (STATIC / "app.js").read_text(encoding="utf-8")
