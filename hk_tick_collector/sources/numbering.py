@@ -16,6 +16,8 @@ unproven then. Until it comes, the trade may stand there twice.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.tick import Tick, same_moment, seq_counter
@@ -79,33 +81,45 @@ def are_named_otherwise(pushed: Iterable[Tick], pulled: Sequence[Tick], newest_r
     """The same of numbers that prove nothing, but may still name a tick: does the answer lack the number of one that
     was pushed, and hold this trade under a number that was not?"""
     pushes = {tick.seq: tick for tick in pushed if tick.seq is not None}
+    outline = outline_of(pulled)
     named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
     for seq, tick in pushes.items():
         if (seq, tick.price, tick.volume, tick.ts_ms // 1000) in named:
             continue
-        if is_named_otherwise(tick, numbers_of(tick, pulled) - pushes.keys(), pulled, ends_of(pulled), newest_rows):
+        if is_named_otherwise(tick, numbers_of(tick, pulled) - pushes.keys(), outline, newest_rows):
             return True
     return False
 
 
-def ends_of(pulled: Sequence[Tick]) -> tuple[int, int]:
-    """The seconds that an answer begins and ends with, of which it need not show all.
+class Outline(NamedTuple):
+    """What an answer need not show, and what it would: ``outline_of``."""
 
-    It comes in the order of arrival, where a tick of an earlier second may follow later ones: its oldest tick is not
-    where it begins.
+    began_sec: int  # the seconds of its first and its last tick, of which it need not show all
+    ended_sec: int
+    counters: frozenset[int]  # a trade with one of these would stand in it; empty where nothing is known of that
+
+
+NO_OUTLINE = Outline(0, 0, frozenset())
+
+
+def outline_of(pulled: Sequence[Tick]) -> Outline:
+    """Of an answer of one tick or more, in the order of arrival.
+
+    A tick of an earlier second may follow later ones there: its oldest tick is not where it begins. Where its counters
+    rise, a trade whose counter another one has would stand between that one and its own second. Where they do not (they
+    may begin anew each second), the same counter is that of many trades, and says nothing.
     """
-    return pulled[0].ts_ms // 1000, pulled[-1].ts_ms // 1000
+    counters = [seq_counter(tick.seq) for tick in pulled if tick.seq is not None]
+    rise = all(earlier < later for earlier, later in pairwise(counters))
+    return Outline(pulled[0].ts_ms // 1000, pulled[-1].ts_ms // 1000, frozenset(counters if rise else ()))
 
 
-def is_named_otherwise(
-    pushed: Tick, twins: Collection[int], pulled: Collection[Tick], ends: tuple[int, int], newest_rows: int
-) -> bool:
+def is_named_otherwise(pushed: Tick, twins: Collection[int], outline: Outline, newest_rows: int) -> bool:
     """Is one of ``twins``, numbers of equal trades in an answer that lacks the pushed one's, the pushed one's there?
-    ``ends``: ``ends_of`` the answer."""
+    ``outline``: the answer's."""
     if not twins or pushed.seq is None:
         return False
     if not is_near(pushed.seq, twins, newest_rows):
         return True
-    counters = {seq_counter(tick.seq) for tick in pulled if tick.seq is not None}
-    began, ended = ends
-    return began < pushed.ts_ms // 1000 < ended or seq_counter(pushed.seq) in counters
+    is_inside = outline.began_sec < pushed.ts_ms // 1000 < outline.ended_sec
+    return is_inside or seq_counter(pushed.seq) in outline.counters

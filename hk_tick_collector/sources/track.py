@@ -61,7 +61,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.sources.holes import Hole, holes_in
 from hk_tick_collector.sources.memory import SourceMemory
-from hk_tick_collector.sources.numbering import ends_of, is_named_otherwise, look, numbers_of
+from hk_tick_collector.sources.numbering import NO_OUTLINE, Outline, is_named_otherwise, look, numbers_of, outline_of
 from hk_tick_collector.sources.pulled import Question
 from hk_tick_collector.sources.source import PullLimits
 
@@ -110,7 +110,7 @@ class Track:
     witnesses: Sequence[Tick] = ()  # pushed before the restart or the loss: how pushes are numbered, not what is stored
     # The last answer's newest ones by what they look like, until answers and pushes are known to agree or not to.
     shown: dict[tuple[object, ...], list[Tick]] = field(default_factory=dict)
-    shown_ends: tuple[int, int] = (0, 0)  # ``ends_of`` these
+    outline: Outline = NO_OUTLINE  # of these
     known: array[int] = field(default_factory=lambda: array("q"))
     edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
     distrust: str = ""
@@ -255,8 +255,7 @@ class Track:
         twins = numbers_of(tick, alike) if alike and tick.seq is not None else set()
         if not twins or tick.seq in twins:
             return
-        shown = [tick for ticks in self.shown.values() for tick in ticks]
-        if is_named_otherwise(tick, twins, shown, self.shown_ends, self.limits.newest_rows):
+        if is_named_otherwise(tick, twins, self.outline, self.limits.newest_rows):
             self.begin_by_clock(tick.recv_ts_ms)
             self.distrust_by(PUSH_PULL_DISAGREE, facts)
             self.shown = {}
@@ -267,7 +266,7 @@ class Track:
         self.shown = {}
         newest = () if is_settled else ticks[-SHOWN_TICKS:]
         if newest:
-            self.shown_ends = ends_of(newest)
+            self.outline = outline_of(newest)
         for tick in newest:
             self.shown.setdefault(look(tick), []).append(tick)
 

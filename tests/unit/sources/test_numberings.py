@@ -229,9 +229,25 @@ def test_a_number_that_an_answer_gives_to_another_trade_names_none(
     with closing(sqlite3.connect(path)) as conn:
         pulled = [tick._replace(push_type="poll") for tick in answer]
         assert numbered_otherwise(conn, SYMBOL, pulled) is is_otherwise
+    assert are_named_otherwise([tick(2, 0.37)], pulled, 1000) is is_otherwise
     path = stored_pushes(tmp_path / "pulled", *pulled)
     with closing(sqlite3.connect(path)) as conn:  # a message is no answer: it need not show what stands between
         assert not numbered_otherwise(conn, SYMBOL, [tick(2, 0.37), tick(3, 2, price=2)])
+
+
+def test_an_index_within_the_second_names_equal_parts_beside_the_ends_of_an_answer(tmp_path: Path) -> None:
+    """Of two equal parts one was pushed, and the answer, which begins between them, shows the other one."""
+    pushed, other = tick(1, 1.003, price=2), tick(2, 1.003, price=2)
+    later = [tick(index, sec, price=sec + index) for sec in range(2, 9) for index in (1, 2, 3)]
+    desk = Desk(tmp_path)
+    desk.push([tick(1, 0.1)])
+    desk.pull([tick(1, 0.1)])
+    desk.push([pushed])
+    for answer in ([other, *later], [pushed, other, *later]):
+        desk.pull(answer)
+    stored = Counter(row.ts_ms for row in iter_ticks(tmp_path / f"{DAY}.db"))
+    assert stored[pushed.ts_ms] == 2
+    assert PUSH_PULL_DISAGREE not in reasons_of(reader.coverage(tmp_path / f"{DAY}.db")[0].distrust)
 
 
 def stray(counter: int, sec: float = 0.0, *, price: float = 1.0) -> Tick:
