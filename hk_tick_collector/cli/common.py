@@ -286,7 +286,7 @@ def _in_colour(column: str, cell: str) -> str:
 def say_left_out(names: Sequence[str]) -> None:
     """Which columns a terminal had no room for, on standard error."""
     if names:
-        say(f"no room for: {', '.join(names)} (a wider window, a pipe and --json have all)")
+        say(f"not shown: {', '.join(names)} (a wider window, a pipe and --json show all)")
 
 
 def shown(value: object) -> str:

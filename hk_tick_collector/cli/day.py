@@ -240,7 +240,7 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
         ("missing", f"{certificate.missing_ticks:,}"),
         (
             "symbols",
-            f"{certificate.proven_symbols:,} proven, {certificate.missing_symbols:,} missing ticks, "
+            f"{certificate.proven_symbols:,} proven, {certificate.missing_symbols:,} with missing ticks, "
             f"{certificate.unproven_symbols:,} unproven",
         ),
         *(("evidence", text) for text in certificate.evidence),

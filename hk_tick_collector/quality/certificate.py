@@ -93,7 +93,7 @@ def make_certificate(
         notes.append(f"{replayed:,} symbol{'' if replayed == 1 else 's'} proven by replay: {EQUAL_TO_COPY}")
     total = recounted.total if recounted is not None else None
     if total is None:
-        notes.append("what the rows say was not held against the recorder's notes: --recount does that")
+        notes.append("the rows were not compared with the recorder's notes: --recount does that")
     certificate = replace(
         blank,
         source=source,

@@ -6,8 +6,8 @@ const CHINESE = {
   // The certificate's sentence, part by part
   "{} so far ({})": "{}（截至 {}）", "{#} of {#}": "{}／{}",
   "{} misses {} of {} tick(s), in {} of {} symbol(s)": "{} 在 {} 筆成交中缺 {} 筆，涉及 {} 隻股票（共 {} 隻）|1 3 2 4 5",
-  "{} misses at least {} tick(s) in {} of {} symbol(s)": "{} 至少缺 {} 筆，涉及 {} 隻股票（共 {} 隻）", "of {} it is not known what came before the first tick seen ({} in all at most)": "{} 隻股票首筆所見之前有甚麼成交並不知道（合共最多 {} 筆）",
-  "{} is not proven to be complete: of {} of {} symbol(s) it is not known what came before the first tick seen, {} tick(s) at most": "{} 未能證明完整：{} 隻股票（共 {} 隻）首筆所見之前有甚麼成交並不知道，最多 {} 筆",
+  "{} misses at least {} tick(s) in {} of {} symbol(s)": "{} 至少缺 {} 筆，涉及 {} 隻股票（共 {} 隻）", "for {} it is unknown what came before the first tick seen (at most {} in all)": "{} 隻股票首筆所見之前有甚麼成交並不知道（合共最多 {} 筆）",
+  "{} is not proven to be complete: for {} of {} symbol(s) it is unknown what came before the first tick seen, at most {} tick(s)": "{} 未能證明完整：{} 隻股票（共 {} 隻）首筆所見之前有甚麼成交並不知道，最多 {} 筆",
   "{} are proven complete ({} as equal to an imported file alone), {} unproven": "{} 隻已證明完整（其中 {} 隻只證明與匯入檔案相同），{} 隻未證明",
   "{} are proven complete ({} as equal to an imported file alone), {} unproven (also: {})": "{} 隻已證明完整（其中 {} 隻只證明與匯入檔案相同），{} 隻未證明（另有原因：{}）",
   "{} are proven complete, {} unproven (also: {})": "{} 隻已證明完整，{} 隻未證明（另有原因：{}）",
@@ -44,7 +44,7 @@ const CHINESE = {
   "OpenD has not yet shown the ticks before and after an interruption together": "中斷前後的成交，OpenD 尚未一併提供", "a tick that could not be stored is in the quarantine": "有一筆無法存下的成交在隔離區", "notes of the day could not be read when its file was salvaged": "搶救檔案時，當日的記錄有部分無法讀取",
   "no connection to OpenD": "與 OpenD 沒有連線", "OpenD is not logged in": "OpenD 未登入", "not subscribed: {}": "沒有訂閱：{}",
   // Notes
-  "what the rows say was not held against the recorder's notes: --recount does that": "資料未曾與錄製程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：錄製程式是否正在運行？",
+  "the rows were not compared with the recorder's notes: --recount does that": "資料未曾與錄製程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：錄製程式是否正在運行？",
   "the source conflates its trades: the rows hold {} % of the volume that it told of": "來源並非逐筆提供成交：資料佔其所述成交量的 {}%",
   "the calendar says that the market is closed on this day": "按交易日曆，當日休市", "an earlier recorder wrote this file: it notes nothing about its completeness": "檔案由早期版本寫成，沒有記下完整度",
   // The page of a day

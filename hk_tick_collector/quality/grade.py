@@ -194,12 +194,12 @@ def _missing(certificate: Certificate) -> str:
             f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {most:,} at most: by volume, which "
             "does not tell in how many trades it was"
         )
-    before = "it is not known what came before the first tick seen"
+    before = "it is unknown what came before the first tick seen"
     if certificate.missing_symbols:
         misses = f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}"
-        return f"{misses}; of {unknown:,} {before} ({most:,} in all at most)"
-    of = f"of {unknown:,} of {symbols:,} symbol{_s(symbols)}"
-    return f"is not proven to be complete: {of} {before}, {most:,} tick{_s(most)} at most"
+        return f"{misses}; for {unknown:,} {before} (at most {most:,} in all)"
+    which = f"for {unknown:,} of {symbols:,} symbol{_s(symbols)}"
+    return f"is not proven to be complete: {which} {before}, at most {most:,} tick{_s(most)}"
 
 
 def _is_by_total(certificate: Certificate) -> bool:

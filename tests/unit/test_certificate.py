@@ -245,14 +245,14 @@ def test_grades(
     [
         (
             0,
-            "is not proven to be complete: of 1 of 2 symbols it is not known what came before the first tick seen, "
-            "5 ticks at most;",
+            "is not proven to be complete: for 1 of 2 symbols it is unknown what came before the first tick seen, "
+            "at most 5 ticks;",
             "at most 5 of 10,005 ticks may be missing (0.05 %)",
         ),
         (
             6,
-            "misses at least 6 ticks in 1 of 2 symbols; of 1 it is not known what came before the first tick seen "
-            "(11 in all at most);",
+            "misses at least 6 ticks in 1 of 2 symbols; for 1 it is unknown what came before the first tick seen "
+            "(at most 11 in all);",
             "at most 11 of 10,011 ticks are missing (0.11 %)",
         ),
     ],

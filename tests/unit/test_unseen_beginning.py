@@ -48,7 +48,7 @@ def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
     (symbol,) = found.symbols
     assert (symbol.state, symbol.reason, symbol.missing_ticks, symbol.missing_at_most) == ("unproven", WHY, 0, 36)
     assert (found.grade, found.missing_symbols, found.unproven_symbols) == ("E", 0, 1)
-    assert "what came before the first tick seen, 36 ticks at most" in found.sentence
+    assert "what came before the first tick seen, at most 36 ticks" in found.sentence
     assert "misses" not in found.sentence
     assert not found.fine, "the day is not known to be whole: `day` ends with 1, as `gaps` does"
     assert certify(root, rows=True).problems == ()
@@ -82,7 +82,7 @@ def test_a_bound_is_not_said_of_what_nothing_counts(root: Path) -> None:
     assert explained(certify(root)) == "at most 36 of 136 ticks may be missing (26 %)"
     write(root, make_ticks(1, 9, "HK.00005"), [Unproven("HK.00005", DAY, "the counters went back")])
     certificate = certify(root)
-    assert "36 ticks at most; 0 are proven complete, 2 unproven (also: the counters went back)." in certificate.sentence
+    assert "at most 36 ticks; 0 are proven complete, 2 unproven (also: the counters went back)." in certificate.sentence
     assert explained(certificate) == (
         "at most 36 of 145 ticks may be missing (25 %); besides, nothing counts what other doubts may hide"
     )
