@@ -79,7 +79,8 @@ def _keys(settings: ServeSettings) -> Outcome:
         problem, _, advice = str(exc).partition(": ")
         return fail(problem, advice or "correct it")
     if settings.api_keys_file is None:
-        return ok("none; anyone on this machine may read" if settings.api_anonymous else "none: nobody may read over HTTP")
+        readers = "anyone on this machine may read" if settings.api_anonymous else "nobody may read over HTTP"
+        return ok(f"none: {readers}")
     return ok(f"{len(ring.keys)} keys in {settings.api_keys_file}")
 
 

@@ -128,7 +128,8 @@ def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
     )
     assert Path(re.findall(r"written: (\S+\.html)", day.stderr)[0]).is_file(), day.stdout
     # How many are proven after a second is OpenD's pace: one needs a pull that confirms it.
-    assert re.search(r"^symbols +\d+ proven, 0 with missing ticks, \d+ unproven$", day.stdout, re.M), day.stdout + day.stderr
+    said = day.stdout + day.stderr
+    assert re.search(r"^symbols +\d+ proven, 0 with missing ticks, \d+ unproven$", day.stdout, re.MULTILINE), said
     assert day.returncode == 0, day.stdout + day.stderr
     assert len(re.findall("HK.00700", ticks.stdout)) == 5, ticks.stdout + ticks.stderr
     in_python = next(line for line in demo.lines if " -c 'import hk_tick_collector" in line)
