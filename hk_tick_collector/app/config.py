@@ -101,7 +101,7 @@ class Settings(SettingsModel):
     reconnect_min_delay_sec: float = _connection("RECONNECT_MIN_DELAY", 1, "seconds", ge=0.05, le=3600)
     """Wait before the first new attempt to connect; doubled after each failure."""
     reconnect_max_delay_sec: float = _connection("RECONNECT_MAX_DELAY", 60, "seconds", ge=0.05, le=3600)
-    """The wait between attempts to connect grows no longer than this."""
+    """Upper limit of the wait between attempts to connect."""
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
@@ -120,7 +120,8 @@ class Settings(SettingsModel):
     sierra_multiplier: Annotated[tuple[Rule, ...], BeforeValidator(rules_value)] = _recording(
         "SIERRA_MULTIPLIER", (), "numbers above zero such as 0.01, or CME.6E*=0.0001 for some symbols, by commas"
     )
-    """With `SOURCE=sierra`: written price times this is the price. The last one that fits a symbol counts; empty: 1."""
+    """With `SOURCE=sierra`: the price is the number in the file times this. The last rule that matches a symbol
+    applies; empty: 1."""
     sierra_tick_size: Annotated[tuple[Rule, ...], BeforeValidator(rules_value)] = _recording(
         "SIERRA_TICK_SIZE", (), "numbers above zero such as 0.25, or CME.6E*=0.00005 for some symbols, by commas"
     )
@@ -158,12 +159,12 @@ class Settings(SettingsModel):
     gexbot_api: Annotated[str, AfterValidator(https_address)] = _recording(
         "GEXBOT_API", GEXBOT_API, "the address of gexbot's REST interface"
     )
-    """With `SOURCE=gexbot`: who is asked."""
+    """With `SOURCE=gexbot`: the address of its REST interface."""
     gexbot_copy_days: int = _recording("GEXBOT_COPY_DAYS", 5, "trading days", ge=0, le=90)
-    """With `SOURCE=gexbot`: of so many trading days that are over gexbot's own file is fetched, once, which proves the
-    recorded day and fills it. It takes the Quant subscription; 0: none is fetched."""
+    """With `SOURCE=gexbot`: gexbot's own file is fetched once for each of the last so many finished trading days, which
+    proves the recorded day and fills it. This needs the Quant subscription; 0: none is fetched."""
     gexbot_copies_per_hour: int = _recording("GEXBOT_COPIES_PER_HOUR", 60, "files", ge=1, le=3600)
-    """With `SOURCE=gexbot`: no more files than that are fetched in an hour."""
+    """With `SOURCE=gexbot`: at most this many files are fetched in an hour."""
     schwab_secrets_file: OptionalPath = _recording(
         "SCHWAB_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
@@ -217,21 +218,21 @@ class Settings(SettingsModel):
     archive_format: ArchiveFormat = _recording("ARCHIVE_FORMAT", "parquet")
     """Archive format: `parquet` for research, `sqlite` for the day file itself, compressed, or `both`."""
     retain_days: int = _recording("RETAIN_DAYS", 0, "trading days", ge=0, le=100_000)
-    """The end-of-day job deletes day files older than so many trading days with a file, once an archive read back at
-    that moment holds exactly the same. 0: no day file is ever deleted."""
+    """The end-of-day job keeps the day files of this many newest trading days with a file, and deletes an older one
+    once its archive, read back at that moment, holds exactly the same. 0: no day file is ever deleted."""
     seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
     """At start the last sequence of each symbol is read from this many of the newest day files, and from today's."""
 
     batch_rows: int = _queue("BATCH_SIZE", 500, "rows", ge=1, le=100_000)
-    """Rows that are committed at once, without waiting for more; of a backlog up to eight times as many in one go."""
+    """This many rows are committed at once, without waiting for more; of a backlog, up to eight times as many."""
     max_wait_ms: int = _queue("MAX_WAIT_MS", 1000, "milliseconds", ge=1, le=60_000)
     """Longest time a row waits for its batch, as an upper bound: a quiet market is committed every 30 ms."""
     max_queue_rows: int = _queue("MAX_QUEUE_SIZE", 20_000, "rows", ge=1, le=1_000_000)
-    """Most rows held in memory; what comes on top goes to the spill on disk."""
+    """Most rows held in memory; further rows go to the spill on disk."""
     persist_retry_backoff_sec: float = _queue("PERSIST_RETRY_BACKOFF_SEC", 0.1, "seconds", ge=0.01, le=60)
     """Wait before a batch that could not be written is tried again; doubled after each failure."""
     persist_retry_backoff_max_sec: float = _queue("PERSIST_RETRY_BACKOFF_MAX_SEC", 5, "seconds", ge=0.01, le=600)
-    """The wait between two tries to write grows no longer than this."""
+    """Upper limit of the wait between two attempts to write."""
 
     backfill_rows: int = _pulls("BACKFILL_N", 1000, "rows", ge=0, le=1000)
     """Newest ticks fetched of each symbol after every connect, so that a break leaves no hole; 0 turns it off. OpenD
