@@ -9,32 +9,37 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import compress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import adbc_driver_manager
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.errors import StoreCorrupt, StoreError
+from hk_tick_collector.days.arrow_sql import open_statement, run_statement
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.book_reader import symbols
 from hk_tick_collector.store.connect import translate
+from hk_tick_collector.store.side_file import uri_of
 
 FIRST_ROWS = 4096
 CHUNK_ROWS = 65_536
 GROWTH = 4
+MAX_RUNS = 8  # of wanted symbols' numbers: more are looked up
 CLOCK_MARGIN_US = 120_000_000  # a clock that was put back by less does not hide rows of a stretch
 KINDS = tuple(RowKind)
 FULL, DELTA, SAME, BREAK = (KINDS.index(kind) for kind in (RowKind.FULL, RowKind.DELTA, RowKind.SAME, RowKind.BREAK))
 
-_FETCHED_ROWS = 256  # at a time: so few that they stay in the processor's cache until they are columns
-_ABSENT = -(1 << 63)
 _COLUMNS = (
-    f"rowid, symbol_id, recv_ts_us, coalesce(bid_lag_ms, {_ABSENT + 1} - 1), "
-    f"coalesce(ask_lag_ms, {_ABSENT + 1} - 1), coalesce(unicode(kind), 0), merged, coalesce(payload, x'')"
+    # In SQLite's order a text is less than any blob; the driver would take its bytes for one.
+    "rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, "
+    "CASE WHEN payload < x'' THEN -1 ELSE coalesce(unicode(kind), 0) END, merged, coalesce(payload, x'')"
 )
+_DRIVER_TYPES = [pa.int64()] * 7 + [pa.binary()]
 _KIND_OF_CODE = np.full(256, -1, dtype=np.int64)
 _KIND_OF_CODE[[ord(kind) for kind in KINDS]] = range(len(KINDS))
 
@@ -64,7 +69,7 @@ class Chunk(NamedTuple):
     ask_ts_ms: tuple[Ints, Flags]
     kinds: Ints  # places in KINDS
     merged: Ints
-    payloads: list[bytes]
+    payloads: pa.BinaryArray
 
     def halves(self) -> tuple[Chunk, Chunk]:
         """The first rows and the others."""
@@ -103,15 +108,27 @@ def chunks(
     StoreError; StoreCorrupt for a damaged one."""
     with reading(path) as conn:
         try:
-            yield from _chunks(conn, only, part, max_rows, of_themselves)
+            with open_statement(uri_of(conn, path), max_rows + 1) as statement:
+                yield from _chunks(conn, statement, only, part, max_rows, of_themselves)
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
-        except (ValueError, TypeError, OverflowError) as exc:
-            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+        except (adbc_driver_manager.Error, ValueError, TypeError, OverflowError) as exc:  # Arrow's are ValueErrors
+            raise _translated(exc, path) from exc
+
+
+def _translated(exc: Exception, path: Path) -> StoreError:
+    if isinstance(exc, adbc_driver_manager.Error) and "Type mismatch" not in str(exc):
+        return translate(sqlite3.DatabaseError(str(exc)), path)
+    return StoreCorrupt(f"{path} is damaged: {exc}")
 
 
 def _chunks(
-    conn: sqlite3.Connection, only: Sequence[int] | None, part: Part, max_rows: int, of_themselves: bool
+    conn: sqlite3.Connection,
+    statement: Any,
+    only: Sequence[int] | None,
+    part: Part,
+    max_rows: int,
+    of_themselves: bool,
 ) -> Iterator[Chunk]:
     high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
     high = high if part.until_no is None else min(high, part.until_no)
@@ -120,49 +137,63 @@ def _chunks(
         firsts = _full_rows(conn, only, part, high)
         only = sorted(firsts)
     late_us = None if part.before_us is None else part.before_us + CLOCK_MARGIN_US
-    where = "" if only is None else f"AND symbol_id IN ({', '.join(map(str, only))})"
+    where = "" if only is None else f"AND {_is_one_of(only)}"
     sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"  # noqa: S608
     last = part.after_no if of_themselves else max(0, min(firsts.values(), default=1) - 1)
     rows = min(FIRST_ROWS, max_rows)
-    while fetched := _fetched(conn.execute(sql, (last, high, rows))):
-        numbers, payloads = fetched
-        last, rows = int(numbers[0, -1]), min(rows * GROWTH, max_rows)
-        if late_us is not None and numbers[2].min() > late_us:
+    while (fetched := _fetched(statement, sql, (last, high, rows))) is not None:
+        last, rows = fetched["rowid"][-1].as_py(), min(rows * GROWTH, max_rows)
+        if late_us is not None and pc.min(fetched["recv_ts_us"]).as_py() > late_us:
             return
         if firsts:
-            numbers, payloads = _from_firsts(numbers, payloads, firsts)
-        if payloads:
-            yield _chunk_of(numbers, payloads)
+            fetched = _from_firsts(fetched, firsts)
+        if fetched.num_rows:
+            yield _chunk_of(fetched)
 
 
-def _fetched(cursor: sqlite3.Cursor) -> tuple[Ints, list[bytes]] | None:
-    """All columns of numbers, and the payloads; None without any row."""
-    blocks: list[Ints] = []
-    payloads: list[bytes] = []
-    while rows := cursor.fetchmany(_FETCHED_ROWS):
-        *numbers, payload = zip(*rows, strict=True)
-        blocks.append(np.array(numbers, dtype=np.int64))
-        payloads += payload
-    return (np.concatenate(blocks, axis=1), payloads) if blocks else None
+def _is_one_of(symbol_ids: Sequence[int]) -> str:
+    """A condition in SQL. Numbers that follow one another are compared at their ends, which costs less than looking a
+    number up; a file numbers its symbols in the order in which they were subscribed."""
+    numbers = np.array(sorted(set(symbol_ids)), dtype=np.int64)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    if not len(numbers) or len(runs) > MAX_RUNS:
+        return f"symbol_id IN ({', '.join(map(str, numbers.tolist()))})"
+    return f"({' OR '.join(f'symbol_id BETWEEN {run[0]} AND {run[-1]}' for run in runs)})"
 
 
-def _from_firsts(numbers: Ints, payloads: list[bytes], firsts: dict[int, int]) -> tuple[Ints, list[bytes]]:
+def _fetched(statement: Any, sql: str, values: tuple[int, int, int]) -> pa.RecordBatch | None:
+    """The rows of a query; None without any."""
+    batches = list(run_statement(statement, sql, values))
+    if not sum(batch.num_rows for batch in batches):
+        return None
+    (batch,) = batches
+    for field, kind in zip(batch.schema, _DRIVER_TYPES, strict=True):
+        if field.type != kind:  # the driver widens a column's type within its first rows
+            raise ValueError(f"column {field.name} holds {field.type} values")
+    return batch
+
+
+def _from_firsts(fetched: pa.RecordBatch, firsts: dict[int, int]) -> pa.RecordBatch:
     """Without the rows before each symbol's first one."""
-    keys, inverse = np.unique(numbers[1], return_inverse=True)
-    keep = numbers[0] >= np.array([firsts[key] for key in keys.tolist()], dtype=np.int64)[inverse]
-    return numbers[:, keep], list(compress(payloads, keep.tolist()))
+    keys, inverse = np.unique(np.asarray(fetched["symbol_id"]), return_inverse=True)
+    first_of_row = np.array([firsts[key] for key in keys.tolist()], dtype=np.int64)[inverse]
+    return fetched.filter(pa.array(np.asarray(fetched["rowid"]) >= first_of_row))
 
 
-def _chunk_of(numbers: Ints, payloads: list[bytes]) -> Chunk:
-    update_nos, symbol_ids, recv_ts_us, bid_lags_ms, ask_lags_ms, codes, merged = numbers
-    if codes.min() < 0 or codes.max() >= len(_KIND_OF_CODE) or (kinds := _KIND_OF_CODE[codes]).min() < 0:
-        raise ValueError("a row of an unknown kind")
-    recv_ts_ms = recv_ts_us // 1000
+def _chunk_of(fetched: pa.RecordBatch) -> Chunk:
+    update_nos, symbol_ids, recv_ts_us, bid_lags, ask_lags, kinds, merged, payloads = fetched.columns
+    codes = np.asarray(kinds)
+    if codes.min() < 0 or codes.max() >= len(_KIND_OF_CODE) or (kind_places := _KIND_OF_CODE[codes]).min() < 0:
+        raise ValueError("a row of an unknown kind, or a payload that is no blob")
+    recv_us = np.asarray(recv_ts_us)
+    recv_ts_ms = recv_us // 1000
     bid_ts_ms, ask_ts_ms = (
-        (recv_ts_ms - np.where(absent, 0, lags_ms), absent)
-        for lags_ms, absent in ((lags, lags == _ABSENT) for lags in (bid_lags_ms, ask_lags_ms))
+        (recv_ts_ms - np.asarray(pc.fill_null(lags, 0)), np.asarray(lags.is_null())) for lags in (bid_lags, ask_lags)
     )
-    return Chunk(update_nos, symbol_ids, recv_ts_us, bid_ts_ms, ask_ts_ms, kinds, merged, payloads)
+    return Chunk(
+        np.asarray(update_nos), np.asarray(symbol_ids), recv_us, bid_ts_ms, ask_ts_ms, kind_places,
+        np.asarray(merged), payloads,
+    )  # fmt: skip
 
 
 def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part, high: int) -> dict[int, int]:

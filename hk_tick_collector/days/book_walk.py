@@ -12,12 +12,13 @@ are put in their places without any step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from hk_tick_collector.days.book_rows import BREAK, FULL, Chunk, Flags, Ints
 from hk_tick_collector.records.book_codec import NUMBERS_A_STEP, Action
@@ -25,7 +26,7 @@ from hk_tick_collector.records.book_codec import NUMBERS_A_STEP, Action
 MAX_CELLS = 8_000_000  # of all sequences together: a chunk of books with many levels is walked in parts
 _MAX_VARINT_BYTES = 10
 _SET, _INSERT, _REMOVE = int(Action.SET), int(Action.INSERT), int(Action.REMOVE)
-_ACTIONS = len(Action)
+STEP_ACTIONS = len(Action)
 
 Floats = npt.NDArray[np.float64]
 _Numbers = npt.NDArray[np.int32]  # of levels in a table; 0 stands for none
@@ -73,14 +74,14 @@ class Walked(NamedTuple):
         return self.table.take(self.shown[side])
 
 
-def steps_of(payloads: Sequence[bytes]) -> Steps:
+def steps_of(payloads: pa.BinaryArray) -> Steps:
     """ValueError for a payload that is none."""
     numbers, counts = _numbers_of(payloads)
     if np.any(counts % NUMBERS_A_STEP):
         raise ValueError("a payload that is cut off")
     code, price, volume, orders = numbers.reshape(-1, NUMBERS_A_STEP).T
     code, odd = np.divmod(code.astype(np.int64), 2)
-    code, actions = np.divmod(code, _ACTIONS)
+    code, actions = np.divmod(code, STEP_ACTIONS)
     slots, sides = np.divmod(code, 2)
     if np.any(slots < 0):
         raise ValueError("a change of a level that is not there")
@@ -90,13 +91,14 @@ def steps_of(payloads: Sequence[bytes]) -> Steps:
     return Steps(first, rows, Levels(prices, _volumes(volume), orders.astype(np.int64)), sides, actions, slots)
 
 
-def _numbers_of(payloads: Sequence[bytes]) -> tuple[npt.NDArray[np.uint64], Ints]:
+def _numbers_of(payloads: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], Ints]:
     """All LEB128 numbers, and how many are of each payload."""
-    lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    data = np.frombuffer(b"".join(payloads), dtype=np.uint8)
+    _, offsets, values = payloads.buffers()
+    places = np.frombuffer(offsets, np.int32)[payloads.offset : payloads.offset + len(payloads) + 1]
+    data = np.frombuffer(values or b"", np.uint8)[places[0] : places[-1]]
+    borders = places[1:] - places[0]
     ends = np.flatnonzero(data < 0x80)
-    borders = np.cumsum(lengths)
-    filled = borders[lengths > 0] - 1
+    filled = borders[np.diff(places) > 0] - 1
     if len(filled) and not np.all(data[filled] < 0x80):
         raise ValueError("a payload that is cut off")
     counts = np.diff(np.concatenate([[0], np.searchsorted(ends, borders)]))
@@ -169,7 +171,7 @@ class _Sequences:
     number: that of its sequence for what it begins with, ``count`` and more for what a step left."""
 
     def __init__(self, chunk: Chunk, steps: Steps, books: dict[int, tuple[Levels, Levels]]) -> None:
-        self.by_symbol = _order(chunk.symbol_ids)
+        self.by_symbol = stable_order(chunk.symbol_ids)
         ids, kinds = chunk.symbol_ids[self.by_symbol], chunk.kinds[self.by_symbol]
         begins = (np.diff(ids, prepend=ids[0] - 1) != 0) | (kinds == FULL) | (kinds == BREAK)
         self.firsts = np.flatnonzero(begins)  # of each segment, among the rows by symbol
@@ -198,7 +200,7 @@ class _Sequences:
         the others by their turn, those of a turn by their action."""
         sequence = segment_of_row[steps.rows] * 2 + steps.sides
         used = np.flatnonzero(self.known_rows[steps.rows])
-        by_sequence = used[_order(sequence[used])]
+        by_sequence = used[stable_order(sequence[used])]
         sequence, slots, actions = sequence[by_sequence], steps.slots[by_sequence], steps.actions[by_sequence]
         starts = np.searchsorted(sequence, np.arange(self.count + 1))
         turns = np.arange(len(sequence)) - starts[sequence]
@@ -212,10 +214,10 @@ class _Sequences:
         self.widest = int(sizes.max(initial=max(map(int, self._first_sizes), default=0)))
         self.placed, self.placed_at = by_sequence[is_placed], (sequence[is_placed], slots[is_placed])
         stepped = np.flatnonzero(~is_placed)
-        keys = (turns - placed_levels[sequence])[stepped] * _ACTIONS + actions[stepped]
-        in_turn = _order(keys)
+        keys = (turns - placed_levels[sequence])[stepped] * STEP_ACTIONS + actions[stepped]
+        in_turn = stable_order(keys)
         stepped = stepped[in_turn]
-        self.turns = np.searchsorted(keys[in_turn], np.arange(int(keys.max(initial=-1)) + 1 + _ACTIONS)).tolist()
+        self.turns = np.searchsorted(keys[in_turn], np.arange(int(keys.max(initial=-1)) + 1 + STEP_ACTIONS)).tolist()
         self.stepped, self.sequence, self.slots = by_sequence[stepped], sequence[stepped], slots[stepped]
         self.levels = steps.levels
         self.sizes = np.concatenate((self._first_sizes + placed_levels, sizes[stepped]))
@@ -310,8 +312,8 @@ class _Rounds:
         ends = sequence * self._width + self._of.sizes[first:] - 1
         if self.worst is not None:
             self.worst[:first] = cells[np.arange(first) * self._width + self._of.sizes[:first] - 1]
-        for turn in range(0, len(turns) - _ACTIONS, _ACTIONS):
-            at, insert, remove, end = turns[turn : turn + _ACTIONS + 1]
+        for turn in range(0, len(turns) - STEP_ACTIONS, STEP_ACTIONS):
+            at, insert, remove, end = turns[turn : turn + STEP_ACTIONS + 1]
             if at < insert:
                 changed = places[at:insert]
                 prices[at:insert] = self.table.price[cells[changed]]
@@ -352,7 +354,7 @@ def _left_the_window(steps: Steps, sequences: _Sequences, rounds: _Rounds, step_
     return removed[(left > 0) & (left >= sequences.sizes[before]) & is_behind]
 
 
-def _order(keys: Ints) -> Ints:
+def stable_order(keys: Ints) -> Ints:
     """A stable order; small numbers are sorted by their digits, which is many times faster."""
     small = len(keys) and keys.min() >= 0 and keys.max() < 1 << 16
     return np.argsort(keys.astype(np.uint16) if small else keys, kind="stable")

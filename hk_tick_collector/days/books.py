@@ -138,8 +138,7 @@ def read_stored(path: Path, part: Part = WHOLE, symbols: Sequence[str] | None = 
     file anew. ``symbols``: of these alone."""
     for rows in walk(path, symbols, part=part):
         wide = _wide_batch(rows.chunk, rows.walked, rows.names, DEPTH)
-        payloads = pa.array(rows.chunk.payloads, pa.binary())
-        batch = pa.RecordBatch.from_arrays([*wide.columns, payloads], schema=STORED_SCHEMA)
+        batch = pa.RecordBatch.from_arrays([*wide.columns, rows.chunk.payloads], schema=STORED_SCHEMA)
         yield batch if part == WHOLE else _within(batch, part)
 
 

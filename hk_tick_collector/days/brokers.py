@@ -89,7 +89,7 @@ def read(path: Path, symbols: Sequence[str] | None = None, part: Part = WHOLE) -
         rows: list[_Row] = []
         columns = (chunk.update_nos, chunk.symbol_ids, chunk.recv_ts_us, chunk.kinds, chunk.merged)
         for values, payload in zip(
-            zip(*(column.tolist() for column in columns), strict=True), chunk.payloads, strict=True
+            zip(*(column.tolist() for column in columns), strict=True), chunk.payloads.to_pylist(), strict=True
         ):
             update_no, symbol_id, recv_us, kind, merged = values
             if not _is_within(update_no, recv_us, part):
@@ -107,7 +107,7 @@ def read_stored(path: Path, part: Part = WHOLE, symbols: Sequence[str] | None = 
     only = None if symbols is None else sorted(names)
     for chunk in book_rows.chunks(path, only, part, CHUNK_ROWS, of_themselves=True):
         names = book_rows.names_in(path, chunk, names)
-        pushes = zip(chunk.kinds.tolist(), chunk.payloads, strict=True)
+        pushes = zip(chunk.kinds.tolist(), chunk.payloads.to_pylist(), strict=True)
         queues = [_queue(path, payload) if kind == FULL else BrokerQueue((), ()) for kind, payload in pushes]
         columns: list[pa.Array] = [
             pa.array([names[key] for key in chunk.symbol_ids.tolist()], pa.string()).dictionary_encode(),
@@ -118,7 +118,7 @@ def read_stored(path: Path, part: Part = WHOLE, symbols: Sequence[str] | None = 
         ]
         for sides in ([queue.bids for queue in queues], [queue.asks for queue in queues]):
             columns += [pa.array([[place[n] for place in side] for side in sides], _PLACES) for n in (0, 1)]
-        columns.append(pa.array(chunk.payloads, pa.binary()))
+        columns.append(chunk.payloads)
         yield pa.RecordBatch.from_arrays(columns, schema=STORED_SCHEMA)
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import adbc_driver_manager
-import adbc_driver_sqlite
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.days.arrow_sql import open_statement, run_statement
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema, with_nulls
 from hk_tick_collector.records.columns import known_to_all
 from hk_tick_collector.store.connect import table_columns, translate
@@ -32,7 +32,6 @@ from hk_tick_collector.store.reader import open_read_only, open_read_only_uri, s
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
 BATCHES_AHEAD = 4  # what workers may have ready before the consumer takes it: 32,768 rows are about 4 MB each
-BUSY_TIMEOUT_MS = 2000  # readers meet a lock only while a WAL is recovered
 _POLL_SEC = 0.1
 
 Stripe = tuple[int, int]  # first and last rowid
@@ -135,34 +134,16 @@ def _read(
     """Run a statement once for each set of parameters, one connection for all."""
     typed = f"{_typed_row(names)} UNION ALL {sql}"
     try:
-        # The driver's own classes: its DBAPI module would import pandas, a third of a second.
-        with (
-            adbc_driver_sqlite.connect(uri) as database,
-            adbc_driver_manager.AdbcConnection(database) as conn,
-            adbc_driver_manager.AdbcStatement(conn) as statement,
-        ):
-            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(STRIPE_ROWS + 1)})
-            list(_run(statement, f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}", ()))
+        with open_statement(uri, STRIPE_ROWS + 1) as statement:
             for values in parameters:
                 is_first = True
-                for batch in _run(statement, typed, values):
+                for batch in run_statement(statement, typed, values):
                     rows = batch.slice(1) if is_first else batch
                     is_first = False
                     if rows.num_rows:
                         yield _as_ticks(rows, names)
     except (adbc_driver_manager.Error, OSError, pa.ArrowException) as exc:
         raise _translated(exc, db) from exc
-
-
-def _run(statement: Any, sql: str, values: Sequence[Any]) -> Iterator[pa.RecordBatch]:
-    statement.set_sql_query(sql)
-    if values:
-        row = pa.record_batch([[value] for value in values], names=[str(n) for n in range(len(values))])
-        schema, array = row.__arrow_c_array__()
-        statement.bind(array, schema)
-    stream, _ = statement.execute_query()
-    with pa.RecordBatchReader._import_from_c(stream.address) as batches:
-        yield from batches
 
 
 def _typed_row(names: tuple[str, ...]) -> str:

@@ -25,7 +25,7 @@ from hk_tick_collector.store.book_reader import counts as book_counts
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 
 SHOWN = 10
-PUSHES_AT_ONCE = 300_000  # of books in memory together, unless a symbol has more; a file is read once for so many
+PUSHES_AT_ONCE = 2_000_000  # of books in memory together, unless a symbol has more; a file is read once for so many
 PROVEN = "proven"
 PARTS_OF_ONE = 1_000_000_000  # a price is a whole number of these; CME's steps have nine decimals
 
@@ -131,7 +131,11 @@ def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
 
 def in_groups(symbols: Sequence[str], path: Path | None) -> Iterator[Sequence[str]]:
     """As many at a time as have their books (in the file at ``path``) in memory together."""
-    pushes = {} if path is None else {symbol: told.pushes for symbol, told in book_counts(path).items()}
+    if path is None or books.newest_no(path) <= PUSHES_AT_ONCE:
+        if symbols:
+            yield symbols
+        return
+    pushes = {symbol: told.pushes for symbol, told in book_counts(path).items()}
     group: list[str] = []
     rows = 0
     for symbol in symbols:

@@ -183,7 +183,7 @@ class PushCounts(NamedTuple):
 
 
 def counts(path: Path, until_no: int | None = None) -> dict[str, PushCounts]:
-    """What was pushed, by symbol, up to a row: breaks are none. Reads every row, a second for some ten million."""
+    """What was pushed, by symbol, up to a row: breaks are none. Reads and sorts every row."""
     sql = (
         "SELECT s.symbol, sum(p.kind <> 'B'), sum(p.merged), min(p.recv_ts_us), max(p.recv_ts_us) FROM pushes p "
         "JOIN symbols s USING (symbol_id) WHERE p.rowid <= ? GROUP BY p.symbol_id ORDER BY 1"

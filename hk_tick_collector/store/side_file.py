@@ -118,6 +118,11 @@ class SideFile:
             raise
 
 
+def uri_of(conn: sqlite3.Connection, path: Path) -> str:
+    """The URI by which another SQLite client opens the file as this connection did, which was opened for reading."""
+    return path.absolute().as_uri() + ("?mode=ro&immutable=1" if isinstance(conn, ClosedFile) else "?mode=ro")
+
+
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
     uri, mark = path.absolute().as_uri(), Mark.of(path)
     if not is_closed(path):

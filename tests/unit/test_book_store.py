@@ -202,6 +202,32 @@ for n, push in enumerate(lively_pushes((TENCENT,), 1_000_000)):
     assert (watch.until_ms, watch.reason) == (session.alive_ms, DIED)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(BOOKS, min_size=1, max_size=4), min_size=1, max_size=8), st.data())
+def test_any_states_that_were_committed_before_a_kill_decode_to_the_same_states(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[Book]], data: st.DataObject
+) -> None:
+    committed = data.draw(st.integers(1, len(batches)))
+    root = tmp_path_factory.mktemp("books")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            writer = _writer(root)
+            for batch in batches[:committed]:
+                writer.write(DAY, _entries(batch), len(batch))
+            if committed < len(batches):  # and in the middle of the next one
+                writer._conn.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]
+                writer._conn.execute("INSERT INTO pushes VALUES (1, 1, NULL, NULL, 'B', 0, NULL)")  # type: ignore[union-attr]
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    states = [book for batch in batches[:committed] for book in batch]
+    assert _books(root) == states
+    (session,) = book_reader.sessions(book_file(root, DAY))
+    assert (session.received, session.ended, session.adds_up) == (len(states), False, True)
+
+
 class _FailsOnce:
     """A connection whose COMMIT reports an error, before or after it was done."""
 
