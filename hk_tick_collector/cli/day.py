@@ -118,6 +118,7 @@ def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
     from hk_tick_collector.cli.status import ship_dir_of  # noqa: PLC0415 - with the shipper's settings
     from hk_tick_collector.ship.marks import verified_copy, verified_states  # noqa: PLC0415
     from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND  # noqa: PLC0415
+    from hk_tick_collector.store.snapshot_file import SNAPSHOT_KIND  # noqa: PLC0415
 
     ship_dir = ship_dir_of(app)
     if ship_dir is None:
@@ -127,6 +128,7 @@ def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
         "clickhouse": (verified_copy(*where), ("verified", "tick")),
         "clickhouse_books": (verified_states(BOOK_KIND, *where), ("order books verified", "row")),
         "clickhouse_brokers": (verified_states(BROKER_KIND, *where), ("broker queues verified", "row")),
+        "clickhouse_snapshots": (verified_states(SNAPSHOT_KIND, *where), ("snapshots verified", "row")),
     }
     return {name: (copy, told) for name, (copy, told) in copies.items() if copy is not None}
 

@@ -112,9 +112,9 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
-    the archive; order books and broker queues likewise. A copy that differs or is missing is replaced as a whole,
-    unless --check is given. Exits with 1 when a copy differs and was not replaced, or when a day could not be compared
-    (FAILED). The remaining days are still compared, as long as ClickHouse answers.
+    the archive; order books, broker queues and snapshots likewise. A copy that differs or is missing is replaced as a
+    whole, unless --check is given. Exits with 1 when a copy differs and was not replaced, or when a day could not be
+    compared (FAILED). The remaining days are still compared, as long as ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it
     first, or give --check.""",
@@ -147,18 +147,18 @@ def verify(
 
 
 def _as_json(name: str, result: str, reason: str) -> dict[str, str]:
-    """``kind`` stands in the rows of order books and of broker queues alone."""
+    """``kind`` stands in the rows of order books, broker queues and snapshots alone."""
     day, _, kind = name.partition(" ")
     return {"trading_day": day, **({"kind": kind} if kind else {}), "result": result, "reason": reason}
 
 
 def _days(catalog: Catalog, text: str) -> list[str]:
-    """The days meant, and behind each a name of its order books, and of its broker queues, that are at rest."""
+    """The days meant, and behind each a name of its order books, broker queues and snapshots that are at rest."""
     from hk_tick_collector.ship.states import is_at_rest  # noqa: PLC0415
 
     beside = [
         (day, of_kind.kind.word)
-        for of_kind in (catalog.book_days, catalog.broker_days)
+        for of_kind in (catalog.book_days, catalog.broker_days, catalog.snapshot_days)
         for day in of_kind.days()
         if is_at_rest(of_kind.kind, catalog.data_root, day)
     ]

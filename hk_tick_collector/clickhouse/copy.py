@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.tables import DAY, RECORDER, TICKS_TABLE, quoted
+from hk_tick_collector.clickhouse.tables import DAY, RECORDER, STATES, TICKS_TABLE, columns_there, quoted
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Copy:
 
 def recorders(engine: ClickHouse) -> dict[str, str]:
     """Whose days are there, with the market of each. EngineRefused when it has no such tables."""
-    return {name: market_there(engine, name, days[-1]) for name, days in days_there_of(engine).items()}
+    tables = [TICKS_TABLE, *(states.rows for states in STATES if states.rows in columns_there(engine))]
+    return {
+        name: market_there(engine, name, days[-1], table)
+        for table in reversed(tables)
+        for name, days in days_there_of(engine, table=table).items()
+    }
 
 
 def days_there_of(engine: ClickHouse, recorder: str | None = None, table: str = TICKS_TABLE) -> dict[str, list[str]]:

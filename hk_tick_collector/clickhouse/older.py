@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.copy import Copy, days_there_of, market_there
+from hk_tick_collector.clickhouse.copy import Copy, days_there_of, recorders
 from hk_tick_collector.clickhouse.recorded import CopiedDays
+from hk_tick_collector.clickhouse.recorded_snapshots import CopiedSnapshotDays
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
-from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS, STATES, columns_there
+from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS, SNAPSHOTS, STATES, columns_there
 from hk_tick_collector.core.errors import ConfigError, CopiesUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.snapshot_days import SnapshotDays
 
 LOOK_SEC = 30.0  # between two looks at which days are there
 AGAIN_SEC = 10.0  # after one that was not answered: whoever asks meanwhile does not wait for it
@@ -31,7 +33,7 @@ class OlderDays(CopiedDays):
     """Some of one recorder's days there."""
 
     def __init__(self, copy: Copy, market: str, names: Sequence[str], with_states: Mapping[str, Sequence[str]]) -> None:
-        """``with_states``: the days with order books, and those with broker queues, by table."""
+        """``with_states``: the days with order books, broker queues and snapshots, by table."""
         super().__init__(copy, market)
         self._names, self._with_states = list(names), with_states
 
@@ -44,6 +46,11 @@ class OlderDays(CopiedDays):
     def broker_days(self) -> BookDays:
         """Those with broker queues that no file here has."""
         return CopiedStateDays(self.copy, BROKERS, self._with_states[BROKERS.rows])
+
+    @property
+    def snapshot_days(self) -> SnapshotDays:
+        """Those with snapshots that no file here has."""
+        return CopiedSnapshotDays(self.copy, self._with_states[SNAPSHOTS.rows])
 
     def archived_days(self) -> list[str]:
         """Those."""
@@ -85,6 +92,9 @@ class Older:
                 BROKERS.rows: _lacking(
                     held.with_states[BROKERS.rows], [catalog.broker_days.days() for catalog in mine]
                 ),
+                SNAPSHOTS.rows: _lacking(
+                    held.with_states[SNAPSHOTS.rows], [catalog.snapshot_days.days() for catalog in mine]
+                ),
             }
             if mine and (names or any(with_states.values())) and self._engine is not None:
                 stored_here.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_states))
@@ -111,14 +121,16 @@ def _held(engine: ClickHouse, recorder: str | None) -> list[_Held]:
     of_states = {  # a table that an earlier version has not made has no days
         states.rows: days_there_of(engine, recorder, states.rows) if states.rows in there else {} for states in STATES
     }
+    markets = recorders(engine)
+    names = dict.fromkeys(name for by_recorder in (days, *of_states.values()) for name in by_recorder)
     return [
         _Held(
             name,
-            market_there(engine, name, days[name][-1]),
-            days[name],
+            markets[name],
+            days.get(name, []),
             {table: by_recorder.get(name, []) for table, by_recorder in of_states.items()},
         )
-        for name in days
+        for name in names
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.recorded_snapshots import CopiedSnapshotDays
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
 from hk_tick_collector.clickhouse.tables import (
     BATCH,
@@ -35,6 +36,7 @@ from hk_tick_collector.days import order
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import TICKS, UTC_MS, ticks_schema
+from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.columns import NAMES
@@ -43,7 +45,7 @@ from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
-NOT_SHIPPED = frozenset({"snapshots", "pictures"})  # tables of a query that ``hk-tick-ship`` does not send
+_OF_SNAPSHOTS = frozenset({"snapshots", "pictures"})  # tables of a query
 
 
 class CopiedDay(Day):
@@ -82,8 +84,8 @@ class CopiedDay(Day):
 
     @property
     def tables_not_kept(self) -> frozenset[str]:
-        """What is not shipped."""
-        return NOT_SHIPPED
+        """Snapshots, where the tables are those of an earlier version."""
+        return frozenset() if CopiedSnapshotDays(self.copy).is_kept else _OF_SNAPSHOTS
 
     def without_notes(self) -> Day:
         """It keeps none."""
@@ -138,6 +140,10 @@ class CopiedDay(Day):
     def brokers(self) -> BookDay:
         """As of ``Day``."""
         return CopiedStateDays(self.copy, BROKERS).day(self.trading_day)
+
+    def snapshots(self) -> SnapshotPlace:
+        """As of ``Day``."""
+        return CopiedSnapshotDays(self.copy).day(self.trading_day)
 
     def amendments(self) -> list[AmendmentRow]:
         """As of ``Day``, by time received."""
@@ -257,6 +263,11 @@ class CopiedDays(Catalog):
     def broker_days(self) -> BookDays:
         """As of ``Catalog``."""
         return CopiedStateDays(self.copy, BROKERS)
+
+    @property
+    def snapshot_days(self) -> SnapshotDays:
+        """As of ``Catalog``."""
+        return CopiedSnapshotDays(self.copy)
 
     def live_days(self) -> list[str]:
         """None: no file is here."""

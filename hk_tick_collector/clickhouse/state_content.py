@@ -1,5 +1,5 @@
 """The content hash of ``days.state_content``, worked out by ClickHouse itself from the order books, or the broker
-queues, that it holds."""
+queues, or the snapshots, that it holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.content import LIMITS, MEMORY_BYTES, QUERY_BYTES, digest, mixed_sql
 from hk_tick_collector.clickhouse.tables import DAY, RECORDER, StateTables, quoted
 from hk_tick_collector.days.content import MIX_NULL, MIX_STEP, SymbolContent
-from hk_tick_collector.days.stored_states import PAYLOAD, stored_of
+from hk_tick_collector.days.stored_states import stored_of
 
 
 def state_contents_in(
@@ -17,8 +17,8 @@ def state_contents_in(
     EngineAway, EngineRefused."""
     where = f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(recorder)}"
     source = f"{engine.database}.{table}"
-    texts = {}
-    for name in ("symbol", "kind"):
+    texts: dict[str, list[str]] = {}
+    for name in [name for name in stored_of(states.kind).chained if "LowCardinality" in states.columns[name]]:
         texts[name] = [text for (text,) in engine.rows(f"SELECT DISTINCT {name} FROM {source} WHERE {where}")]
     if not texts["symbol"]:
         return {}
@@ -46,8 +46,8 @@ def _value(name: str, kind: str, texts: dict[str, list[str]]) -> str:
     if name in texts:
         digests = ", ".join(f"toUInt64({digest(text)})" for text in texts[name])
         number = f"transform(toString({bare}), [{', '.join(map(quoted, texts[name]))}], [{digests}], toUInt64(0))"
-    elif name == PAYLOAD or kind.startswith("Array"):
-        text = bare if name == PAYLOAD else f"toString({name})"
+    elif kind == "String" or kind.startswith("Array"):
+        text = bare if kind == "String" else f"toString({name})"
         number = f"toUInt64(CRC32({text})) + toUInt64(length({text})) * toUInt64({1 << 32})"
     elif "DateTime64(6" in kind:
         number = f"reinterpretAsUInt64(toUnixTimestamp64Micro({bare}))"

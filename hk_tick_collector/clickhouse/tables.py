@@ -21,10 +21,12 @@ from typing import Any
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineRefused
 from hk_tick_collector.records.columns import NAMES, TICKS, Arrow, Column
-from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
+from hk_tick_collector.store.side_file import SideKind
+from hk_tick_collector.store.snapshot_file import SNAPSHOT_KIND
 
-SCHEMA_VERSION = 3  # of what is not made from ``records.columns``
+SCHEMA_VERSION = 4  # of what is not made from ``records.columns``
 TICKS_TABLE, DAYS_TABLE, ABOUT_TABLE, ALL_VIEW = "ticks", "days", "about", "ticks_one"
 ROW_JSON = "row_json"
 _NOTED = ("symbols", "sessions", "watches", "pulls")
@@ -39,7 +41,8 @@ _ZSTD = "CODEC(ZSTD(1))"
 _DELTA = "CODEC(Delta(8), ZSTD(1))"
 _DELTA_TIME = "CODEC(Delta(8), T64, ZSTD(1))"
 _CODECS = {
-    "seq": _DELTA, "update_no": _DELTA, "occurrence": "CODEC(T64, ZSTD(1))", "total_volume": _DELTA,
+    "seq": _DELTA, "update_no": _DELTA, "snapshot_no": _DELTA, "total_volume": _DELTA,
+    "occurrence": "CODEC(T64, ZSTD(1))",
     "volume": "CODEC(GCD, T64, ZSTD(1))",  # lots
     "ts_ms": _DELTA_TIME, "recv_ts_ms": _DELTA_TIME, "opend_recv_ts_ms": _DELTA_TIME,
 }  # fmt: skip
@@ -51,15 +54,15 @@ _SETTINGS = f"non_replicated_deduplication_window = {_WINDOW}, fsync_after_inser
 
 @dataclass(frozen=True, slots=True)
 class StateTables:
-    """The tables of a kind of record of which every push is the whole state of a symbol. ``rows``: a row a push;
-    ``notes``: those of the tables ``noted`` of its files, which stand beside the pushes; ``days``: what was verified.
-    """
+    """The tables of a kind of record with files beside those of ticks. ``rows``: a row a push, or a picture; ``notes``:
+    those of the tables ``noted`` of its files, which stand beside them; ``days``: what was verified."""
 
-    kind: StateKind
+    kind: SideKind
     rows: str
     notes: str
     days: str
     noted: tuple[str, ...]
+    number: str = "update_no"  # the column that numbers the rows of a day
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -74,7 +77,10 @@ class StateTables:
 
 BOOKS = StateTables(BOOK_KIND, "books", "book_notes", "book_days", _NOTED)
 BROKERS = StateTables(BROKER_KIND, "brokers", "broker_notes", "broker_days", (*_NOTED, "brokers"))
-STATES = (BOOKS, BROKERS)
+SNAPSHOTS = StateTables(
+    SNAPSHOT_KIND, "snapshots", "snapshot_notes", "snapshot_days", ("series", "copies"), "snapshot_no"
+)
+STATES = (BOOKS, BROKERS, SNAPSHOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def _note_type(hint: Any) -> str:
 
 
 @cache
-def _state_columns(kind: StateKind) -> Mapping[str, str]:
+def _state_columns(kind: SideKind) -> Mapping[str, str]:
     from hk_tick_collector.days.stored_states import stored_of  # noqa: PLC0415 - Arrow takes its time
 
     columns = {field.name: _state_type(str(field.type), field.nullable) for field in stored_of(kind).schema}
@@ -187,7 +193,7 @@ def tables() -> Iterator[Table]:
             yield Table(name, note_columns(note), "MergeTree", "", tail)
     for states in STATES:
         for base, columns, key in (
-            (states.rows, states.columns, "symbol, update_no"),
+            (states.rows, states.columns, f"symbol, {states.number}"),
             (states.notes, _STATE_NOTES, "name"),
         ):
             for name in (base, stage_of(base)):

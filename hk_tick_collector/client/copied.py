@@ -21,8 +21,7 @@ class Copied(LocalFiles):
     """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: their days
     are then joined, each tick once.
 
-    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Snapshots and live ticks are
-    not there.
+    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Live ticks are not there.
     """
 
     def __init__(
@@ -51,8 +50,12 @@ class Copied(LocalFiles):
         return super().books(question)
 
     def snapshots(self, question: SnapshotQuestion) -> Answer:
-        """Refused."""
-        raise BadQuestion("snapshots are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
+        """As ``Backend.snapshots``; tables of an earlier version are said to be such."""
+        from hk_tick_collector.clickhouse import tables  # noqa: PLC0415
+
+        with translated():
+            tables.check_there(self._engine, tables.SNAPSHOTS.rows, tables.columns_there(self._engine))
+        return super().snapshots(question)
 
     def live(self, symbols: Texts, **options: Any) -> Any:
         """Refused."""

@@ -18,12 +18,12 @@ from hk_tick_collector.client.plan import MarketRoots
 from hk_tick_collector.client.question import SnapshotQuestion
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.snapshot_days import SnapshotPlace
 from hk_tick_collector.days.snapshots import read
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.snapshots import SeriesGrid, report_of
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.layout import snapshot_days, snapshot_file
 from hk_tick_collector.store.snapshot_reader import WHOLE, Span, newest_no, series_there, why_absent
 
 _HINT = "SOURCE=gexbot records snapshots; hk-tickctl snapshots lists series"
@@ -34,7 +34,7 @@ class SnapshotPlaces(UnionCatalog):
 
     def days(self) -> list[str]:
         """All of them, oldest first."""
-        return sorted({day for catalog in self.catalogs for day in snapshot_days(catalog.data_root)})
+        return sorted({day for catalog in self.catalogs for day in catalog.snapshot_days.live_days()})
 
     def day(self, trading_day: str) -> Day:
         """The day, of which there is no tick. NoData when there are no snapshots of it."""
@@ -43,22 +43,27 @@ class SnapshotPlaces(UnionCatalog):
             raise NothingThere(why_absent(trading_day, days, (catalog.archive_root for catalog in self.catalogs)))
         return Day(trading_day, None, self.archive_root, self.market, self.data_root)
 
-    def files(self, trading_day: str) -> list[Path]:
+    def places(self, trading_day: str) -> list[SnapshotPlace]:
         """The day's file in each data root that has one."""
-        paths = (snapshot_file(catalog.data_root, trading_day) for catalog in self.catalogs)
-        return [path for path in paths if path.is_file()]
+        places = (catalog.snapshot_days.in_a_file(trading_day) for catalog in self.catalogs)
+        return [place for place in places if place is not None]
 
 
 @dataclass(frozen=True)
 class SnapshotRead:
     """A part of a day's snapshots. ``coverage``: of the symbols asked for, the worst of each one's series."""
 
-    path: Path
+    place: SnapshotPlace
     trading_day: str
     market: Market
     series: tuple[Series, ...]
     coverage: list[SymbolCoverage]
     span: Span
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.place.path
 
     @property
     def is_empty(self) -> bool:
@@ -104,8 +109,8 @@ def _reads_of(
     assert isinstance(recorded.catalog, SnapshotPlaces)
     taken: set[str] = set()
     reads = []
-    for path in recorded.catalog.files(name):
-        day_read = _read_of(path, name, recorded, question, span)
+    for place in recorded.catalog.places(name):
+        day_read = _read_of(place, name, recorded, question, span)
         mine = [row.symbol for row in day_read.coverage if row.symbol not in taken]
         wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
         taken.update(wanted)
@@ -119,14 +124,17 @@ def _span(start_ms: int | None, end_ms: int | None) -> Span:
     return Span(from_sec, WHOLE.until_sec if end_ms is None else -(-end_ms // 1000))
 
 
-def _read_of(path: Path, day: str, recorded: MarketRoots, question: SnapshotQuestion, span: Span) -> SnapshotRead:
+def _read_of(
+    place: SnapshotPlace, day: str, recorded: MarketRoots, question: SnapshotQuestion, span: Span
+) -> SnapshotRead:
+    path = place.path
     until_no = newest_no(path)
     there = [series for series in series_there(path) if question.wants(series.package, series.category)]
     report = report_of(path, day, recorded.market, recorded.calendar.day_kind(day), recorded.now_ms)
     grids = [grid for grid in report.series if Series(grid.symbol, grid.package, grid.category) in there]
     symbols = dict.fromkeys(series.symbol for series in there)
     rows = [_coverage_of(day, symbol, [grid for grid in grids if grid.symbol == symbol]) for symbol in symbols]
-    return SnapshotRead(path, day, recorded.market, tuple(there), rows, span._replace(until_no=until_no))
+    return SnapshotRead(place, day, recorded.market, tuple(there), rows, span._replace(until_no=until_no))
 
 
 def _coverage_of(day: str, symbol: str, grids: Sequence[SeriesGrid]) -> SymbolCoverage:

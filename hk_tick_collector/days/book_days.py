@@ -22,10 +22,11 @@ from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
 from hk_tick_collector.days.packed import unpacked
 from hk_tick_collector.store import data_root as owned
-from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, reading
+from hk_tick_collector.store.book_file import BOOK_KIND, reading
 from hk_tick_collector.store.kept import KeptFile
 from hk_tick_collector.store.layout import broker_file
 from hk_tick_collector.store.position import Place
+from hk_tick_collector.store.side_file import SideKind
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class BookDay:
 class BookDays:
     """The days with order books, or those with broker queues, under a data root and its archive."""
 
-    def __init__(self, data_root: Path, archive_root: Path, kind: StateKind = BOOK_KIND) -> None:
+    def __init__(self, data_root: Path, archive_root: Path, kind: SideKind = BOOK_KIND) -> None:
         self.kind = kind
         self.data_root = data_root
         self.archive_root = archive_root

@@ -35,7 +35,7 @@ from hk_tick_collector.days.overlap import (
     overlap_of,
     uncovered,
 )
-from hk_tick_collector.days.snapshot_days import SnapshotPlace, days_with_snapshots
+from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
@@ -357,6 +357,11 @@ class Catalog:
         """The days with broker queues."""
         return BookDays(self.data_root, self.archive_root, BROKER_KIND)
 
+    @property
+    def snapshot_days(self) -> SnapshotDays:
+        """The days with snapshots."""
+        return SnapshotDays(self.data_root, self.archive_root)
+
     def days_without_ticks(self) -> list[str]:
         """Days of which there are order books, broker queues, or files that were kept beside them, and not one tick;
         oldest first."""
@@ -369,8 +374,7 @@ class Catalog:
 
     def days_beside(self) -> list[str]:
         """Days of which there are order books, broker queues or snapshots, and not one tick; oldest first."""
-        beside = {*self.book_days.days(), *self.broker_days.days()}
-        beside.update(days_with_snapshots(self.data_root, self.archive_root))
+        beside = {*self.book_days.days(), *self.broker_days.days(), *self.snapshot_days.days()}
         return sorted(beside.difference(self.days()))
 
     def day_beside(self, trading_day: str) -> Day:

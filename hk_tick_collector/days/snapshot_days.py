@@ -23,7 +23,7 @@ from hk_tick_collector.store.layout import (
     snapshot_days,
     snapshot_file,
 )
-from hk_tick_collector.store.snapshot_file import SNAPSHOT_FILE
+from hk_tick_collector.store.snapshot_file import SNAPSHOT_FILE, SNAPSHOT_KIND
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ class SnapshotPlace:
             raise NoData(f"no snapshots are recorded of {trading_day}; {there}")
         return cls(trading_day, None, snapshot_archive(archive_root, trading_day) / entry.packed_name, entry)
 
+    @property
+    def path(self) -> Path:
+        """The file of one that is not in the archive alone."""
+        assert self.file is not None
+        return self.file
+
+    @property
+    def source(self) -> Path:
+        """What names it, the same whenever it is asked for."""
+        return self.path
+
     @contextmanager
     def opened(self) -> Iterator[Path]:
         """The file, to be read while the context lasts. As of ``packed.unpacked`` for one of the archive."""
@@ -58,6 +69,32 @@ class SnapshotPlace:
         assert self.entry is not None
         with unpacked(self.packed, self.entry, "snapshots") as path:
             yield path
+
+
+class SnapshotDays:
+    """The days with snapshots under a data root and its archive."""
+
+    kind = SNAPSHOT_KIND
+
+    def __init__(self, data_root: Path, archive_root: Path) -> None:
+        self.data_root, self.archive_root = data_root, archive_root
+
+    def days(self) -> list[str]:
+        """Oldest first."""
+        return days_with_snapshots(self.data_root, self.archive_root)
+
+    def live_days(self) -> list[str]:
+        """Those with a file of their own, oldest first; the archive is not looked at."""
+        return snapshot_days(self.data_root)
+
+    def day(self, trading_day: str) -> SnapshotPlace:
+        """One of them. As of ``SnapshotPlace.of``."""
+        return SnapshotPlace.of(self.data_root, self.archive_root, trading_day)
+
+    def in_a_file(self, trading_day: str) -> SnapshotPlace | None:
+        """One that can be read again and again without unpacking it; None when it is not there."""
+        live = snapshot_file(self.data_root, trading_day)
+        return SnapshotPlace(trading_day, live) if live.is_file() else None
 
 
 def days_with_snapshots(data_root: Path, archive_root: Path) -> list[str]:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hk_tick_collector.days.book_rows import WHOLE as WHOLE_FILE
+from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.snapshot_reader import WHOLE, Picture, Span, pictures
+from hk_tick_collector.store.snapshot_reader import WHOLE, Picture, Span, pictures, stored_rows
 
 CHUNK_ROWS = 200  # of up to 100 kB each
 
@@ -49,6 +51,36 @@ def read(
     wanted, series_pictures = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
     while chunk := list(islice(series_pictures, CHUNK_ROWS)):
         yield pa.RecordBatch.from_arrays(list(_columns(chunk, wanted)), schema=wanted)
+
+
+STORED_SCHEMA = pa.schema(
+    [
+        pa.field("symbol", _NAME, nullable=False),
+        pa.field("package", _NAME, nullable=False),
+        pa.field("category", _NAME, nullable=False),
+        pa.field("ts_ms", _MS, nullable=False),
+        pa.field("recv_ts_ms", _MS, nullable=False),
+        pa.field("origin", _NAME, nullable=False),
+        pa.field("spot", pa.float64()),
+        pa.field("zero_gamma", pa.float64()),
+        pa.field("snapshot_no", pa.int64(), nullable=False),
+        pa.field("digest", pa.binary(), nullable=False),
+        pa.field("body", pa.binary(), nullable=False),
+    ]
+)
+
+
+def read_stored(path: Path, part: Part = WHOLE_FILE, symbols: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Record batches of ``STORED_SCHEMA``, in the order of ``snapshot_no``: each row as the file has it, with its body
+    unpacked. Who keeps them can make the file anew. ``part``: by number; ``symbols``: of these alone."""
+    for rows in stored_rows(path, part.after_no, part.until_no, CHUNK_ROWS, symbols):
+        if not rows:
+            continue
+        arrays = []
+        for field, values in zip(STORED_SCHEMA, zip(*rows, strict=True), strict=True):
+            array = pa.array(values, pa.string() if field.type == _NAME else field.type)
+            arrays.append(array.dictionary_encode() if field.type == _NAME else array)
+        yield pa.RecordBatch.from_arrays(arrays, schema=STORED_SCHEMA)
 
 
 def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:

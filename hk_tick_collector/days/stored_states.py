@@ -1,5 +1,5 @@
-"""A file of order books, or of broker queues, as rows that somebody keeps elsewhere: what they are, how they are read,
-and what of them counts in which way in the content hash (``days.state_content``).
+"""A file of order books, of broker queues or of snapshots, as rows that somebody keeps elsewhere: what they are, how
+they are read, and what of them counts in which way in the content hash (``days.state_content``).
 
 ::
 
@@ -17,10 +17,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from hk_tick_collector.days import books, brokers
+from hk_tick_collector.days import books, brokers, snapshots
 from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.days.content import MIX_STEP
-from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND
+from hk_tick_collector.store.side_file import SideKind
+from hk_tick_collector.store.snapshot_file import SNAPSHOT_KIND
 
 PAYLOAD = "payload"
 assert {PAYLOAD} == {books.PAYLOAD, brokers.PAYLOAD}
@@ -43,6 +45,7 @@ class Stored:
     schema: pa.Schema
     read: Read
     chained: tuple[str, ...]
+    live_rows: int = 20_000  # of a shipment: with ten levels a side, or 80 places, some 15 MB; a body may have 100 kB
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -62,10 +65,13 @@ _STORED = {
             "symbol", "recv_ts", "update_no", "kind", "merged", "bid_ts", "ask_ts", "bid_levels", "ask_levels", PAYLOAD,
         ),
     ),
+    SNAPSHOT_KIND.word: Stored(
+        snapshots.STORED_SCHEMA, snapshots.read_stored, tuple(snapshots.STORED_SCHEMA.names), live_rows=500
+    ),
     BROKER_KIND.word: Stored(brokers.STORED_SCHEMA, brokers.read_stored, tuple(brokers.STORED_SCHEMA.names)),
 }  # fmt: skip
 
 
-def stored_of(kind: StateKind) -> Stored:
+def stored_of(kind: SideKind) -> Stored:
     """Of a kind of record."""
     return _STORED[kind.word]

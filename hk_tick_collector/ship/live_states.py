@@ -1,5 +1,5 @@
-"""Order books and broker queues to ClickHouse as they are stored, by the rules of ``live``: noted before they are sent,
-and sent again as the same rows under the same token after an error or a death.
+"""Order books, broker queues and snapshots to ClickHouse as they are stored, by the rules of ``live``: noted before
+they are sent, and sent again as the same rows under the same token after an error or a death.
 
 A push of a book there has its levels, so each shipment is read from the full rows before it. Two rows of one push are
 two there: a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper``
@@ -22,21 +22,19 @@ import pyarrow as pa
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Intent, State
-from hk_tick_collector.ship.states import FOLLOWED, StateCopies, is_at_rest, name_of
+from hk_tick_collector.ship.states import FOLLOWED, StateCopies, days_of, is_at_rest, name_of
 from hk_tick_collector.store.companions import Mark
 from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
 
 OLD_DAYS_SEC = 30.0  # between two looks at days that are over
-MAX_ROWS = 20_000  # with ten levels a side, or 80 places, some 15 MB
 _FILES_SEC = 60.0
 _SYMBOL = BOOKS.row.index("symbol")
 _SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again and look the same
@@ -56,16 +54,16 @@ class LiveStates:
         counts: ShipCounts | None = None,
         holds: Holds | None = None,
         clock: Clock | None = None,
-        max_rows: int = MAX_ROWS,
+        max_rows: int | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._old_look_at_sec = float("-inf")
         self._kind = copies.states.kind
         self._root, self._copies, self._sent = days.data_root, copies, state.sent(self._kind.word)
-        self._days = BookDays(days.data_root, days.archive_root, self._kind)
+        self._days = days_of(self._kind, days.data_root, days.archive_root)
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
-        self._max_rows = max_rows
+        self._max_rows = max_rows or copies.stored.live_rows
         self._follower = Follower(days.data_root, kind=FOLLOWED[self._kind.word])
         self._ended: dict[str, tuple[Place, Mark]] = {}  # files at rest that had nothing more, as they looked then
         self._files_log = RateLimitedLog(_log, _FILES_SEC)

@@ -31,6 +31,7 @@ _COUNTERS = (
 _OF_STATES = (
     ("books", "book", "Days whose order books there were found equal"),
     ("brokers", "broker", "Days whose broker queues there were found equal"),
+    ("snapshots", "snapshot", "Days whose snapshots there were found equal"),
 )
 
 

@@ -58,8 +58,8 @@ CREATE TABLE IF NOT EXISTS {word}_intent (
   rows INTEGER NOT NULL
 );
 """
-_STATES = ("book", "broker")
-Compared = Literal["days", "books", "brokers"]  # tables of what was verified
+_STATES = ("book", "broker", "snapshot")
+Compared = Literal["days", "books", "brokers", "snapshots"]  # tables of what was verified
 
 
 class StateLost(RecorderError):

@@ -1,5 +1,5 @@
-"""A day's order books, or its broker queues, and their copy in ClickHouse: whole days, once nobody writes to their file
-any more. What comes before, as it is stored, is ``live_states``'s.
+"""A day's order books, its broker queues or its snapshots, and their copy in ClickHouse: whole days, once nobody writes
+to their file any more. What comes before, as it is stored, is ``live_states``'s.
 
 A row there has the levels, for who asks ClickHouse, and the row of the file, from which the file can be made anew. Both
 count in the content hash by which each side proves what it holds (``days.state_content``). What the file notes beside
@@ -25,25 +25,29 @@ from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import SymbolContent
 from hk_tick_collector.days.schema import TEXT
+from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
 from hk_tick_collector.days.state_content import StateContent, state_content_of
 from hk_tick_collector.days.stored_states import Stored, stored_of
 from hk_tick_collector.ship.copies import Symbols, differing, say_verified
 from hk_tick_collector.ship.marks import mark_of
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Verified
-from hk_tick_collector.store.book_file import StateKind, reading
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.follow import place_at
-from hk_tick_collector.store.followed import BOOKS, BROKERS, Followed
+from hk_tick_collector.store.followed import BOOKS, BROKERS, SNAPSHOTS, Followed
 from hk_tick_collector.store.position import Place
+from hk_tick_collector.store.side_file import SideKind
+from hk_tick_collector.store.snapshot_file import SNAPSHOT_KIND
 
-STAGE_ROWS = 100_000
+STAGE_ROWS, STAGE_BYTES = 100_000, 128 * 1024 * 1024
 
 
-FOLLOWED: dict[str, Followed] = {followed.name: followed for followed in (BOOKS, BROKERS)}  # by the word of their kind
+FOLLOWED: dict[str, Followed] = {
+    followed.name: followed for followed in (BOOKS, BROKERS, SNAPSHOTS)
+}  # by the word of their kind
 
 
-def is_at_rest(kind: StateKind, data_root: Path, day: str) -> bool:
+def is_at_rest(kind: SideKind, data_root: Path, day: str) -> bool:
     """Has nobody its file open?"""
     path = kind.file_of(data_root, day)
     return not path.exists() or is_closed(path)
@@ -73,7 +77,7 @@ class StateCopies:
         """What is kept of a file."""
         return stored_of(self.states.kind)
 
-    def check(self, day: BookDay, now_ms: int, *, heal: bool = True) -> Checked:
+    def check(self, day: BookDay | SnapshotPlace, now_ms: int, *, heal: bool = True) -> Checked:
         """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``."""
         name = day.trading_day
         there = self.there(name)
@@ -128,7 +132,7 @@ class StateCopies:
         return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
     def _send_notes(self, day: str, path: Path) -> int:
-        rows = list(notes_of(path, self.states.noted))
+        rows = list(notes_of(path, self.states))
         names, texts = zip(*rows, strict=True) if rows else ((), ())
         columns = {"name": names, ROW_JSON: texts, DAY: [day] * len(rows), RECORDER: [self.recorder] * len(rows)}
         batch = pa.RecordBatch.from_pydict({name: pa.array(values, pa.string()) for name, values in columns.items()})
@@ -156,7 +160,7 @@ class StatesToShip:
         self.copies = copies
         self._data_root, self._archive_root = data_root, archive_root
         self.kind = copies.states.kind
-        self._days = BookDays(data_root, archive_root, self.kind)
+        self._days = days_of(self.kind, data_root, archive_root)
 
     @property
     def word(self) -> str:
@@ -185,13 +189,20 @@ class StatesToShip:
         return self.copies.check(self._days.day(day), now_ms, heal=heal)
 
 
+def days_of(kind: SideKind, data_root: Path, archive_root: Path) -> BookDays | SnapshotDays:
+    """The days of a kind."""
+    if kind is SNAPSHOT_KIND:
+        return SnapshotDays(data_root, archive_root)
+    return BookDays(data_root, archive_root, kind)
+
+
 def states_to_ship(days: Catalog, engine: ClickHouse, recorder: str) -> list[StatesToShip]:
-    """Those of order books and of broker queues."""
+    """Those of order books, of broker queues and of snapshots."""
     copies = [StateCopies(engine, recorder, days.market.code, tables) for tables in STATES]
     return [StatesToShip(days.data_root, days.archive_root, copy) for copy in copies]
 
 
-def name_of(kind: StateKind, day: str) -> str:
+def name_of(kind: SideKind, day: str) -> str:
     """What a day of books or queues is called among days of ticks."""
     return f"{kind.word} of {day}"
 
@@ -208,20 +219,20 @@ def _whole_hash(here: Symbols) -> str:
     return total.content_hash
 
 
-def notes_of(path: Path, noted: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The rows of the tables beside the pushes, in order, as JSON."""
-    with reading(path) as conn:
-        for name in noted:
+def notes_of(path: Path, states: StateTables) -> Iterator[tuple[str, str]]:
+    """The rows of the tables beside those that count, in order, as JSON; bytes in hex."""
+    with states.kind.file.reading(path) as conn:
+        for name in states.noted:
             for row in conn.execute(f"SELECT * FROM {name} ORDER BY rowid"):  # noqa: S608 - names of ours
-                yield name, json.dumps(row, ensure_ascii=False)
+                yield name, json.dumps(row, ensure_ascii=False, default=bytes.hex)
 
 
 def _together(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Several batches at a time, of about STAGE_ROWS."""
+    """Several batches at a time, of about STAGE_ROWS, or STAGE_BYTES."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(batch.num_rows for batch in held) >= STAGE_ROWS:
+        if sum(held_batch.num_rows for held_batch in held) >= STAGE_ROWS or sum(b.nbytes for b in held) >= STAGE_BYTES:
             yield held
             held = []
     if held:

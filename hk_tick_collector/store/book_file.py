@@ -20,7 +20,7 @@ from hk_tick_collector.records.book_codec import BookEncoder
 from hk_tick_collector.records.broker_codec import BrokerEncoder
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.side_file import SideFile
+from hk_tick_collector.store.side_file import SideFile, SideKind
 
 VERSION = 1
 APPLICATION_ID = int.from_bytes(b"HKBK", "big")
@@ -41,13 +41,9 @@ class RowEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class StateKind:
+class StateKind(SideKind):
     """A kind of record of which every push is the whole state of a symbol, and its files."""
 
-    word: str  # of log lines and archives
-    file: SideFile
-    file_of: Callable[[Path, str], Path]  # data root, day
-    days_of: Callable[[Path], list[str]]  # data root
     encoder: Callable[[], RowEncoder]
 
 

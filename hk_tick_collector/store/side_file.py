@@ -7,7 +7,7 @@ what a kind's files are; ``store/book_file.py`` and ``store/snapshot_file.py`` h
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +21,16 @@ from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
 
 class NothingYet(StoreUnavailable):
     """A file that was only just made."""
+
+
+@dataclass(frozen=True)
+class SideKind:
+    """A kind of record beside ticks, and where its files are."""
+
+    word: str  # of log lines and archives
+    file: SideFile
+    file_of: Callable[[Path, str], Path]  # data root, day
+    days_of: Callable[[Path], list[str]]  # data root
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.layout import snapshot_file
-from hk_tick_collector.store.side_file import NothingYet, SideFile
+from hk_tick_collector.store.layout import snapshot_days, snapshot_file
+from hk_tick_collector.store.side_file import NothingYet, SideFile, SideKind
 
 APPLICATION_ID = int.from_bytes(b"HKSN", "big")
 VERSION = 1
@@ -22,6 +22,7 @@ MAX_BITS_BYTES = 65_536  # of a day's seconds there are 11,000
 SNAPSHOT_FILE = SideFile(
     "snapshots", "snapshots", ("snapshots.sql",), APPLICATION_ID, VERSION, "SOURCE=gexbot records them (docs/gexbot.md)"
 )
+SNAPSHOT_KIND = SideKind("snapshots", SNAPSHOT_FILE, snapshot_file, snapshot_days)
 open_for_writing = SNAPSHOT_FILE.open_for_writing
 reading = SNAPSHOT_FILE.reading
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.text import days_there
@@ -195,6 +195,25 @@ def unpacked(body: bytes, path: Path) -> str:
         return unpacker.decompress(body, MAX_BODY_BYTES).decode()
     except (zlib.error, UnicodeDecodeError) as exc:
         raise StoreCorrupt(f"{path}: a body cannot be unpacked: {exc}") from exc
+
+
+def stored_rows(
+    path: Path, after_no: int, until_no: int | None, at_once: int, symbols: Sequence[str] | None = None
+) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows between two numbers, as they are stored: symbol, package, category, UTC ms of the second and of the
+    receipt, origin, spot, zero gamma, number, digest, and the body as it came (UTF-8); of ``symbols``. A statement is
+    made for each list, so that nothing holds up the writer's checkpoints."""
+    sql = (
+        "SELECT symbol, package, category, ts_sec * 1000, recv_ts_ms, origin, spot, zero_gamma, n.rowid, digest, body "
+        "FROM snapshots n JOIN series s USING (series_id) WHERE n.rowid > ? AND n.rowid <= ? ORDER BY n.rowid LIMIT ?"
+    )
+    with reading(path) as conn:
+        last = conn.execute("SELECT max(rowid) FROM snapshots").fetchone()[0] or 0
+        last = last if until_no is None else min(last, until_no)
+        while rows := conn.execute(sql, (after_no, last, at_once)).fetchall():
+            after_no = rows[-1][8]
+            mine = [row for row in rows if symbols is None or row[0] in symbols]
+            yield [(*row[:-1], unpacked(row[-1], path).encode()) for row in mine]
 
 
 def newest_no(path: Path) -> int:

@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from hk_tick_collector.client.coverage import PROVEN
 from hk_tick_collector.client.errors import BadQuestion
-from hk_tick_collector.client.local import LocalFiles
-from hk_tick_collector.client.plan import markets_of
 from hk_tick_collector.client.question import SnapshotQuestion, snapshot_question
 from hk_tick_collector.client.snapshots import SnapshotPlan, SnapshotRead, plan_of_snapshots
 from hk_tick_collector.core.errors import InputError
@@ -76,13 +74,13 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
-    files, stretch = LocalFiles(roots.paths), stretch_of(asked)
+    files, stretch = roots.files(), stretch_of(asked)
     try:
         wanted = snapshot_question(stretch, asked["series"], every=asked["every"], bodies=asked["bodies"])
     except BadQuestion as exc:
         raise bad("series", str(exc.args[0])) from exc
     try:
-        plan = plan_of_snapshots(markets_of(files.roots, files.clock), wanted)
+        plan = plan_of_snapshots(files.markets(), wanted)
     except (BadQuestion, InputError) as exc:
         text = str(exc.args[0])
         raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
@@ -124,7 +122,7 @@ def _as_it_was(read: SnapshotRead, state: str) -> SnapshotRead:
 
 def _name(read: SnapshotRead) -> str:
     """A day of a data root, as a cursor names it."""
-    return f"{read.trading_day}.{zlib.crc32(str(read.path).encode()):08x}"
+    return f"{read.trading_day}.{zlib.crc32(str(read.place.source).encode()):08x}"
 
 
 def _state(read: SnapshotRead, until_no: int) -> str:

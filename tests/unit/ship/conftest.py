@@ -10,7 +10,7 @@ import pytest
 
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.tables import STATES, StateTables
+from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS, StateTables
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer, clickhouse_server
@@ -54,7 +54,7 @@ def state(tmp_path: Path) -> Iterator[State]:
     state.close()
 
 
-@pytest.fixture(params=STATES, ids=lambda of: of.word)
+@pytest.fixture(params=(BOOKS, BROKERS), ids=lambda of: of.word)
 def of(request: pytest.FixtureRequest) -> StateTables:
     """Which kind of record."""
     found: StateTables = request.param

@@ -23,7 +23,7 @@ from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
 from hk_tick_collector.clickhouse.copy import Copy
 from hk_tick_collector.clickhouse.recorded import CopiedDays
-from hk_tick_collector.clickhouse.tables import BOOKS, STATES
+from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import Sent, State
 from hk_tick_collector.ship.states import is_at_rest, notes_of, states_to_ship
@@ -38,6 +38,7 @@ from tests.unit.ship.test_ship import catalog, equal, keeper_of, live_of, raw_ro
 from tests.unit.store_ticks import DAY, ticks
 
 BEFORE = "20261119"
+STATES = (BOOKS, BROKERS)
 ROWS = {BEFORE: 20, DAY: 60}
 ALL = os.environ.get("SHIP_STEPS") == "all"
 # A check kills one shipper after the other, each where the one before it had not come to. What each leaves: an intent;
@@ -124,7 +125,7 @@ def notes_that_differ(engine: ClickHouse, root: Path, recorder: str, days: Itera
         wrong += [f"coverage of {day}"] if sorted(engine.rows(sql)) != here else []
         for of in STATES:
             sql = f"SELECT name, row_json FROM hk.{of.notes} WHERE recorder = '{recorder}' AND trading_day = '{day}'"
-            here = [[*note] for note in notes_of(of.kind.file_of(root, day), of.noted)]
+            here = [[*note] for note in notes_of(of.kind.file_of(root, day), of)]
             wrong += [f"{of.notes} of {day}"] if sorted(engine.rows(sql)) != sorted(here) else []
     return wrong
 
@@ -288,8 +289,8 @@ def test_notes_that_come_back_with_a_killed_engine_are_mended(tmp_path: Path) ->
         copied = CopiedDays(Copy(engine, "A"), "HK").day(DAY)
         assert copied.coverage() == catalog(root).day(DAY).coverage()
         with copied.books().opened() as path:
-            here = notes_of(BOOKS.kind.file_of(root, DAY), BOOKS.noted)
-            assert sorted(notes_of(path, BOOKS.noted)) == sorted(here)
+            here = notes_of(BOOKS.kind.file_of(root, DAY), BOOKS)
+            assert sorted(notes_of(path, BOOKS)) == sorted(here)
         for _ in range(2):
             life.run()
         assert notes_that_differ(engine, root, "A", [DAY]) == []
