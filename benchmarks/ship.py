@@ -1,5 +1,6 @@
 """A recorded day into ClickHouse's engine, both on this machine: rows a second as they are stored and as a whole day,
-seconds to prove the copy, bytes a tick.
+seconds to prove the copy, bytes a tick. Beside wall time, which a busy machine stretches, the CPU of shipper and engine
+together, in microseconds a tick.
 
     python -m benchmarks.ship [--ticks 1000000]
 
@@ -15,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.rig import cpu_sec
 from benchmarks.ticks import TickSource
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse
@@ -25,7 +27,7 @@ from hk_tick_collector.ship.rows import ticks_stream
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.clickhouse import clickhouse_server
+from tests.clickhouse import ClickHouseServer, clickhouse_server
 
 DAY = "20261120"
 BATCH_ROWS = 5_000
@@ -37,6 +39,12 @@ def make_day(root: Path, ticks: int) -> None:
     for _ in range(0, ticks, BATCH_ROWS):
         writer.write(source.take(BATCH_ROWS))
     writer.close()
+
+
+def cpu_of_both_sec(server: ClickHouseServer) -> float:
+    """Used so far by this process and by the engine's."""
+    assert server.process is not None
+    return time.process_time() + cpu_sec(server.process.pid)
 
 
 def floor_sec(engine: ClickHouse, day: Day) -> float:
@@ -67,18 +75,22 @@ def main() -> None:
         engine = server.engine(timeout_sec=600)
         tables.init(engine, tables.Shape(), 1)
         live, copies = Live(days, engine, state, "A"), Copies(engine, "A")
+        cpu_at = [cpu_of_both_sec(server)]
         began = time.perf_counter()
         rows = 0
         while sent := live.step():
             rows += sent
         live_sec = time.perf_counter() - began
+        cpu_at.append(cpu_of_both_sec(server))
         floor = floor_sec(engine, days.day(DAY))
         engine.run(f"ALTER TABLE {engine.database}.ticks DROP PARTITION ('{DAY}', 'floor')")
+        cpu_at.append(cpu_of_both_sec(server))
         began = time.perf_counter()
         here = recorded(days.day(DAY), place_of(days.day(DAY)))
         here_sec = time.perf_counter() - began
         there = copies.there(DAY)
         verify_sec = time.perf_counter() - began
+        cpu_at.append(cpu_of_both_sec(server))
         began = time.perf_counter()
         copies.bring(days.day(DAY))
         bring_sec = time.perf_counter() - began
@@ -96,6 +108,10 @@ def main() -> None:
             "floor_rows_per_sec": round(rows / floor), "live_of_floor": round(floor / live_sec, 2),
             "hash_here_sec": round(here_sec, 2), "verify_sec": round(verify_sec, 2),
             "bring_and_check_sec": round(bring_sec, 2), "bytes_per_tick": round(int(stored) / rows, 2),
+            **{
+                f"{name}_cpu_us": round((after - before) / rows * 1e6, 2)
+                for name, before, after in zip(("live", "floor", "verify"), cpu_at, cpu_at[1:], strict=False)
+            },
             "bytes_by_column": dict(columns), "load": os.getloadavg()[0],
         }))  # fmt: skip
 

@@ -44,7 +44,8 @@ _CURES = {
     193: "the password is wrong: write the right one to SHIP_PASSWORD_FILE",
     194: "a password is needed: write it to SHIP_PASSWORD_FILE",
     497: "the user lacks a right: give it INSERT, SELECT and ALTER on the database",
-    516: "user or password is wrong: set SHIP_USER, and write the password to SHIP_PASSWORD_FILE",
+    516: "user or password is wrong: they come from SHIP_USER and SHIP_PASSWORD_FILE; those of a clickhouse:// address "
+    "from it and HK_CLICKHOUSE_PASSWORD, those of the API from API_CLICKHOUSE_URL and API_CLICKHOUSE_PASSWORD_FILE",
 }
 _AWAY_CURES = {
     242: "its tables are read-only, as when Keeper is away",
