@@ -54,9 +54,20 @@ class Trade:
     refused: bool = False  # OpenD did not take its symbol when it was made
     shown_ms: int | None = None  # when a message that a living recorder took first held it
     pushed: bool = False  # such a message was a push
+    _told: Told | None = field(default=None, init=False, repr=False)
 
     @property
     def content(self) -> Content:
+        return self.told.content
+
+    @property
+    def told(self) -> Told:
+        """Made once: OpenD shows the same trades again and again, and nothing of this changes once it has."""
+        if self._told is None:
+            self._told = Told(self.ts_ms, self._make_content())
+        return self._told
+
+    def _make_content(self) -> Content:
         direction = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}[self.direction]
         tick_type = {1: "AUTO_MATCH", 4: "INTER_AUTO_MATCH", 7: "AUCTION"}[self.tick_type]
         second = (self.ts_ms + self.day_shift * 86_400_000) // 1000
@@ -66,10 +77,6 @@ class Trade:
     def is_numbered(self) -> bool:
         """Has it a sequence, the same wherever it is told?"""
         return bool(self.seq) and self.seq == self.push_seq
-
-    @property
-    def told(self) -> Told:
-        return Told(self.ts_ms, self.content)
 
 
 @dataclass(slots=True)
