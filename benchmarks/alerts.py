@@ -38,7 +38,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from tests.called import SECRET, Called
-from tests.harness import BIN, Process, Recorder, Simulator, at_market_time, clean_env, ended
+from tests.harness import BIN, BuiltRecorder, Process, Simulator, at_market_time, clean_env, ended
 from tests.tickctl import record_day
 
 AIM_OUTBOX_SEC, AIM_SENT_SEC, AIM_DIGEST_SEC = 5.0, 10.0, 300.0
@@ -96,7 +96,7 @@ def letters(directory: Path, kind: str) -> int:
 def measure_death(directory: Path, simulator: Simulator, called: Called, phase_sec: float) -> Told:
     """From the kill of a recorder, ``phase_sec`` after the first sign that all was well."""
     root, pings, known = directory / "data", called.pings, len(called.letters)
-    recorder = Recorder(root, simulator.port, "HK.00700")
+    recorder = BuiltRecorder(root, simulator.port, "HK.00700")
     with ended(recorder):
         recorder.wait_for("persist_summary")
         program = alert(directory / "desk", root, called)

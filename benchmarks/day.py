@@ -32,7 +32,7 @@ from hk_tick_collector.opend_sim import control
 from hk_tick_collector.opend_sim.check import CheckReport
 from hk_tick_collector.opend_sim.check import check as compare
 from hk_tick_collector.opend_sim.simclock import MarketTime
-from tests.harness import Recorder, Simulator, wait_until
+from tests.harness import BuiltRecorder, Simulator, wait_until
 
 DAY = "20261123"
 SPEED = 20.0
@@ -152,7 +152,7 @@ class Day:
         )  # fmt: skip
         cleanup.callback(self.simulator.end)
         self._market = MarketTime(clock)
-        self.recorder = Recorder(
+        self.recorder = BuiltRecorder(
             directory / "data",
             self.simulator.port,
             rig.SYMBOLS,

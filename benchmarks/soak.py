@@ -40,7 +40,7 @@ from hk_tick_collector.opend_sim import control
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.simclock import MarketTime
 from tests.faults.lab import locked, select
-from tests.harness import Recorder, Simulator, wait_until
+from tests.harness import BuiltRecorder, Simulator, wait_until
 
 # The most traded symbol makes some 60 ticks a real second, at any speed: a recorder may be away for 10 s.
 ACTIVITY_PER_SPEED = 25.0
@@ -129,9 +129,9 @@ class Week:
         self._cleanup.callback(simulator.end)
         return simulator
 
-    def _start_recorder(self) -> Recorder:
+    def _start_recorder(self) -> BuiltRecorder:
         program, clock = Path(__file__).with_name("market_recorder.py"), self._directory / "clock"
-        recorder = Recorder(
+        recorder = BuiltRecorder(
             self.data_root,
             self.simulator.port,
             ",".join(default_symbols(self._size.symbols)),

@@ -18,7 +18,7 @@ from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.check import check as compare
 from tests.faults.lab import Claim, Verdict, day_claims, select
-from tests.harness import Recorder, Simulator
+from tests.harness import BuiltRecorder, Simulator
 
 # What one close may have more than an earlier one without having grown. Memory: the margin that the recorder has for a
 # day of five million ticks. A connection that is being replaced has a thread and a socket more for a moment.
@@ -48,7 +48,7 @@ class Run(Protocol):
     """What is judged: ``soak.Week`` when it is over."""
 
     simulator: Simulator
-    recorder: Recorder
+    recorder: BuiltRecorder
     data_root: Path
     plan: Plan
     eve: str

@@ -1,4 +1,4 @@
-"""``hk-tickctl``, ``hk-opend-sim`` and the servers in processes of their own that need not import everything each time.
+"""``hk-tickctl``, ``hk-opend-sim``, the recorder and the servers, each in a process of its own whose imports are done.
 
 A process that has done what the console script does before it knows its arguments (and the imports that most commands
 end with) waits for requests; for each it forks a child, which takes the caller's arguments, environment, directory and
@@ -50,7 +50,16 @@ STARTING = ("PYTHON", "LANG", "LC_", "MALLOC_", "LD_")
 
 TICKCTL, OPEND_SIM = "hk_tick_collector.cli.main", "hk_tick_collector.opend_sim.cli"
 API, LIVE = "hk_tick_collector.serve.api.main", "hk_tick_collector.serve.live.main"
-SCRIPTS = {TICKCTL: "hk-tickctl", OPEND_SIM: "hk-opend-sim", API: "hk-tick-api", LIVE: "hk-tick-live"}
+RECORDER = "hk_tick_collector.main"
+SCRIPTS = {
+    TICKCTL: "hk-tickctl", OPEND_SIM: "hk-opend-sim", RECORDER: "hk-tick-collector",
+    API: "hk-tick-api", LIVE: "hk-tick-live",
+}  # fmt: skip
+# What the recorder imports once it knows that it is to run, and with the source that most tests record from.
+RECORDING = (
+    "hk_tick_collector.app.config", "hk_tick_collector.app.logs", "hk_tick_collector.app.start",
+    "hk_tick_collector.app.daemon", "hk_tick_collector.sources.futu.link",
+)  # fmt: skip
 # What a server imports once it knows that it is to run.
 SERVING = ("uvicorn.main", "hk_tick_collector.serve.heads", "hk_tick_collector.serve.sockets")
 APPS = {"hk-tick-api": "hk_tick_collector.serve.api.app", "hk-tick-live": "hk_tick_collector.serve.live.app"}
@@ -200,6 +209,11 @@ def parent(command: str) -> Parent:
 def simulators() -> Parent:
     """Of ``hk-opend-sim``: one for all tests of this process."""
     return _one(OPEND_SIM)
+
+
+def recorders() -> Parent:
+    """Of ``hk-tick-collector``: one for all tests of this process."""
+    return _one(RECORDER, *RECORDING)
 
 
 def servers(script: str) -> Parent:

@@ -21,7 +21,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim.control import call
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
-from tests.forked import Child, simulators
+from tests.forked import Child, may_fork, recorders, simulators
 
 BIN = Path(sys.executable).parent
 DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
@@ -147,7 +147,11 @@ class Simulator(Process):
 
 
 class Recorder(Process):
-    """``hk-tick-collector`` on a data root, quick enough for tests. ``settings`` are environment variables."""
+    """``hk-tick-collector`` on a data root, quick enough for tests, in a process whose imports are done (``forked``).
+    ``command`` is another one, which is started as it is; ``settings`` are environment variables."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | Child:
+        return recorders().start(command[1:], env) if self._may_fork else super()._begin(command, env)
 
     def __init__(
         self, data_root: Path, port: int, symbols: str, *, command: Sequence[str | Path] = (), **settings: object
@@ -170,10 +174,18 @@ class Recorder(Process):
             "LOG_LEVEL": "INFO",
         }
         quick.update(settings)
+        self._may_fork = not command and may_fork(settings)
         super().__init__(command or [BIN / "hk-tick-collector"], clean_env(data_root.parent / "home", **quick))
 
     def rows(self) -> int:
         return stored_rows(self.data_root)
+
+
+class BuiltRecorder(Recorder):
+    """The console script itself, whatever its start costs: for who measures it, and for tests of the script."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | Child:
+        return Process._begin(self, command, env)
 
 
 def stored_rows(data_root: Path) -> int:

@@ -83,7 +83,7 @@ def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) ->
     """The minute at 10,000 ticks a second with a lock of 30 s in it is benchmarks/lock_minute.py: a busy machine cannot
     keep that pace, and would be judged here instead of the recorder."""
     simulator = lab.market(symbols=codes(900), rate=3_000)
-    recorder = lab.recording(simulator, 9_000, codes(900), MAX_QUEUE_SIZE=5_000)
+    recorder = lab.recording(simulator, 9_000, codes(900), command=[BIN / "hk-tick-collector"], MAX_QUEUE_SIZE=5_000)
     with locked(lab.day_file):
         recorder.wait_for(r"health .* spill=[1-9]\d{3}")
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")

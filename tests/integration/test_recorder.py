@@ -17,7 +17,7 @@ import pytest
 from Crypto.PublicKey import RSA
 
 from hk_tick_collector.store import data_root
-from tests.harness import BIN, Process, Recorder, Simulator, check, clean_env, ended, stop_after_market, wait_until
+from tests.harness import BIN, BuiltRecorder, Process, Simulator, check, clean_env, ended, stop_after_market, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 LESS_THAN_A_REQUEST_SEC = 9.0  # the shortest timeout of anything asked of OpenD is 10 s: who waits for one is later
@@ -31,11 +31,11 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
         yield simulator
 
 
-def recorded(recorder: Recorder, rows: int) -> None:
+def recorded(recorder: BuiltRecorder, rows: int) -> None:
     wait_until(lambda: recorder.rows() >= rows, f"{rows} rows\n{recorder.output}")
 
 
-def assert_complete(simulator: Simulator, recorder: Recorder) -> None:
+def assert_complete(simulator: Simulator, recorder: BuiltRecorder) -> None:
     """Stop both; every tick the simulator made is stored once and right, but for those of the last 2 s before the
     recorder was told to stop: a fault may have struck them that only the next poll makes good."""
     asked_sec = time.monotonic()
@@ -47,7 +47,7 @@ def assert_complete(simulator: Simulator, recorder: Recorder) -> None:
 
 
 def test_ticks_are_stored_as_they_were_made(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("futu_connected")
         recorded(recorder, 4000)
@@ -62,7 +62,7 @@ def test_ticks_are_stored_as_they_were_made(simulator: Simulator, tmp_path: Path
 
 
 def test_rows_follow_the_published_schema(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 1000)
         recorder.stop()
@@ -92,7 +92,7 @@ def test_opend_absent_at_start_then_there(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    recorder = Recorder(tmp_path / "data", port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("futu_connect_failed .*action=")
         recorder.wait_for("health connected=False")
@@ -121,7 +121,7 @@ def test_sigterm_ends_it_within_three_seconds_whatever_opend_does(tmp_path: Path
         listener.close()
     else:
         threading.Thread(target=serve, daemon=True).start()
-    recorder = Recorder(tmp_path / "data", port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("health connected=False")
         if answer == "garbage":
@@ -133,7 +133,7 @@ def test_sigterm_ends_it_within_three_seconds_whatever_opend_does(tmp_path: Path
 
 
 def test_a_refused_symbol_costs_only_itself(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS + ",HK.99999")
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS + ",HK.99999")
     with ended(recorder):
         recorder.wait_for("futu_symbol_refused symbol=HK.99999 reason=.*unknown")
         recorder.wait_for("futu_subscribed symbols=3 wanted=4 refused=1")
@@ -142,7 +142,7 @@ def test_a_refused_symbol_costs_only_itself(simulator: Simulator, tmp_path: Path
 
 
 def test_reconnect_leaves_no_hole(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 1000)
         for _ in range(3):
@@ -158,7 +158,7 @@ def test_reconnect_leaves_no_hole(simulator: Simulator, tmp_path: Path) -> None:
     ["skip percent=20", "twice", "disorder", "cut", "bad-sha1 next=5", "oversize next=2", "hang seconds=3"],
 )
 def test_faults_on_the_wire_cost_nothing(simulator: Simulator, tmp_path: Path, fault: str) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 500)
         simulator.ctl(fault)
@@ -170,7 +170,7 @@ def test_faults_on_the_wire_cost_nothing(simulator: Simulator, tmp_path: Path, f
 
 
 def test_an_unreadable_tick_costs_itself_and_is_kept(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 500)
         simulator.ctl("unreadable next=3")
@@ -184,7 +184,7 @@ def test_an_encrypted_connection_records_the_same(tmp_path: Path) -> None:
     key_file.write_bytes(RSA.generate(1024).export_key("PEM", pkcs=1))
     simulator = Simulator(tmp_path / "sim", *ALWAYS_OPEN, "--rsa-key", key_file)
     with ended(simulator):
-        recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS, FUTU_RSA_KEY_FILE=key_file)
+        recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS, FUTU_RSA_KEY_FILE=key_file)
         with ended(recorder):
             recorder.wait_for("futu_connected")
             recorded(recorder, 1000)
@@ -197,7 +197,7 @@ def test_an_encrypted_connection_records_the_same(tmp_path: Path) -> None:
 def test_reload_changes_the_list_without_a_break(simulator: Simulator, tmp_path: Path) -> None:
     codes = tmp_path / "codes.txt"
     codes.write_text("HK.00700\n")
-    recorder = Recorder(tmp_path / "data", simulator.port, f"@{codes}")
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, f"@{codes}")
     with ended(recorder):
         recorder.wait_for("futu_subscribed symbols=1 wanted=1")
         recorded(recorder, 1000)
@@ -216,7 +216,7 @@ def test_sigusr1_writes_all_stacks_from_a_thread_that_holds_the_interpreter(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     """A handler below the interpreter read frames of threads that ran on, and ended the recorder with SIGSEGV."""
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("futu_connected")
         for asked in range(1, 21):
@@ -231,7 +231,7 @@ def test_sigusr1_writes_all_stacks_from_a_thread_that_holds_the_interpreter(
 def test_a_request_for_stacks_in_the_first_moments_does_not_end_the_recorder(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         asked = 0
         while "futu_connected" not in recorder.output:
@@ -247,10 +247,10 @@ def test_a_request_for_stacks_in_the_first_moments_does_not_end_the_recorder(
 
 
 def test_a_second_recorder_on_the_same_root_is_refused_with_the_pid(simulator: Simulator, tmp_path: Path) -> None:
-    first = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    first = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(first):
         first.wait_for("recorder_started")
-        second = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+        second = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
         with ended(second):
             assert second.wait() == 78
             assert f"pid {first.proc.pid}" in second.output
