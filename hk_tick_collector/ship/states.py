@@ -232,7 +232,11 @@ def _together(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(held_batch.num_rows for held_batch in held) >= STAGE_ROWS or sum(b.nbytes for b in held) >= STAGE_BYTES:
+        rows, size_bytes = (
+            sum(held_batch.num_rows for held_batch in held),
+            sum(held_batch.nbytes for held_batch in held),
+        )
+        if rows >= STAGE_ROWS or size_bytes >= STAGE_BYTES:
             yield held
             held = []
     if held:

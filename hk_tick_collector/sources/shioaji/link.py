@@ -100,7 +100,7 @@ class ShioajiLink:
         subscribed all the same, and not asked for again. After two without an answer no more are asked for."""
         missing = [symbol for symbol in symbols if symbol not in self._contracts]
         try:
-            await self._each(missing, lambda symbol: self._subscribe(symbol, timeout_sec))
+            await self._for_each_symbol(missing, lambda symbol: self._subscribe(symbol, timeout_sec))
         finally:
             self._replay.wanted = dict(self._contracts)
 
@@ -114,7 +114,7 @@ class ShioajiLink:
         self._contracts[symbol] = contract
 
     @staticmethod
-    async def _each(symbols: Sequence[str], ask: Callable[[str], Awaitable[None]]) -> None:
+    async def _for_each_symbol(symbols: Sequence[str], ask: Callable[[str], Awaitable[None]]) -> None:
         """The gateway takes one at a time. What goes wrong with one is told when the others were asked for."""
         error: FeedError | None = None
         unanswered = 0
@@ -135,7 +135,7 @@ class ShioajiLink:
         """Their events may come for a moment more, and go nowhere (``Intake.wanted``)."""
         there = [symbol for symbol in symbols if symbol in self._contracts]
         try:
-            await self._each(there, lambda symbol: self._unsubscribe(symbol, timeout_sec))
+            await self._for_each_symbol(there, lambda symbol: self._unsubscribe(symbol, timeout_sec))
         finally:
             self._replay.wanted = dict(self._contracts)
 
