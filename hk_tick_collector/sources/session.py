@@ -27,6 +27,7 @@ from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Abse
 from hk_tick_collector.sources.backfill import Backfiller
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import Completeness
+from hk_tick_collector.sources.culprits import Culprits
 from hk_tick_collector.sources.details import SymbolDetails
 from hk_tick_collector.sources.intake import Intake, RejectSink, TickSink
 from hk_tick_collector.sources.plausible import PlausibleDays
@@ -129,6 +130,7 @@ class FeedSession:
             waiting_rows,
             source.spec.provider,
         )
+        self._culprits = Culprits(clock)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         # What a source keeps for later is not missed while nobody is connected.
@@ -218,6 +220,8 @@ class FeedSession:
             self._backoff.reset()
             await self._feed(link)
         finally:
+            if link.lost.done():
+                self._culprits.note_lost()
             link.close()
             if progress.connected:
                 progress.disconnections += 1
@@ -245,6 +249,7 @@ class FeedSession:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
         self._backfilled = self._interrupted = False
         self._begin_again()
+        self._culprits.note_connected()
         subscriptions = Subscriptions(
             link,
             self._source.spec,
@@ -253,6 +258,7 @@ class FeedSession:
             self._clock,
             self._continuity.interrupted,
             self._note_wanted,
+            self._culprits,
         )
         work = [self._await_lost(link), self._supervise(link, subscriptions)]
         work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))

@@ -17,6 +17,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.sources.culprits import SEARCHED, Culprits
 from hk_tick_collector.sources.source import Link, SourceSpec
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,17 @@ class Asker:
     def __init__(self, batch: int) -> None:
         self._batch = self._max_batch = batch
 
-    async def subscribe(self, link: Subscribing, codes: Sequence[str]) -> dict[str, str]:
+    async def subscribe(
+        self, link: Subscribing, codes: Sequence[str], on_ask: Callable[[Sequence[str]], None] = lambda _: None
+    ) -> dict[str, str]:
         """Subscribe ``codes``, in their order; those that are refused alone, with the source's words, and those of a
-        part that was not answered. FeedLost."""
+        part that was not answered. ``on_ask`` is told each part before. FeedLost."""
         refused: dict[str, str] = {}
         unanswered: list[int] = []  # symbols of each such request
         parts = [list(codes[at : at + self._batch]) for at in range(0, len(codes), self._batch)]
         while parts:
             part = parts.pop(0)
+            on_ask(part)
             try:
                 await link.subscribe(part, SUBSCRIBE_TIMEOUT_SEC)
             except FeedLost:
@@ -84,11 +88,14 @@ class Subscriptions:
         clock: Clock,
         on_missing: Callable[[Sequence[str]], None] = lambda _: None,
         on_wanted: Callable[[frozenset[str]], None] = lambda _: None,
+        culprits: Culprits | None = None,
     ) -> None:
         """``on_missing`` is told what is not subscribed before it is subscribed: nothing of it was pushed so far.
-        ``on_wanted``, whose ticks are to be taken: what is on the list, and what was not given back yet."""
+        ``on_wanted``, whose ticks are to be taken: what is on the list, and what was not given back yet.
+        ``culprits`` lives over connections."""
         self._on_missing = on_missing
         self._on_wanted = on_wanted
+        self._culprits = culprits or Culprits(clock)
         self._asker = Asker(spec.pull.subscribe_batch)
         self._link = link
         self._spec = spec
@@ -116,6 +123,8 @@ class Subscriptions:
 
     def retry_due(self) -> bool:
         """Is something missing, and has its waiting time passed?"""
+        if self._culprits.look():
+            return True
         return (not self.complete or self._to_give_back) and self._clock.monotonic() >= self._retry_at_monotonic
 
     async def lost_some(self) -> bool:
@@ -143,11 +152,12 @@ class Subscriptions:
         self._on_missing(missing)
         refused: dict[str, str] = {}
         if missing:
+            missing, refused = self._culprits.may_be_asked(missing, self.wanted)
             quota = len(missing) if info.quota_left is None else info.quota_left
             fits = missing[:quota]
             for code in missing[quota:]:
                 refused[code] = f"quota is short: {quota} left for {len(missing)} codes"
-            refused.update(await self._asker.subscribe(self._link, fits))
+            refused.update(await self._asker.subscribe(self._link, fits, self._culprits.note_asked))
             info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
         unwanted = info.symbols.difference(self.wanted)
         self._to_give_back = not await self._give_back(sorted(unwanted))
@@ -174,11 +184,20 @@ class Subscriptions:
     def _report(self, refused: dict[str, str], quota_left: int | None) -> None:
         active = set(self.active)
         still = {code: refused.get(code, "OpenD does not list it") for code in self.wanted if code not in active}
+        searched = [code for code, reason in still.items() if reason == SEARCHED]
+        if searched and SEARCHED not in self.refused.values():
+            action = "finding which symbol it is; the others follow"
+            log.warning(
+                event(
+                    f"{self._spec.provider}_symbols_held", symbols=len(searched), first=searched[0], reason=SEARCHED,
+                    action=action,
+                )
+            )  # fmt: skip
         for code, reason in still.items():
-            if self.refused.get(code) != reason:
+            if self.refused.get(code) != reason and reason != SEARCHED:
                 action = "retrying later; all others are recorded"
                 log.warning(event(f"{self._spec.provider}_symbol_refused", symbol=code, reason=reason, action=action))
-        for code in self.refused.keys() - still.keys():
+        for code in {code for code, reason in self.refused.items() if reason != SEARCHED} - still.keys():
             log.info(event(f"{self._spec.provider}_symbol_recovered", symbol=code))
         changed = self._progress.symbols_subscribed != len(active) or still != self.refused
         self.refused = still
