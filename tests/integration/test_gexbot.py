@@ -150,6 +150,31 @@ def test_who_says_no_is_left_alone_and_the_log_says_until_when(place: Path, gexb
         assert recorder.stop() == 0
 
 
+def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(place: Path, gexbot: Gexbot) -> None:
+    def asked() -> int:
+        return sum(gexbot.asked().values())
+
+    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+        recorder.wait_for("gexbot_subscribed")
+        for fault, end in (("stale", "fresh"), ("slow", "fast")):
+            gexbot.do(fault)
+            before, asked_before = stored(place).total(), asked()
+            wait_until(lambda: asked() > asked_before + 8, f"questions while it is {fault}")  # noqa: B023
+            assert stored(place).total() <= before + 4, "two series: what was under way, and one picture of each"
+            gexbot.do(end)
+            before = stored(place).total()
+            wait_until(lambda: stored(place).total() > before + 2, f"pictures after {fault}")  # noqa: B023
+        assert not recorder.find("gexbot_disconnected")
+        gexbot.do("mute")
+        recorder.wait_for("gexbot_disconnected reason=.*answered nothing for 30 s", timeout_sec=120)
+        recorder.wait_for("gexbot_connect_failed .*error=\"gexbot ", timeout_sec=60)
+        gexbot.do("fast")
+        before = stored(place).total()
+        wait_until(lambda: stored(place).total() > before + 2, "pictures after the silence")
+        assert recorder.stop() == 0
+        assert not recorder.find("Traceback")
+
+
 def test_another_key_is_tried_at_once_after_a_refused_one(place: Path, gexbot: Gexbot) -> None:
     (place / "key").write_text("key=gexbot_custom_wrong\n")
     with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
