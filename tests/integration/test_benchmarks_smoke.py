@@ -120,3 +120,14 @@ def test_alerts_says_when_a_letter_is_later_than_wanted(tmp_path: Path) -> None:
     late = [name for name, row in rows.items() if row["wanted s"] and number(row["max s"]) > number(row["wanted s"])]
     assert re.findall(r"^(.*?): [\d.]+ s, wanted \d+$", done.stderr, re.MULTILINE) == late
     assert done.returncode == bool(late)
+
+
+def test_sources_store_all_that_was_shown(tmp_path: Path) -> None:
+    done = bench(tmp_path, "sources", "--source", "dxlink", "--rate", "500")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorder, floor, ratio = tables(done.stdout)
+    assert [row["program"] for row in (recorder, floor)] == ["recorder", "floor"]
+    assert number(recorder["CPU us"]) > 0
+    assert number(floor["events/s"]) > 0
+    expected = number(recorder["CPU us"]) / number(floor["CPU us"])
+    assert number(ratio["CPU us"]) == pytest.approx(expected, rel=0.02)
