@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hk_tick_collector.core.errors import TickRejected
@@ -138,12 +139,15 @@ def book_of(body: Any) -> Book:
     return Book(_side(body.orderBookBidList), _side(body.orderBookAskList))
 
 
+_exact_price = lru_cache(maxsize=1 << 15)(exact_price)  # the same few thousand prices all day
+
+
 def _side(levels: Any) -> tuple[Level, ...]:
     if len(levels) > MAX_LEVELS:
         raise ValueError(f"a side of {len(levels)} levels, more than {MAX_LEVELS}")
     side = []
     for level in levels:
-        price, volume, orders = exact_price(level.price), level.volume or _whole(level.hpVolume), level.orederCount
+        price, volume, orders = _exact_price(level.price), level.volume or _whole(level.hpVolume), level.orederCount
         if not math.isfinite(price) or not -MAX_VOLUME < volume < MAX_VOLUME or orders < 0:
             raise ValueError(f"a level of {volume} shares in {orders} orders at {price}")
         side.append((price, volume, orders))
