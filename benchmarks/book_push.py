@@ -7,7 +7,7 @@ to know whose they are, read as the books' thread does, turned into rows, and wr
 commits of 1,000. Each step is its own, on the same pushes; the best of the rounds, since what runs beside only adds.
 """
 
-from __future__ import annotations, decode_book
+from __future__ import annotations
 
 import sys
 import time
@@ -26,6 +26,7 @@ from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.records.book import PushEntry, RawPush
 from hk_tick_collector.records.book_codec import BookEncoder
 from hk_tick_collector.sources.futu.books import read_book
+from hk_tick_collector.sources.futu.sdk import decode_book
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from tests.books import DAY, OPEN_US
