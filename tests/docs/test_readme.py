@@ -437,7 +437,7 @@ def test_every_key_is_a_real_setting(page: Path) -> None:
         *S3_VARIABLES,
         "HK_CLICKHOUSE_PASSWORD",  # of who reads, as those of S3
         "ES_SPX",  # a ticker
-        *("NYSE_BOOK", "NASDAQ_BOOK", "OPTIONS_BOOK"),  # services of Schwab's
+        *("NYSE_BOOK", "NASDAQ_BOOK", "OPTIONS_BOOK", "LEVELONE_OPTIONS"),  # services of Schwab's
         # Of Shioaji's own gateway.
         *("SJ_API_KEY", "SJ_SEC_KEY", "SJ_PRODUCTION", "SJ_HTTP_ADDR", "SJ_HOME_PATH"),
     }
