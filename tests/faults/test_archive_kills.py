@@ -31,7 +31,7 @@ from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
 
 DAY = "20251120"
 # Of each job, half of them at a step in the file system, half after a random time.
-KILLS = int(os.environ.get("ARCHIVE_KILLS", "8" if every_test() else "4"))
+KILLS = int(os.environ.get("ARCHIVE_KILLS", "8" if every_test() else "2"))
 SEED = os.environ.get("KILLS_SEED", "")
 TICKS = 60
 
@@ -211,7 +211,8 @@ def test_every_single_step_of_a_replacement(jobs: Jobs, tmp_path: Path) -> None:
     old = keys(first.archived())
     steps = jobs.run(first.copy(tmp_path / "trial"), "archive")["steps"]
     seen: list[Keys] = []
-    for step in range(max(1, steps - 30), steps + 1):
+    last = range(max(1, steps - 30), steps + 1)
+    for step in last if every_test() else last[::-2]:  # a check takes every other one
         scene = first.copy(tmp_path / f"scene{step}")
         jobs.run(scene, "archive", step=step)
         assert keys(scene.stored()) == whole

@@ -205,7 +205,7 @@ def test_decimals_that_do_not_fit(tmp_path: Path) -> None:
 # -- cut off in the middle ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format_", by_day(FORMATS, lambda format_: format_ in ("parquet", "futu-zip")))
+@pytest.mark.parametrize("format_", by_day(FORMATS, lambda format_: format_ == "parquet"))
 def test_killed_and_run_again(big_root: Path, tmp_path: Path, format_: str) -> None:
     """Whatever a SIGKILL leaves is hidden, and gone after the next run; the file is there whole or not at all."""
     left = 0
