@@ -169,11 +169,12 @@ has_module() { "$1" -I -c "import $2" 2>/dev/null; } # has_module PYTHON NAME
 
 make_venv() { "${PYTHON:-python3}" -I -m venv "$1"; } # make_venv DIRECTORY
 
-# Makes releases/COMMIT unless it is there, with what METRICS_PORT and hk-tickctl need. With "dev" the tools that the
-# tests need come along.
-build_release() { # build_release COMMIT SOURCE [dev]
+# Makes releases/COMMIT unless it is there, with what METRICS_PORT and hk-tickctl need. With "quick" what the quick tests
+# need comes along, with "dev" what all of them need.
+build_release() { # build_release COMMIT SOURCE [quick|dev]
   local release=$RELEASES/$1 what=${3:-service}
-  if [[ -f $release/.complete ]] && { [[ $what != dev ]] || has_module "$release/bin/python" pytest; }; then
+  [[ $what != quick || -e $2/requirements/quick.txt ]] || what=dev # a version from before that list
+  if [[ -f $release/.complete ]] && has_tests_of "$what" "$release/bin/python"; then
     say "release ${1:0:12} is already built"
     return 0
   fi
@@ -185,14 +186,28 @@ build_release() { # build_release COMMIT SOURCE [dev]
     make_venv "$release" || return 1
   fi
   # Wheels are unpacked: nothing of them runs. There are no others than those of the lock file to choose from.
-  [[ $what == dev ]] || what=$EXTRAS
   "$release/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check --no-input --no-index \
-    --no-cache-dir --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$what]" || return 1
+    --no-cache-dir --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$(extras_of "$what")]" || return 1
   touch "$release/.complete" || return 1
 }
 
+has_tests_of() { # has_tests_of service|quick|dev PYTHON: what those tests need is installed
+  case $1 in
+    quick) has_module "$2" pytest ;;
+    dev) has_module "$2" xdist ;;
+  esac
+}
+
+extras_of() { # extras_of service|quick|dev: of the package
+  case $1 in
+    service) printf '%s' "$EXTRAS" ;;
+    quick) printf '%s' "$EXTRAS,quick" ;;
+    dev) printf 'dev' ;;
+  esac
+}
+
 # Fills $scratch/build/wheels, as BUILD_USER, and makes the wheels root's.
-build_wheels() { # build_wheels SOURCE service|dev
+build_wheels() { # build_wheels SOURCE service|quick|dev
   local work=$scratch/build ticker status=0
   make_build_user || return 1
   rm -rf "$work"
@@ -200,7 +215,7 @@ build_wheels() { # build_wheels SOURCE service|dev
   say "building as $BUILD_USER; what is not in $BUILD_CACHE is downloaded"
   report_progress "$work" 9>&- &
   ticker=$!
-  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || status=1
+  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv extras_of wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || status=1
   { kill "$ticker" && wait "$ticker"; } 2>/dev/null || true
   ((status == 0)) || return 1
   # Nobody writes there any more. A link, by name or to another file, is no wheel.
@@ -243,16 +258,15 @@ as_build_user() { # as_build_user WORK COMMAND...
 }
 
 # The part that runs as BUILD_USER. A version from before the lock files (rollback) gets the newest packages that fit.
-wheels_of() { # wheels_of SOURCE WORK service|dev
+wheels_of() { # wheels_of SOURCE WORK service|quick|dev
   set -e
-  local source=$1 work=$2 locks=$1/requirements what=$EXTRAS
-  [[ $3 != dev ]] || what=dev
+  local source=$1 work=$2 locks=$1/requirements
   make_venv "$work/venv"
   cp -R "$source" "$work/source" # a build writes beside its source
   local pip=("$work/venv/bin/python" -I -m pip --quiet)
   if [[ ! -e $locks/$3.txt ]]; then
     echo "this version has no $3.txt in requirements/: it gets the newest packages that fit"
-    "${pip[@]}" wheel --wheel-dir "$work/wheels" "$work/source[$what]"
+    "${pip[@]}" wheel --wheel-dir "$work/wheels" "$work/source[$(extras_of "$3")]"
     return
   fi
   "${pip[@]}" install --require-hashes -r "$locks/build.txt"

@@ -6,8 +6,8 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/lock_requirements.sh [--upgrade]
 
-Brings requirements/build.txt, service.txt, dev.txt and backtest.txt up to pyproject.toml, for every Python that the project works
-with. What is locked stays as it is where it still fits; with --upgrade everything goes to its newest version.
+Brings requirements/build.txt, service.txt, quick.txt, dev.txt and backtest.txt up to pyproject.toml, for every Python
+that the project works with. What is locked stays as it is where it still fits; with --upgrade everything goes to its newest version.
 uv, which resolves them, is installed into a directory that goes again.
 
 Exit codes: 0 written, 1 no versions fit together, 2 usage, 69 python3 or a package index is missing.
@@ -39,11 +39,13 @@ lock() { # lock NAME SOURCE [OPTIONS]
 mkdir -p requirements
 grep -oE '"setuptools>[^"]*"' pyproject.toml | tr -d '"' >"$work/build.in"
 lock build "$work/build.in"
-lock service pyproject.toml --extra alert --extra metrics --extra redis --extra screen --extra serve --extra ship --extra tools
-# What both have is the same: the tests of a release run on what it will run on.
+service=(--extra alert --extra metrics --extra redis --extra screen --extra serve --extra ship --extra tools)
+lock service pyproject.toml "${service[@]}"
 # Against which exports are tried. Without the libraries that HftBacktest draws charts with.
 printf '%s\n' 'hftbacktest>=2.4,<3' 'llvmlite==0.50.*' 'numba==0.68.*' 'numpy>=2,<2.3' >"$work/backtest.in"
 printf '%s\n' 'nautilus_trader==1.221.*' 'pandas>=2.2,<3' pyarrow click fsspec msgspec portion python-dateutil pytz six \
   sortedcontainers tqdm typing_extensions tzdata uvloop >>"$work/backtest.in"
 lock backtest "$work/backtest.in" --no-deps
+# What they have in common is the same: the tests of a release run on what it will run on.
 lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt
+lock quick pyproject.toml "${service[@]}" --extra quick --constraint requirements/service.txt --constraint requirements/dev.txt

@@ -15,7 +15,7 @@ lines, verify (verify_hk_tick_collector.sh), restart what else runs from the rel
 back and started.
 
   --tests WHICH       quick (default: settings, store and start, some seconds), full (all of tests/unit, minutes), none,
-                      or arguments for pytest ("-q tests")
+                      or arguments for pytest ("-q tests"); full and arguments bring all development tools along
   --skip-tests        the same as --tests none
   --no-rollback       leave the new version in place when it fails after the switch
   --no-fetch          take REF from the checkout as it is
@@ -93,12 +93,12 @@ default_branch() {
 }
 
 build_and_test() {
-  local dev=dev
-  ((run_tests)) || dev=
+  local needed=dev # full, or arguments for pytest
+  case $tests in none) needed=service ;; quick) needed=quick ;; esac
   step "install"
   make_scratch
   export_tree "$new_commit" "$scratch/tree" || die 1 "the files of ${new_commit:0:12} could not be read"
-  build_release "$new_commit" "$scratch/tree" $dev ||
+  build_release "$new_commit" "$scratch/tree" "$needed" ||
     die 1 "the environment could not be built (above); nothing was changed, the recorder goes on"
   ((run_tests)) || return 0
   step "tests: $tests"

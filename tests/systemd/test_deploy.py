@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.harness import wait_until
+from tests.nights import at_night
 from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
-VERSION, MAIN, TESTS = "hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_logline.py"
-QUICK = f"--tests '-q {TESTS}'"
+# Of the quick tests the first file says what is wrong with a version; the others are as they are.
+VERSION, MAIN, TESTS = "hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_config.py"
 # A release takes a minute to build, so one version serves all these tests: this file says what is wrong with it.
 FAULT = "/srv/fault"
 ARGUMENTS_LINE = "    args = _parser().parse_args(argv)\n"
@@ -29,6 +32,18 @@ from pathlib import Path
 def test_nothing():
     assert not Path("{FAULT}").exists(), "broken commit"
 """
+# What it runs when it is built.
+SETUP = "setup.py"
+TELLTALE = """\
+import os, pathlib, setuptools
+with pathlib.Path("/srv/built-by").open("a") as file:
+    file.write(f"{os.getuid()} {os.getgid()} {sorted(os.getgroups())} {os.access('/opt', os.W_OK)}\\n")
+if os.fork() == 0:
+    os.setsid()
+    os.closerange(0, 256)  # pip waits for whoever holds its pipe
+    os.execvp("sleep", ["sleep", "998877"])
+setuptools.setup()
+"""
 
 
 @contextlib.contextmanager
@@ -38,6 +53,7 @@ def _changing(server: Server) -> Iterator[None]:
     yield
     for name, text in texts.items():
         server.write(name, text)
+    server.project.joinpath(SETUP).unlink(missing_ok=True)
     server.commit("as before")
 
 
@@ -58,6 +74,7 @@ def another(installed: Server) -> str:
         installed.write(VERSION, '"""Another version."""\n\n__version__ = "9.9.9"\n')
         installed.write(MAIN, main.replace(ARGUMENTS_LINE, ARGUMENTS_LINE + FAULTY_MAIN))
         installed.write(TESTS, FAULTY_TESTS)
+        installed.write(SETUP, TELLTALE)
         return installed.commit("another version")
 
 
@@ -77,61 +94,98 @@ def _version(server: Server) -> str:
     return server.machine.run(f"{PREFIX}/venv/bin/hk-tick-collector --version").stdout.split()[-1]
 
 
-def test_a_good_commit_and_the_way_back(server: Server, deployed: str, another: str) -> None:
-    former = _version(server)
-    pid = server.pid()
-    output = server.redeploy(QUICK, "--market open", another).stdout
-    steps = [line[3:].split(":")[0] for line in output.splitlines() if line.startswith("== ")]
-    assert steps == ["sync", "install", "tests", "stop", "repair", "start", "acceptance", "verify"]
-    assert "result=pass" in output
-    assert _in_use(server) == another
-    assert _version(server) == "9.9.9"
-    assert server.pid() != pid
-    server.wait_recording()
-
-    back = f"ROLLBACK_REF={deployed} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
-    output = server.machine.run(f"{back} --market closed", timeout_sec=500, **OFFLINE).stdout
-    assert "already built" in output, "the former environment is used again"
-    assert _in_use(server) == deployed
-    assert _version(server) == former
-    server.wait_recording()
-
-
-TELLTALE = """\
-import os, pathlib, setuptools
-with pathlib.Path("/srv/built-by").open("a") as file:
-    file.write(f"{os.getuid()} {os.getgid()} {sorted(os.getgroups())} {os.access('/opt', os.W_OK)}\\n")
-if os.fork() == 0:
-    os.setsid()
-    os.closerange(0, 256)  # pip waits for whoever holds its pipe
-    os.execvp("sleep", ["sleep", "998877"])
-setuptools.setup()
-"""
-
-
-def test_a_version_is_built_without_roots_rights(server: Server, deployed: str) -> None:
-    """Whoever may push to the branch runs code when it is built: as a user who owns nothing, and no longer."""
-    run = server.machine.run
-    run("rm -f /srv/built-by; touch /srv/built-by; chmod 666 /srv/built-by")
-    setup = server.project / "setup.py"
-    setup.write_text(TELLTALE)
+def test_local_changes_and_unknown_refs_are_refused(server: Server, deployed: str) -> None:
+    done = server.redeploy("no-such-branch", check=False)
+    assert (done.returncode, "not a branch, tag or commit" in done.stdout) == (1, True)
+    server.machine.run(f"echo >>{PREFIX}/README.md")
     try:
-        commit = server.commit("runs code when it is built")
-        output = server.redeploy("--skip-tests --market closed").stdout
-        assert _in_use(server) == commit
-        build_user = run("id -u hk-tick-build").stdout.strip()
-        built_by = set(run("cat /srv/built-by").stdout.splitlines())
-        assert built_by
-        assert {line.split()[0] for line in built_by} == {build_user}
-        assert all(line.endswith("False") for line in built_by), built_by
-        assert run("pgrep -f 'sleep 99887[7]'", check=False).stdout == "", (
-            "what it left running has ended with the build"
-        )
-        assert run(f"find {PREFIX}/releases ! -user root").stdout == ""
-        shown = [line for line in output.splitlines() if line.startswith("  ")]
-        assert len(shown) == len(set(shown)) > 0, "the journal is shown once"
+        done = server.redeploy(check=False)
+        assert (done.returncode, "changes of its own" in done.stdout) == (1, True)
     finally:
-        setup.unlink()
+        server.machine.run(f"git -C {PREFIX} checkout -q README.md")
+    assert _in_use(server) == deployed
+    assert server.machine.show("ActiveState") == "active"
+
+
+@dataclass(frozen=True)
+class Update:
+    """A redeployment to another version, and the way back from it."""
+
+    output: str
+    pids: tuple[int, int]
+    states: list[tuple[str, str]]  # commit in use and version: before, updated, back again
+    built_by: list[str]
+    still_running: str
+    foreign_files: str
+    output_of_rollback: str
+
+
+@pytest.fixture(scope="module")
+def update(installed: Server, another: str) -> Update:
+    """One for all tests that look at what it did: each release costs a minute."""
+    run = installed.machine.run
+    installed.recover()
+    states = [(_in_use(installed), _version(installed))]
+    pid = installed.pid()
+    run("rm -f /srv/built-by; touch /srv/built-by; chmod 666 /srv/built-by")
+    # An installation that was interrupted left this: without .complete it counts for nothing.
+    run(f"mkdir -p {PREFIX}/releases/{another}/bin && touch {PREFIX}/releases/{another}/bin/python")
+    output = installed.redeploy("--market open", another).stdout
+    new_pid = installed.pid()
+    states.append((_in_use(installed), _version(installed)))
+    installed.wait_recording()
+    back = f"ROLLBACK_REF={states[0][0]} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
+    output_of_rollback = run(f"{back} --market closed", timeout_sec=500, **OFFLINE).stdout
+    states.append((_in_use(installed), _version(installed)))
+    return Update(
+        output=output,
+        pids=(pid, new_pid),
+        states=states,
+        built_by=run("cat /srv/built-by").stdout.splitlines(),
+        still_running=run("pgrep -f 'sleep 99887[7]'", check=False).stdout,
+        foreign_files=run(f"find {PREFIX}/releases ! -user root").stdout,
+        output_of_rollback=output_of_rollback,
+    )
+
+
+def test_a_good_commit_and_the_way_back(server: Server, another: str, update: Update) -> None:
+    steps = [line[3:].split(":")[0] for line in update.output.splitlines() if line.startswith("== ")]
+    assert steps == ["sync", "install", "tests", "stop", "repair", "start", "acceptance", "verify"]
+    assert re.search(r"^\d{2,} passed in ", update.output, re.MULTILINE), "the quick tests"
+    assert "installing release" in update.output
+    assert "result=pass" in update.output
+    before, updated, back_again = update.states
+    assert updated == (another, "9.9.9")
+    assert update.pids[0] != update.pids[1]
+    shown = [line for line in update.output.splitlines() if line.startswith("  ")]
+    assert len(shown) == len(set(shown)) > 0, "the journal is shown once"
+
+    assert "already built" in update.output_of_rollback, "the former environment is used again"
+    assert back_again == before != updated
+    server.wait_recording()
+
+
+def test_a_version_is_built_without_roots_rights(server: Server, update: Update) -> None:
+    """Whoever may push to the branch runs code when it is built: as a user who owns nothing, and no longer."""
+    assert "building as hk-tick-build" in update.output
+    build_user = server.machine.run("id -u hk-tick-build").stdout.strip()
+    assert update.built_by
+    assert {line.split()[0] for line in update.built_by} == {build_user}
+    assert all(line.endswith("False") for line in update.built_by), update.built_by
+    assert update.still_running == "", "what it left running has ended with the build"
+    assert update.foreign_files == ""
+
+
+@at_night(held_by="test_a_good_commit_and_the_way_back")
+def test_tests_of_ones_own_choice_have_all_tools(server: Server, deployed: str, another: str) -> None:
+    """Words for pytest, here for one of its plugins that the quick tests do without."""
+    output = server.redeploy("--tests '-q -n 2 tests/unit/test_logline.py' --market open", another).stdout
+    assert "-n 2 tests/unit/test_logline.py" in output
+    assert re.search(r"^\d+ passed in ", output, re.MULTILINE)
+    assert _in_use(server) == another
+    back = f"ROLLBACK_REF={deployed} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
+    server.machine.run(f"{back} --market closed", timeout_sec=500, **OFFLINE)
+    server.wait_recording()
 
 
 def test_a_branch_named_as_a_commit_is_not_installed(server: Server, deployed: str) -> None:
@@ -155,7 +209,7 @@ def test_a_commit_whose_tests_fail_never_stops_the_recorder(
 ) -> None:
     fault("tests")
     pid = server.pid()
-    done = server.redeploy(QUICK, another, check=False)
+    done = server.redeploy(another, check=False)
     assert done.returncode == 1, done.stdout
     assert "broken commit" in done.stdout
     assert "== stop" not in done.stdout
@@ -196,19 +250,6 @@ def test_a_commit_that_records_nothing_is_rolled_back(
     server.wait_recording()
 
 
-def test_local_changes_and_unknown_refs_are_refused(server: Server, deployed: str) -> None:
-    done = server.redeploy("no-such-branch", check=False)
-    assert (done.returncode, "not a branch, tag or commit" in done.stdout) == (1, True)
-    server.machine.run(f"echo >>{PREFIX}/README.md")
-    try:
-        done = server.redeploy(check=False)
-        assert (done.returncode, "changes of its own" in done.stdout) == (1, True)
-    finally:
-        server.machine.run(f"git -C {PREFIX} checkout -q README.md")
-    assert _in_use(server) == deployed
-    assert server.machine.show("ActiveState") == "active"
-
-
 def _verify(server: Server, *options: str) -> tuple[int, str]:
     command = f"sudo bash {PREFIX}/scripts/verify_hk_tick_collector.sh {' '.join(options)}"
     done = server.machine.run(command, check=False)
@@ -244,22 +285,18 @@ def test_verify_both_ways(server: Server) -> None:
 
 
 def test_uninstall_keeps_data_and_settings(server: Server) -> None:
+    run = server.machine.run
     rows = server.rows()
-    settings = server.machine.run(f"cat {PREFIX}/.env").stdout
+    settings = run(f"cat {PREFIX}/.env").stdout
+    # A release that is there again need not be built again: links to what is installed, and the project stands there.
+    run(f"git -C {PROJECT} reset --quiet --hard {_in_use(server)}; cp -al {PREFIX}/releases /srv/kept-releases")
     try:
         server.install("--uninstall")
-        assert server.machine.run(f"systemctl cat {UNIT}", check=False).returncode != 0
-        assert (
-            server.machine.run(f"test ! -e {PREFIX}/venv && test ! -e {PREFIX}/releases; cat {PREFIX}/.env").stdout
-            == settings
-        )
+        assert run(f"systemctl cat {UNIT}", check=False).returncode != 0
+        assert run(f"test ! -e {PREFIX}/venv && test ! -e {PREFIX}/releases; cat {PREFIX}/.env").stdout == settings
         assert server.rows() >= rows
-        server.machine.run("test ! -e /usr/local/bin/hk-tickctl && test ! -e /usr/local/share/man/man1/hk-tickctl.1")
-        # An installation that was interrupted left this: without .complete it counts for nothing.
-        release = f"{PREFIX}/releases/$(git -C {PROJECT} rev-parse HEAD)"
-        server.machine.run(f"mkdir -p {release}/bin && touch {release}/bin/python")
+        run("test ! -e /usr/local/bin/hk-tickctl && test ! -e /usr/local/share/man/man1/hk-tickctl.1")
     finally:
-        output_lines = server.install("--start").splitlines()
-    assert any("building as hk-tick-build" in line for line in output_lines)
-    assert any("installing release" in line for line in output_lines)
+        run(f"rm -rf {PREFIX}/releases; mv /srv/kept-releases {PREFIX}/releases")
+        assert "is already built" in server.install("--start")
     server.wait_recording()

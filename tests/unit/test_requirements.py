@@ -17,6 +17,7 @@ SERVICE = ("alert", "metrics", "redis", "screen", "serve", "ship", "tools")
 WANTED = {
     "build": ["setuptools>=68"],
     "service": [*PROJECT["dependencies"], *(text for name in SERVICE for text in EXTRAS[name])],
+    "quick": [*PROJECT["dependencies"], *(text for name in (*SERVICE, "quick") for text in EXTRAS[name])],
     "dev": [*PROJECT["dependencies"], *(text for name in (*SERVICE, "docs", "dev") for text in EXTRAS[name])],
 }
 
@@ -75,4 +76,4 @@ def test_each_version_has_hashes_and_no_place(name: str) -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_tests_of_a_release_run_on_what_it_will_run_on(python: str) -> None:
-    assert _locked("service", python).items() <= _locked("dev", python).items()
+    assert _locked("service", python).items() <= _locked("quick", python).items() <= _locked("dev", python).items()
