@@ -74,7 +74,12 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "store/coverage": _COVERAGE,
     "store/symbol_coverage": _COVERAGE,
-    "store/verdict": (*_COVERAGE, "unit/test_certificate.py"),
+    "store/verdict": (
+        *_COVERAGE,
+        "unit/test_store_totals.py",
+        "unit/test_certificate.py",
+        "unit/test_unseen_beginning.py",
+    ),
     "store/numbering": ("unit/sources/test_numberings.py", "unit/test_store_coverage.py"),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),

@@ -124,6 +124,17 @@ def test_the_recorder_counts_it_until_the_beginning_is_shown(tmp_path: Path) -> 
     assert [written(), written(BEGAN_LATE), written(other), written(HeadProven(SYMBOL, DAY, 37))] == [0, 36, 40, 4]
 
 
+def test_a_loss_in_front_of_the_first_tick_seen_stands_beside_the_bound_of_what_came_before_it(tmp_path: Path) -> None:
+    """Both lie between the same two times, so they are one row of ``gaps``."""
+    told = [BEGAN_LATE, GapFound(SYMBOL, DAY, 30, 36, CONFIRMED, "not shown by OpenD")]
+    write(tmp_path, make_ticks(37, 136), [*told, Verified(SYMBOL, DAY, 136, CONFIRMED)])
+    (gap,) = reader.gaps(tmp_path / f"{DAY}.db")
+    assert (gap.extents, gap.at_most) == ([(30, 36)], 36)
+    (symbol,) = certify(tmp_path).symbols
+    assert (symbol.state, symbol.missing_ticks, symbol.missing_at_most) == ("missing", 7, 29)
+    assert symbol.reason == "ticks that OpenD no longer shows: see table gaps"
+
+
 def test_sql_says_what_the_commands_say(root: Path) -> None:
     with Engine([day_of(root)]) as engine:
         result = engine.run("SELECT state, reason FROM coverage")
