@@ -129,9 +129,11 @@ class Recording:
 
 
 @contextlib.contextmanager
-def recording(source: Source, directory: Path, day: str = DAY, **more: object) -> Iterator[Recording]:
-    """Both live on that day, at ten in the morning."""
-    clock = _clock_of(market_of(source.market), day)
+def recording(
+    source: Source, directory: Path, day: str = DAY, clock_ms: int = CLOCK_MS, **more: object
+) -> Iterator[Recording]:
+    """Both live on that day, at ten in the morning or another time."""
+    clock = clock_of(market_of(source.market), day, clock_ms)
     pace = ["--rate", "200", *source.options]
     simulator = Process(
         [BIN / f"hk-{source.name}-sim", "run", "--truth", directory / "truth", *pace], clean_env(directory, **clock)
@@ -165,12 +167,12 @@ def _rows(path: Path) -> Counter[str]:
     return Counter()
 
 
-def _clock_of(market: Market, day: str) -> dict[str, object]:
-    """Settings of a process for which it is ten in the morning of that day now."""
+def clock_of(market: Market, day: str, clock_ms: int = CLOCK_MS) -> dict[str, object]:
+    """Settings of a process for which it is that time of that day now, in the market's zone."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
         pytest.skip("another time needs libfaketime (apt-get install libfaketime)")
-    offset_sec = market.zone.at_ms(day, CLOCK_MS) // 1000 - int(time.time())
+    offset_sec = market.zone.at_ms(day, clock_ms) // 1000 - int(time.time())
     return {
         "LD_PRELOAD": library, "FAKETIME": f"{offset_sec:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": 1,
         "DONT_FAKE_MONOTONIC": 1, "NO_FAKE_STAT": 1,
