@@ -220,8 +220,7 @@ class FeedSession:
             self._backoff.reset()
             await self._feed(link)
         finally:
-            if link.lost.done():
-                self._culprits.note_lost()
+            self._culprits.note_ended(is_lost=link.lost.done())
             link.close()
             if progress.connected:
                 progress.disconnections += 1

@@ -150,9 +150,8 @@ class Subscriptions:
         before = info.symbols.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.symbols]
         self._on_missing(missing)
-        refused: dict[str, str] = {}
+        missing, refused = self._culprits.may_be_asked(missing, self.wanted)
         if missing:
-            missing, refused = self._culprits.may_be_asked(missing, self.wanted)
             quota = len(missing) if info.quota_left is None else info.quota_left
             fits = missing[:quota]
             for code in missing[quota:]:

@@ -75,6 +75,68 @@ def test_a_line_that_is_cut_again_and_again_convicts_no_symbol() -> None:
     play(life())
 
 
+@pytest.mark.parametrize("lives_sec", [CALM_SEC / 3, CALM_SEC - 1, CALM_SEC + 2, CALM_SEC + 6])
+def test_a_line_that_is_cut_for_hours_is_recorded_for_the_most_part(lives_sec: float) -> None:
+    async def life() -> None:
+        bench = Bench(AT_MS)
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+
+        async def script() -> None:
+            seen: list[int] = []
+            for _ in range(120):
+                await bench.until(lambda: bench.progress.connected)
+                await asyncio.sleep(lives_sec)
+                assert CUT_OFF not in bench.progress.refused_symbols.values()
+                seen.append(bench.progress.symbols_subscribed)
+                bench.opend.connections[-1].lose("reset by peer")
+                await bench.until(lambda: not bench.progress.connected)
+            assert sum(seen) > 0.7 * len(seen) * len(CODES)
+            held = [symbols for symbols in seen if symbols < len(CODES)]
+            assert len(held) < 0.3 * len(seen)
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_a_line_that_is_well_again_has_all_symbols_after_two_calm_times() -> None:
+    async def life() -> None:
+        bench = Bench(AT_MS)
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+
+        async def script() -> None:
+            for _ in range(LOSSES + 1):
+                await bench.until(lambda: bench.progress.symbols_subscribed > 0)
+                bench.opend.connections[-1].lose("reset by peer")
+                await bench.until(lambda: not bench.progress.connected)
+            await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES), 4 * CALM_SEC)
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_a_line_that_is_cut_behind_one_request_convicts_no_symbol() -> None:
+    async def life() -> None:
+        bench = Bench(AT_MS)
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+
+        async def script() -> None:
+            ends_over(bench, CODES[:1], 0.0)
+            await bench.until(lambda: CODES[0] in _asked_alone(bench), 1200)
+            bench.opend.trouble = lambda word, code: None
+            await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES), 6 * CALM_SEC)
+            assert bench.progress.refused_symbols == {}
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def _asked_alone(bench: Bench) -> list[str]:
+    return [code for word, code, _ in bench.opend.requests if word == "subscribe" and " " not in code]
+
+
 def test_fewer_losses_are_the_line_s_and_hold_nothing_back() -> None:
     async def life() -> None:
         bench = Bench(AT_MS)
