@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.store.connect import as_store_error, keep_orphaned_wal, unavailable
+from hk_tick_collector.store.connect import keep_orphaned_wal, unavailable
 from hk_tick_collector.store.layout import FILE_MODE, move_companions, rescue_path, set_aside_path, sync_dir
 
 _log = logging.getLogger(__name__)
@@ -41,17 +42,27 @@ def keep_rows(
 ) -> Path | None:
     """What ``conn`` has open is no longer the file at ``path``: give its rows that path when nothing is there
     (``removed``), else one beside it. Returns where they are, None when they cannot be read any more.
-    StoreUnavailable when the directory refuses; StoreError when another writer was begun meanwhile."""
+    StoreUnavailable when the directory refuses, and when another writer was begun meanwhile (``is_interrupted``): what
+    is at ``path`` is its own then, and is not touched."""
     copy = _copy_of_open(path, conn, is_interrupted)
+    is_left_to_another = is_interrupted()
+    kept = None
     try:
-        keep_orphaned_wal(path, now_ms)
-        return _put_back(path, copy, removed, now_ms) if copy is not None else None
+        if not is_left_to_another:
+            keep_orphaned_wal(path, now_ms)
+        if copy is not None:
+            kept = _put_back(path, copy, removed and not is_left_to_another, now_ms)
     except OSError as exc:
         raise unavailable(path, exc) from exc
+    if is_left_to_another:
+        todo = "rows now go to the file at this path, by another writer"
+        _log.error(event("day_file_replaced", path=path, kept=kept or "", todo=todo))
+        raise StoreUnavailable(f"{path}: another writer goes on with it")
+    return kept
 
 
-def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> None:
-    """``keep_rows`` of a file of books or snapshots, and a line that says where they are."""
+def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> bool:
+    """``keep_rows`` of a file of books or snapshots, and a line that says where they are. Are they at ``path``?"""
     kept = keep_rows(path, conn, inode_of(path) is None, now_ms, is_interrupted)
     if kept == path:
         todo = "its rows are in the new file; find out who took it away"
@@ -60,6 +71,7 @@ def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupt
     else:
         todo = "rows now go to the file at this path; what the old one had cannot be read any more"
     _log.error(event("side_file_replaced", path=path, kept=kept or "", todo=todo))
+    return kept == path
 
 
 def inode_of(path: Path) -> tuple[int, int] | None:
@@ -74,18 +86,20 @@ def inode_of(path: Path) -> tuple[int, int] | None:
 def _copy_of_open(path: Path, conn: sqlite3.Connection, is_interrupted: Callable[[], bool]) -> Path | None:
     """A copy of the file that ``conn`` has open, with all its tables; None when it cannot be made."""
     copy = rescue_path(path)
-    try:
-        copy.unlink(missing_ok=True)
-        os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
-        conn.execute("VACUUM INTO ?", (str(copy),))
-    except (OSError, sqlite3.Error) as exc:
-        with contextlib.suppress(OSError):
+    while True:
+        was_interrupted = is_interrupted()
+        try:
             copy.unlink(missing_ok=True)
-        if is_interrupted():  # another writer is at work by now: leave its files alone
-            raise as_store_error(exc, path) from exc
-        _log.error(event("day_file_not_rescued", path=path, error=exc))
-        return None
-    return copy
+            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+            conn.execute("VACUUM INTO ?", (str(copy),))
+        except (OSError, sqlite3.Error) as exc:
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+            if is_interrupted() and not was_interrupted:
+                continue  # only by whoever went on without us: nobody waits for it now, and nobody else can read it
+            _log.error(event("day_file_not_rescued", path=path, error=exc))
+            return None
+        return copy
 
 
 def _put_back(path: Path, copy: Path, removed: bool, now_ms: int) -> Path:

@@ -556,10 +556,51 @@ def test_a_file_taken_away_that_cannot_be_copied_does_not_stop_the_writing(write
     writer.write(ticks(5))
     (tmp_path / f".{DAY}.db.rescue").mkdir()
     db.unlink()
-    assert writer.write(ticks(5, first=6)) == (5, 0, (DAY,), 0, 0, 0, 1)
+    assert writer.write(ticks(5, first=6)) == WriteResult(5, 0, (DAY,), replaced_files=1)
     assert query(db, COUNT) == [(5,)]
     assert "day_file_not_rescued" in caplog.text
     assert "what OpenD still has is fetched" in caplog.text
+
+
+@pytest.mark.parametrize("at", ["before", "during"])
+def test_a_writer_that_was_given_up_keeps_what_a_removed_file_held_and_leaves_the_next_one_s_alone(
+    writer, db, tmp_path, caplog, at
+):
+    """A copy of gigabytes may take longer than the watchdog waits."""
+    writer.write(ticks(5))
+    for file in tmp_path.glob(f"{DAY}.db*"):
+        file.unlink()
+    heir = DayFileWriter(tmp_path)
+    conn = writer._open[DAY].conn
+
+    def give_up() -> int:
+        conn.set_progress_handler(None, 0)
+        heir.write(ticks(3, first=6))
+        writer.interrupt()
+        return 0
+
+    is_begun = False
+
+    def statement(sql: str) -> None:
+        nonlocal is_begun
+        if sql.startswith("VACUUM INTO") and not is_begun:
+            is_begun = True
+            if at == "during":
+                conn.set_progress_handler(give_up, 1)
+            else:
+                give_up()
+
+    conn.set_trace_callback(statement)
+    with pytest.raises(StoreUnavailable, match="another writer goes on"):
+        writer.write(ticks(2, first=9))
+    writer.close()
+
+    heir.write(ticks(2, first=9))
+    assert query(db, COUNT) == [(5,)], "what the next one stored is at the path, WAL and all"
+    heir.close()
+    (kept,) = tmp_path.glob(f"{DAY}.db.corrupt-*")
+    assert query(kept, COUNT) == [(5,)]
+    assert f"kept={kept}" in caplog.text
 
 
 def test_a_copy_over_the_live_file_is_noticed(writer, db, tmp_path, caplog):
