@@ -183,7 +183,7 @@ class BookWriter:
             self._drop()
         if target is None:
             return None
-        self._session_days.pop(self._day, None)
+        self._begin_anew()
         log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason))
         return target
 
@@ -417,11 +417,20 @@ class BookWriter:
     def _leave_replaced(self) -> None:
         """The open file was moved, removed or exchanged; what it holds is kept. StoreUnavailable, and it is left."""
         conn, path = self._conn, self._path
+        is_back = False
         try:
             if conn is not None and path is not None:
-                rescue.keep_rows_of(path, conn, self._now_ms(), lambda: self._is_abandoned)
+                is_back = rescue.keep_rows_of(path, conn, self._now_ms(), lambda: self._is_abandoned)
         finally:
+            if not is_back:
+                self._begin_anew()
             self._drop()
+
+    def _begin_anew(self) -> None:
+        """What the day's file comes to hold at this path is without our rows so far: its sessions are not ours, and of
+        what is watched it tells from now on."""
+        self._session_days.pop(self._day, None)
+        self._watching = dict.fromkeys(self._watching, self._now_ms())
 
     def _is_at_path(self) -> bool:
         return self._path is not None and rescue.inode_of(self._path) == self._inode

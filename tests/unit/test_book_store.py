@@ -322,6 +322,37 @@ def test_what_an_exchanged_file_held_is_set_aside(tmp_path: Path, caplog: pytest
     assert str(aside) in caplog.text
 
 
+def test_the_sessions_of_a_file_that_took_the_place_are_not_ours(tmp_path: Path) -> None:
+    path, clock, hour_us = book_file(tmp_path, DAY), _Clock(), 3_600_000_000
+    other = _writer(tmp_path / "other")
+    other.write(DAY, [WatchBegan("HK.00001", OPEN_US), *_entries([BOOK])], 1)
+    other.leave()
+    writer = _writer(tmp_path, clock)
+    writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), *_entries([BOOK])], 1)
+    _take_away(path, "removed")
+    book_file(tmp_path / "other", DAY).rename(path)
+    clock.now_us += hour_us
+    writer.write(DAY, _entries([OTHER], OPEN_US + hour_us), 1)
+    writer.close()
+
+    theirs, ours = book_reader.sessions(path)
+    assert (theirs.stored, theirs.alive_ms) == (1, OPEN_US // 1000)
+    assert (ours.stored, ours.began_ms) == (1, clock.now_ms())
+    watches = {watch.symbol: (watch.from_ms, watch.reason) for watch in book_reader.watches(path)}
+    assert watches == {"HK.00001": (OPEN_US // 1000, DIED), TENCENT: (clock.now_ms(), STOPPED)}
+
+
+def test_what_a_damaged_file_held_is_not_said_to_be_in_the_new_one(tmp_path: Path) -> None:
+    clock = _Clock()
+    writer = _writer(tmp_path, clock)
+    writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), *_entries([BOOK])], 1)
+    clock.now_us += 3_600_000_000
+    assert writer.set_aside("damaged") is not None
+    writer.write(DAY, _entries([OTHER], clock.now_us), 1)
+    writer.close()
+    assert [watch.from_ms for watch in book_reader.watches(book_file(tmp_path, DAY))] == [clock.now_ms()]
+
+
 def test_a_database_of_something_else_or_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
     other, later = tmp_path / "a.db", tmp_path / "b.db"
     with closing(sqlite3.connect(other)) as conn:
