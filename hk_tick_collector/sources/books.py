@@ -358,7 +358,7 @@ class BookKeeper:
         self._refuse(refused)
         if began:
             log.info(event("books_subscribed", symbols=len(self._active), wanted=len(self._symbols), kind=self._word))
-        if not refused:
+        if not refused or self._asker.is_getting_on:
             self._retry.reset()
 
     async def _hold_together(self, feed: PulledFeed) -> None:

@@ -1,8 +1,9 @@
 """Wanted symbols against what the source says is subscribed, until they are equal.
 
 OpenD refuses a whole request for one bad code or a quota that is one short, so a refused batch is halved until the
-culprits stand alone; every other symbol is recorded. What is not answered is refused, too, and asked for again in
-smaller parts, so that in the end it costs itself alone. When quota is short, the list's order decides who fits.
+culprits stand alone; every other symbol is recorded. What is not answered is refused, too, and asked for again behind
+the others and in smaller parts, so that in the end it costs itself alone. When quota is short, the list's order decides
+who fits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 SUBSCRIBE_TIMEOUT_SEC = 12
 RETRY_MIN_SEC = 5
 RETRY_MAX_SEC = 300
+SILENT_RETRY_MAX_SEC = 60  # of a source that keeps silent over many: it may be well again
 COMPARE_SEC = 60  # a small request: what OpenD drops without a word is missed for no longer
 
 
@@ -39,11 +41,17 @@ class Subscribing(Protocol):
 
 
 class Asker:
-    """Asks for symbols in parts. Knows how large a part may be from what was not answered before: a far side that
-    keeps silent over one symbol is asked for halves, quarters and so on at the next tries."""
+    """Asks for symbols in parts. What was not answered is asked for behind the others at the next tries, in halves,
+    quarters and so on: a far side that keeps silent over a symbol, or over some, keeps no other one waiting."""
 
     def __init__(self, batch: int) -> None:
-        self._batch = self._max_batch = batch
+        self._max_batch = batch
+        self._silent_batch = batch  # of those that were not answered
+        self._silent: list[str] = []  # those, the one first that was asked for the longest ago
+        self.is_getting_on = False
+        """Will the next try ask for symbols that were not asked for yet, or in smaller parts?"""
+        self.has_more = False
+        """Were some not asked for, because too many were not answered?"""
 
     async def subscribe(
         self, link: Subscribing, codes: Sequence[str], on_ask: Callable[[Sequence[str]], None] = lambda _: None
@@ -51,9 +59,10 @@ class Asker:
         """Subscribe ``codes``, in their order; those that are refused alone, with the source's words, and those of a
         part that was not answered. ``on_ask`` is told each part before. FeedLost."""
         refused: dict[str, str] = {}
-        unanswered: list[int] = []  # symbols of each such request
-        parts = [list(codes[at : at + self._batch]) for at in range(0, len(codes), self._batch)]
-        while parts:
+        unanswered: list[list[str]] = []  # the parts
+        silence = ""
+        parts = self._parts(codes)
+        while parts and len(unanswered) < MAX_UNANSWERED:
             part = parts.pop(0)
             on_ask(part)
             try:
@@ -61,19 +70,30 @@ class Asker:
             except FeedLost:
                 raise
             except FeedTimeout as exc:
-                unanswered.append(len(part))
-                is_enough = len(unanswered) == MAX_UNANSWERED
-                refused.update(dict.fromkeys(chain(part, *parts) if is_enough else part, str(exc)))
-                if is_enough:
-                    break
+                silence = str(exc)
+                unanswered.append(part)
+                refused.update(dict.fromkeys(part, silence))
             except FeedError as exc:
                 if len(part) == 1:
                     refused[part[0]] = str(exc)
                 else:
                     middle = len(part) // 2
                     parts[:0] = [part[:middle], part[middle:]]
-        self._batch = max(1, max(unanswered) // 2) if unanswered else self._max_batch
-        return refused
+        self._note_silence(unanswered, parts)
+        return refused | dict.fromkeys(chain(*parts), silence)
+
+    def _parts(self, codes: Sequence[str]) -> list[list[str]]:
+        silent = [code for code in self._silent if code in codes]
+        others = [code for code in codes if code not in silent]
+        sizes = (others, self._max_batch), (silent, self._silent_batch)
+        return [theirs[at : at + size] for theirs, size in sizes for at in range(0, len(theirs), size)]
+
+    def _note_silence(self, unanswered: Sequence[Sequence[str]], not_asked: Sequence[Sequence[str]]) -> None:
+        known, waiting = set(self._silent), set(chain(*not_asked))
+        self._silent = [code for code in self._silent if code in waiting] + list(chain(*unanswered))
+        self._silent_batch = max(1, max((len(part) for part in unanswered), default=self._max_batch) // 2)
+        self.is_getting_on = any(len(part) > 1 for part in (*unanswered, *not_asked)) or not waiting <= known
+        self.has_more = bool(waiting)
 
 
 class Subscriptions:
@@ -213,7 +233,11 @@ class Subscriptions:
                     remain_quota="no limit" if quota_left is None else quota_left,
                 )
             )
+        if self._asker.is_getting_on:
+            self._retry.reset()
         if still or self._to_give_back:
-            self._retry_at_monotonic = self._clock.monotonic() + self._retry.next_sec()
+            wait_sec = self._retry.next_sec()
+            wait_sec = min(wait_sec, SILENT_RETRY_MAX_SEC) if self._asker.has_more else wait_sec
+            self._retry_at_monotonic = self._clock.monotonic() + wait_sec
         else:
             self._retry.reset()

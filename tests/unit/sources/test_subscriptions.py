@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
 
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.sources.futu.spec import HK
@@ -135,6 +137,44 @@ async def test_a_symbol_that_is_never_answered_costs_itself_alone(bench: Bench, 
     await asyncio.sleep(RETRY_MAX_SEC * 1.2)
     await subscriptions.reconcile()
     assert subscriptions.complete
+
+
+@pytest.mark.parametrize("silent", [(0, 1), (5, 130), (0, 99, 100, 101, 249), range(20)], ids=len)
+def test_several_that_are_never_answered_cost_themselves_alone(silent: Sequence[int]) -> None:
+    bad = {CODES[number] for number in silent}
+
+    @on_a_bench
+    async def life(bench: Bench, subscriptions: Subscriptions) -> None:
+        bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe" and bad & set(code.split()) else None
+        began_sec = bench.clock.monotonic()
+        await subscriptions.reconcile()
+        while set(subscriptions.refused) != bad:
+            assert bench.clock.monotonic() - began_sec < 60 * len(bad) + 240
+            await asyncio.sleep(1)
+            if subscriptions.retry_due():
+                await subscriptions.reconcile()
+        assert subscriptions.active == [code for code in CODES if code not in bad]
+
+    life()
+
+
+@on_a_bench
+async def test_a_source_that_was_silent_for_a_while_has_all_soon_after(
+    bench: Bench, subscriptions: Subscriptions
+) -> None:
+    bench.opend.trouble = lambda word, code: 3600.0 if word == "subscribe" else None
+    until_sec = bench.clock.monotonic() + 1800
+    while bench.clock.monotonic() < until_sec:
+        while not subscriptions.retry_due():
+            await asyncio.sleep(1)
+        await subscriptions.reconcile()
+    bench.opend.trouble = lambda word, code: None
+    healed_sec = bench.clock.monotonic()
+    while not subscriptions.complete:
+        await asyncio.sleep(1)
+        if subscriptions.retry_due():
+            await subscriptions.reconcile()
+    assert bench.clock.monotonic() - healed_sec < 90
 
 
 @on_a_bench
