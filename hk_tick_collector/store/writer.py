@@ -159,14 +159,21 @@ class DayFileWriter:
         return refusals.isolate_fault(self, ticks, facts)
 
     def close_day(self, day: str) -> None:
-        """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed."""
-        opened = self._forget(day)
+        """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed.
+        What a file held that was moved, removed or exchanged since the last write is kept. StoreError."""
+        opened = self._open.get(day)
         if opened is None:
             return
         try:
+            mark = _mark(opened.path)
+            if not self._is_open_file(day, mark):
+                self._leave_replaced(day, opened.path, opened.conn, removed=mark is None)
+                return
+            self._forget(day)
             self._checkpoint_and_close(opened)
-        except sqlite3.Error as exc:
-            raise translate(exc, opened.path) from exc
+        except (OSError, sqlite3.Error) as exc:
+            self._drop(day)
+            raise as_store_error(exc, opened.path) from exc
 
     def close(self) -> None:
         """Checkpoint and close all files. The first error is raised after the others were closed too."""

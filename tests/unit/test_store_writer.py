@@ -552,6 +552,23 @@ def test_a_file_that_was_taken_away_is_left_and_what_it_held_is_kept(writer, db,
     assert query(db, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.parametrize("by", ["close", "close_day"])
+@pytest.mark.parametrize("how", ["removed", "exchanged"])
+def test_a_file_that_was_taken_away_since_the_last_row_is_kept_when_it_is_closed(writer, db, tmp_path, how, by):
+    writer.write(ticks(5))
+    for file in tmp_path.glob(f"{DAY}.db*"):
+        file.unlink()
+    if how == "exchanged":
+        other = DayFileWriter(tmp_path / "other")
+        other.write(ticks(2, first=100))
+        other.close()
+        (tmp_path / "other" / f"{DAY}.db").rename(db)
+    writer.close() if by == "close" else writer.close_day(DAY)
+    kept = [db] if how == "removed" else list(tmp_path.glob(f"{DAY}.db.corrupt-*"))
+    assert [query(path, COUNT) for path in kept] == [[(5,)]]
+    assert how == "removed" or query(db, COUNT) == [(2,)]
+
+
 def test_a_file_taken_away_that_cannot_be_copied_does_not_stop_the_writing(writer, db, tmp_path, caplog, monkeypatch):
     writer.write(ticks(5))
     (tmp_path / f".{DAY}.db.rescue").mkdir()
