@@ -80,8 +80,9 @@ class RepairJob:
     async def run(self, link: Link) -> None:
         """On a link that pushes nothing: subscribe, then pull a few symbols at a time and store what is new.
 
-        A symbol that OpenD refuses, or of which nothing comes, costs only itself. FeedLost or FeedTimeout when
-        subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
+        A symbol that OpenD refuses, or of which nothing comes, costs only itself; one whose subscription is not
+        answered costs those of its request, and each of them says so. FeedLost; FeedTimeout when OpenD does not say how
+        it is; StoreError when the day file cannot be written; what was stored before stays.
         """
         await link.ready(READY_TIMEOUT_SEC)  # an answer speaks of OpenD's time where ours runs ahead
         refused = await Asker(self._limits.subscribe_batch).subscribe(link, list(self._repairs))
