@@ -273,22 +273,31 @@ class Keeper:
 
     def _mend_notes(self, _: str) -> int:
         """Send notes again of which not as many are there as were sent: a server that was killed has those again that
-        it had replaced minutes before."""
+        it had replaced minutes before. Those of a day whose files are gone stay as they are."""
         sent, there = self._state.note_rows(), self._copies.note_rows()
-        wrong = {key: rows for key, rows in sent.items() if there.get(key, 0) != rows}
-        for (table, day), rows in sorted(wrong.items()):
-            reason = f"{there.get((table, day), 0)} rows of {table} were there instead of {rows}"
-            _log.warning(event("ship_healed", day=day, what="notes", reason=reason))
-        for day in sorted({day for table, day in wrong if table in NOTES} & set(self._days.days())):
-            self._tried(day, _notes_of(day), self._send_notes_again)
+        reasons = {
+            key: f"{there.get(key, 0)} rows of {key[0]} were there instead of {rows}"
+            for key, rows in sent.items()
+            if there.get(key, 0) != rows
+        }
+        wrong = {day: reason for (table, day), reason in reasons.items() if table in NOTES}
+        for day in sorted(wrong.keys() & set(self._days.days())):
+            self._mend(day, _notes_of(day), wrong[day], lambda day: self._send_all_notes(self._days.day(day)))
         for states in self._states.values():
-            for day in [day for table, day in wrong if table == states.copies.states.notes]:
-                self._state.sent(states.word).unproven(day)  # the next look brings them
+            wrong = {day: reason for (table, day), reason in reasons.items() if table == states.copies.states.notes}
+            for day in sorted(wrong.keys() & set(states.days())):
+                self._mend(day, states.name_of(day), wrong[day], partial(self.check_states, states.word))
         return 1
 
-    def _send_notes_again(self, day: str) -> int:
-        self._send_all_notes(self._days.day(day))
-        return 1
+    def _mend(self, day: str, name: str, reason: str, work: Callable[[str], object]) -> None:
+        """Say so once it is done."""
+
+        def worked(day: str) -> int:
+            work(day)
+            return 1
+
+        if self._aside.is_due(name) and self._tried(day, name, worked):
+            _log.warning(event("ship_healed", day=day, what="notes", reason=reason))
 
     def _set_aside(self, day: str, name: str, error: StoreError | OSError) -> None:
         """What cannot be read, or not be made equal, is tried again later; the others go on."""

@@ -16,8 +16,9 @@ from hk_tick_collector.clickhouse.shipping import complaints, read_status
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError
+from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.ship import shipper
-from hk_tick_collector.ship.copies import Copies, Symbols
+from hk_tick_collector.ship.copies import Copies, NotesThere, Symbols
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.keeper import MAX_ASIDE_SEC, Keeper, NotYet
@@ -73,6 +74,10 @@ def verified(state: State) -> list[str]:
 def fails(keeper: Keeper) -> None:
     with pytest.raises((EngineAway, EngineRefused)):
         keeper.look()
+
+
+def healed_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if line.startswith("ship_healed")]
 
 
 def waits_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -178,6 +183,50 @@ def test_a_day_whose_files_are_gone_is_told_no_more(root: Path, keeper: Keeper, 
     (root / f"{BEFORE}.db").unlink()
     keeper.look()
     assert keeper.counts.unequal == ""
+
+
+def test_notes_of_a_day_whose_files_are_gone_are_not_said_to_be_mended(
+    root: Path, keeper: Keeper, copies: Stubborn, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor each minute: whoever removes old days there as well has nothing wrong."""
+    assert keeper.look() == 3
+    (root / f"{BEFORE}.db").unlink()
+    for table in ("symbols", "coverage"):
+        copies.engine.run(f"ALTER TABLE {copies.engine.database}.{table} DROP PARTITION ('{BEFORE}', 'A')")
+    for _ in range(3):
+        clock.advance(61)
+        keeper.look()
+    assert healed_in(caplog) == []
+
+
+def test_notes_that_cannot_be_sent_again_are_not_said_to_be_mended(
+    keeper: Keeper, copies: Stubborn, clock: ManualClock, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Those of the other days are; and of all once they can be."""
+    assert keeper.look() == 3
+    for day in (OLDER, BEFORE):
+        copies.engine.run(f"ALTER TABLE {copies.engine.database}.coverage DROP PARTITION ('{day}', 'A')")
+    send = Copies.send_notes
+    tried = []
+
+    def fail(self: Copies, day: Day, known: str | None) -> NotesThere:
+        if day.trading_day == OLDER:
+            tried.append(day.trading_day)
+            raise EngineRefused("too many parts", 252)
+        return send(self, day, known)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Copies, "send_notes", fail)
+        clock.advance(61)
+        fails(keeper)
+        keeper.look()
+        assert tried == [OLDER], "it has its turn later"
+        assert [line for line in healed_in(caplog) if OLDER in line] == []
+        assert len([line for line in healed_in(caplog) if BEFORE in line]) == 1
+    clock.advance(MAX_ASIDE_SEC)
+    keeper.look()
+    assert len([line for line in healed_in(caplog) if OLDER in line]) == 1
 
 
 def test_a_file_that_is_busy_for_a_moment_calls_nobody(keeper: Keeper, copies: Stubborn, clock: ManualClock) -> None:
