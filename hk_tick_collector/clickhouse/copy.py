@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
 from hk_tick_collector.clickhouse.tables import DAY, RECORDER, STATES, TICKS_TABLE, columns_there, quoted
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,29 @@ class Parts:
     def close(self) -> None:
         """Read no more."""
         self.closed = True
+
+
+class Noted(dict[_Key, int]):
+    """The numbers of a day's symbols, or of its series, as its notes tell them; of the others EngineAway. Rows are sent
+    as they are stored, and notes with the proof of their day."""
+
+    def __init__(self, copy: Copy, of_day: str) -> None:
+        """``of_day``: ``the snapshots of 20261127``."""
+        super().__init__()
+        self._place, self._of_day = copy.place, of_day
+
+    def __missing__(self, name: _Key) -> int:
+        raise EngineAway(f"{self._place} has no notes of {name!r} in {self._of_day} yet: hk-tick-ship sends them later")
+
+    def check(self) -> None:
+        """EngineAway without any."""
+        if not self:
+            raise EngineAway(f"{self._place} has no notes of {self._of_day} yet")
+
+
+def twice(copy: Copy, of_day: str, error: Exception) -> EngineAway:
+    """What to say when one number has two rows; ``of_day`` as of ``Noted``."""
+    return EngineAway(
+        f"{copy.place} has rows of {of_day} twice: is hk-tick-ship at work? It mends what a killed server has again "
+        f"({error})"
+    )

@@ -18,8 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.connection import EngineAway
-from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.copy import Copy, Noted, Parts, days_there_of, twice
 from hk_tick_collector.clickhouse.tables import ROW_JSON, SNAPSHOTS, columns_there
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import days_there
@@ -83,12 +82,12 @@ class CopiedSnapshotPlace(SnapshotPlace):
             for batch in self._rows():
                 conn.executemany(_SQL, _values(batch, ids))
             conn.execute("COMMIT")
+        except sqlite3.IntegrityError as exc:
+            raise twice(self.copy, self._told, exc) from exc
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
         except (KeyError, ValueError, TypeError) as exc:
-            raise StoreCorrupt(
-                f"the snapshots of {self.trading_day} in {self.copy.place} cannot be read: {exc}"
-            ) from exc
+            raise StoreCorrupt(f"{self._told} in {self.copy.place} cannot be read: {exc}") from exc
         finally:
             conn.close()
         return directory, path
@@ -102,10 +101,14 @@ class CopiedSnapshotPlace(SnapshotPlace):
     def _where(self) -> str:
         return self.copy.where(self.trading_day)
 
-    def _write_notes(self, conn: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
+    @property
+    def _told(self) -> str:
+        return f"the snapshots of {self.trading_day}"
+
+    def _write_notes(self, conn: sqlite3.Connection) -> Noted[tuple[str, str, str]]:
         """What the file says beside its pictures; the numbers of its series."""
         engine = self.copy.engine
-        ids: dict[tuple[str, str, str], int] = {}
+        ids: Noted[tuple[str, str, str]] = Noted(self.copy, self._told)
         sql = f"SELECT DISTINCT name, {ROW_JSON} FROM {engine.database}.{SNAPSHOTS.notes} WHERE {self._where}"
         for name, text in engine.rows(sql):
             row = json.loads(text)
@@ -114,8 +117,7 @@ class CopiedSnapshotPlace(SnapshotPlace):
             conn.execute(_INSERTS[name], row)
             if name == "series":
                 ids[row[1], row[2], row[3]] = row[0]
-        if not ids:
-            raise EngineAway(f"{self.copy.place} has no notes of the snapshots of {self.trading_day} yet")
+        ids.check()
         return ids
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
@@ -184,7 +186,7 @@ class CopiedSnapshotDays(SnapshotDays):
         return CopiedSnapshotPlace(trading_day, self.copy) if trading_day in self._there else None
 
 
-def _values(batch: pa.RecordBatch, ids: dict[tuple[str, str, str], int]) -> Iterator[tuple[Any, ...]]:
+def _values(batch: pa.RecordBatch, ids: Noted[tuple[str, str, str]]) -> Iterator[tuple[Any, ...]]:
     for no, symbol, package, category, at_ms, recv_ms, origin, spot, gamma, digest, body in zip(
         *(column.to_pylist() for column in batch.columns), strict=True
     ):

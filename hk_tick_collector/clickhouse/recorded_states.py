@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.connection import UNKNOWN_TABLE, EngineAway, EngineRefused
-from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.connection import UNKNOWN_TABLE, EngineRefused
+from hk_tick_collector.clickhouse.copy import Copy, Noted, Parts, days_there_of, twice
 from hk_tick_collector.clickhouse.tables import ROW_JSON, StateTables, quoted
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import days_there
@@ -84,24 +84,23 @@ class CopiedStateDay(BookDay):
                 conn.executemany(f"{_INSERT} (?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch, ids))
             conn.execute("COMMIT")
         except sqlite3.IntegrityError as exc:
-            raise EngineAway(
-                f"{self.copy.place} has rows of the {self.states.kind.file.noun} of {self.trading_day} twice: is "
-                f"hk-tick-ship at work? It mends notes that a killed server has again ({exc})"
-            ) from exc
+            raise twice(self.copy, self._told, exc) from exc
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
         except (KeyError, ValueError, TypeError) as exc:
-            raise StoreCorrupt(
-                f"the {self.states.kind.file.noun} of {self.trading_day} in {self.copy.place} cannot be read: {exc}"
-            ) from exc
+            raise StoreCorrupt(f"{self._told} in {self.copy.place} cannot be read: {exc}") from exc
         finally:
             conn.close()
         return wanted, directory, path
 
-    def _write_notes(self, conn: sqlite3.Connection) -> dict[str, int]:
+    @property
+    def _told(self) -> str:
+        return f"the {self.states.kind.file.noun} of {self.trading_day}"
+
+    def _write_notes(self, conn: sqlite3.Connection) -> Noted[str]:
         """What the file noted beside its pushes; the numbers of its symbols."""
         engine = self.copy.engine
-        ids: dict[str, int] = {}
+        ids: Noted[str] = Noted(self.copy, self._told)
         for name, text in engine.rows(
             f"SELECT DISTINCT name, {ROW_JSON} FROM {engine.database}.{self.states.notes} "
             f"WHERE {self.copy.where(self.trading_day)}"
@@ -111,10 +110,7 @@ class CopiedStateDay(BookDay):
                 conn.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row)
             if name == "symbols":
                 ids[row[1]] = row[0]
-        if not ids:
-            raise EngineAway(
-                f"{self.copy.place} has no notes of the {self.states.kind.file.noun} of {self.trading_day} yet"
-            )
+        ids.check()
         return ids
 
     def _pushes(self, wanted: frozenset[str] | None) -> Iterator[pa.RecordBatch]:
@@ -164,7 +160,7 @@ class CopiedStateDays(BookDays):
         return CopiedStateDay(trading_day, self.copy, self._states)
 
 
-def _rows(batch: pa.RecordBatch, ids: dict[str, int]) -> Iterator[tuple[Any, ...]]:
+def _rows(batch: pa.RecordBatch, ids: Noted[str]) -> Iterator[tuple[Any, ...]]:
     columns = [column.to_pylist() for column in batch.columns]
     if len(columns) < len(_COLUMNS):  # no times but ours
         columns[3:3] = [[None] * batch.num_rows] * 2

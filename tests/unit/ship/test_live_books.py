@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.clickhouse.copy import Copy
+from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
 from hk_tick_collector.clickhouse.tables import BOOKS, StateTables
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.market.hk import HK
@@ -72,6 +74,23 @@ def stored(engine: ClickHouse, of: StateTables) -> list[int]:
 
 def shipped(books: LiveStates) -> None:
     while books.step():
+        pass
+
+
+def test_pushes_of_a_symbol_whose_note_is_on_its_way_are_not_called_unreadable(
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State
+) -> None:
+    """Notes go with the proof of a day, its rows before."""
+    recording.go_on()
+    with closing(live_books(root, of, engine, state)) as books:
+        shipped(books)
+    StateCopies(engine, "A", "HK", of)._send_notes(DAY, of.kind.file_of(root, DAY))
+    engine.run(
+        f"ALTER TABLE {engine.database}.{of.notes} DELETE WHERE name = 'symbols' AND row_json LIKE '%00700%' "
+        "SETTINGS mutations_sync = 2"
+    )
+    day = CopiedStateDays(Copy(engine, "A"), of).day(DAY)
+    with pytest.raises(EngineAway, match=r"no notes of 'HK\.00700' in the .* yet"), day.opened():
         pass
 
 

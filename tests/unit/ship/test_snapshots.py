@@ -19,6 +19,7 @@ from hk_tick_collector.clickhouse.tables import SNAPSHOTS, check
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.days.every import EveryDay
 from hk_tick_collector.query.engine import Engine
+from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.serve.api import jobs
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.keys import ANONYMOUS
@@ -35,6 +36,7 @@ from tests.unit.ship.test_ship import catalog, keeper_of
 
 ALL = "SELECT * FROM pictures ORDER BY trading_day, snapshot_no"
 LONG_AGO_MS = 10**14
+NDX_FLOW = Series("US.NDX", "orderflow", "orderflow")
 pytestmark = pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
 
 
@@ -167,3 +169,26 @@ def test_tables_of_before_snapshots_are_said_to_be_such(
     url = f"clickhouse://default@127.0.0.1:{server.port}/{engine.database}"
     with hk.connect(url) as copies, pytest.raises(hk.RecordingsError, match="hk-tickctl ship init"):
         copies.load("US.SPX", DAY, kind="snapshot")
+
+
+def test_rows_that_are_there_twice_are_not_taken_for_damage_here(root: Path, engine: ClickHouse, state: State) -> None:
+    """Those of a killed server, until hk-tick-ship has compared the day."""
+    keeper_of(root, engine, state).look()
+    engine.run(f"INSERT INTO {engine.database}.snapshots SELECT * FROM {engine.database}.snapshots WHERE spot = 5001")
+    with pytest.raises(EngineAway, match="twice: is hk-tick-ship at work"):
+        asked(there(engine))
+
+
+def test_rows_of_a_series_whose_note_is_on_its_way_are_not_called_unreadable(
+    root: Path, engine: ClickHouse, state: State
+) -> None:
+    """Notes go with the proof of a day, its rows before."""
+    keeper_of(root, engine, state).look()
+    with closing(SnapshotWriter(root, SqliteOptions(), lambda: (OPEN_SEC + 90_000) * 1000)) as writer:
+        writer.write([snapshot(NDX_FLOW, 3)], [])
+        with closing(LiveStates(catalog(root), StateCopies(engine, "A", "US", SNAPSHOTS), state)) as live:
+            assert live.step() == 1
+    with pytest.raises(EngineAway, match=r"no notes of .*US\.NDX.* yet"):
+        asked(there(engine))
+    keeper_of(root, engine, state).look()
+    assert asked(there(engine)) == asked(catalog(root))
