@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -43,6 +43,7 @@ from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
 from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 
+_Row = TypeVar("_Row", CoverageRow, SymbolRow)
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
 _OF_SNAPSHOTS = frozenset({"snapshots", "pictures"})  # tables of a query
@@ -102,14 +103,11 @@ class CopiedDay(Day):
 
     def coverage(self) -> list[CoverageRow]:
         """As of ``Day``."""
-        newest: dict[str, CoverageRow] = {}
+        rows = []
         for values in self._notes("coverage"):
             replay = values.pop(REPLAY)
-            row = CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay)))
-            known = newest.get(row.symbol)
-            if known is None or known.updated_at_ms <= row.updated_at_ms:
-                newest[row.symbol] = row
-        return sorted(self._as_far_as_copied(list(newest.values())), key=lambda row: row.symbol)
+            rows.append(CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay))))
+        return self._as_far_as_copied(_newest_of(rows, lambda row: row.updated_at_ms))
 
     def _as_far_as_copied(self, rows: list[CoverageRow]) -> list[CoverageRow]:
         """Notes and ticks come apart from each other: what is noted of other ticks than are there proves nothing. Of a
@@ -131,7 +129,7 @@ class CopiedDay(Day):
 
     def symbol_rows(self) -> list[SymbolRow]:
         """As of ``Day``."""
-        return sorted((SymbolRow(**note) for note in self._notes("symbols")), key=lambda row: row.symbol)
+        return _newest_of((SymbolRow(**note) for note in self._notes("symbols")), lambda row: row.noted_at_ms)
 
     def books(self) -> BookDay:
         """As of ``Day``."""
@@ -200,7 +198,8 @@ class CopiedDay(Day):
         known = {field.name for field in fields(NOTES[table])}
         names = [name for name in note_columns(table) if name in known or name == REPLAY]
         source, where = f"{self.copy.engine.database}.{table}", self.copy.where(self.trading_day)
-        # Distinct: a server that was killed may have notes twice until ``hk-tick-ship`` has seen it.
+        # Distinct: a server that was killed may have notes twice until ``hk-tick-ship`` has seen it. No column says
+        # which of two gaps is the newer one: one that was closed may be told as open that long.
         sql = f"SELECT DISTINCT {', '.join(names)} FROM {source} WHERE {where}"
         for row in self.copy.engine.rows(sql):
             yield dict(zip(names, row, strict=True))
@@ -223,6 +222,12 @@ class CopiedDay(Day):
                 return
             with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
                 yield from (_as_ticks(batch, names) for batch in rows if batch.num_rows)
+
+
+def _newest_of(rows: Iterable[_Row], at_ms: Callable[[_Row], int]) -> list[_Row]:
+    """Of each symbol the newest one, by symbol."""
+    newest = {row.symbol: row for row in sorted(rows, key=at_ms)}
+    return [newest[symbol] for symbol in sorted(newest)]
 
 
 def _held_against(row: CoverageRow, there: int) -> CoverageRow:

@@ -10,6 +10,8 @@ import pytest
 
 import hk_tick_collector as hk
 from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.copy import Copy
+from hk_tick_collector.clickhouse.recorded import CopiedDays
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import tick_with
 from hk_tick_collector.ship.state import State
@@ -120,3 +122,19 @@ def test_what_two_recorders_shipped_is_joined(root: Path, engine: ClickHouse, tm
     with hk.connect(url) as both, hk.connect(url, recorder="B") as narrow:
         assert both.load("700", DAY).num_rows == 60
         assert narrow.load("700", DAY).num_rows == 40
+
+
+def test_of_a_symbol_that_is_noted_twice_the_newest_note_is_read(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    """As a killed server has it until hk-tick-ship sees that: two would double each tick that is joined with them."""
+    writer.write(ticks(3))
+    writer.close()
+    keeper_of(root, engine, state).look()
+    for name, noted_ms in (("new", 2), ("old", 1)):
+        engine.run(
+            f"INSERT INTO {engine.database}.symbols (symbol, name, noted_at_ms, trading_day, recorder) "
+            f"VALUES ('HK.00700', '{name}', {noted_ms}, '{DAY}', 'A')"
+        )
+    day = CopiedDays(Copy(engine, "A"), "HK").day(DAY)
+    assert [(row.symbol, row.name) for row in day.symbol_rows()] == [("HK.00700", "new")]
