@@ -201,6 +201,34 @@ def test_what_notes_failures_comes_and_goes_with_the_version(machine: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("has_list", "wanted", "has", "expected"),
+    [
+        (True, "quick", "", "wheels of quick"),
+        (False, "quick", "", "wheels of dev"),  # a version from before that list has its tests' packages there
+        (True, "dev", "pytest", "wheels of dev"),
+        (True, "quick", "pytest", "already built"),
+        (False, "quick", "pytest xdist", "already built"),
+        (True, "service", "", "already built"),
+    ],
+)
+def test_what_is_installed_for_the_tests_of_a_version(
+    machine: Path, has_list: bool, wanted: str, has: str, expected: str
+) -> None:
+    """Whether its tests can run on what is there. The build itself, which takes a minute, is not begun."""
+    requirements, release = machine / "tree/requirements", machine / "opt/releases/c0ffee"
+    for directory in (requirements, release / "bin"):
+        directory.mkdir(parents=True)
+    if has_list:
+        (requirements / "quick.txt").touch()
+    (release / ".complete").touch()
+    (release / "bin/python").write_text(f'#!/bin/bash\n[[ " {has} " == *" ${{3#import }} "* ]]\n')
+    (release / "bin/python").chmod(0o755)
+    begin = 'build_wheels() { echo "wheels of $2"; return 1; }\n'
+    done = bash(machine, f"{begin}build_release c0ffee {machine}/tree {wanted} || true")
+    assert expected in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
     ("which", "expected"),
     [
         ("quick", "-q -x tests/unit/test_config.py"),
