@@ -59,10 +59,17 @@ def rows_there_of(engine: ClickHouse, recorder: str, table: str) -> dict[str, in
 
 
 def market_there(engine: ClickHouse, recorder: str, day: str, table: str = TICKS_TABLE) -> str:
-    """The market of a recorder's day."""
+    """The market of a recorder's day. EngineAway when it is not there now, as while it is replaced."""
     where = f"{RECORDER} = {quoted(recorder)} AND {DAY} = {quoted(day)}"
-    ((market,),) = engine.rows(f"SELECT market FROM {engine.database}.{table} WHERE {where} LIMIT 1")
-    return str(market)
+    markets = engine.rows(f"SELECT market FROM {engine.database}.{table} WHERE {where} LIMIT 1")
+    if not markets:
+        raise not_there_now(engine, f"{day} of {recorder} in the table {table}")
+    return str(markets[0][0])
+
+
+def not_there_now(engine: ClickHouse, named: str) -> EngineAway:
+    """What to say of what was there a moment ago; ``named``: in words."""
+    return EngineAway(f"{engine.address.shown}: {named} is being replaced: ask again in a moment")
 
 
 class Parts:

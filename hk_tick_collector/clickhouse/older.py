@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.copy import Copy, days_there_of, recorders
+from hk_tick_collector.clickhouse.copy import Copy, days_there_of, not_there_now, recorders
 from hk_tick_collector.clickhouse.recorded import CopiedDays
 from hk_tick_collector.clickhouse.recorded_snapshots import CopiedSnapshotDays
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
@@ -123,6 +123,8 @@ def _held(engine: ClickHouse, recorder: str | None) -> list[_Held]:
     }
     markets = recorders(engine)
     names = dict.fromkeys(name for by_recorder in (days, *of_states.values()) for name in by_recorder)
+    for name in names.keys() - markets.keys():
+        raise not_there_now(engine, f"all that is there of {name}")
     return [
         _Held(
             name,

@@ -14,13 +14,15 @@ import pyarrow as pa
 import pytest
 
 from hk_tick_collector.clickhouse import older as older_days
-from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.clickhouse.copy import market_there, recorders
 from hk_tick_collector.clickhouse.older import Older
 from hk_tick_collector.core.errors import CopiesUnavailable
 from hk_tick_collector.serve.api import jobs
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.keys import ANONYMOUS
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir, day_file
 from hk_tick_collector.store.writer import DayFileWriter
@@ -170,6 +172,29 @@ def test_what_was_known_of_it_counts_until_it_answers_again(
     assert older.reason == ""
     shipped.address = shipped.address._replace(database=database)
     assert Older(lambda: shipped, "B")([catalog(root)]) == []
+
+
+def test_what_was_known_of_it_counts_while_a_day_is_replaced_there(
+    root: Path, shipped: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two questions about one day it is dropped, for a moment."""
+    now_sec = 0.0
+    older = Older(lambda: shipped, monotonic=lambda: now_sec)
+    day_file(root, BEFORE).unlink()
+    (known,) = older([catalog(root)])
+    assert known.archived_days() == [BEFORE]
+
+    def replacing(engine: ClickHouse) -> dict[str, str]:
+        for day in (BEFORE, DAY):
+            Partition(engine, day, "A").drop("ticks")
+        return recorders(engine)
+
+    monkeypatch.setattr(older_days, "recorders", replacing)
+    now_sec += older_days.LOOK_SEC
+    (still_known,) = older([catalog(root)])
+    assert still_known.archived_days() == [BEFORE]
+    with pytest.raises(EngineAway, match=f"{BEFORE} of A in the table ticks is being replaced"):
+        market_there(shipped, "A", BEFORE)
 
 
 def test_days_with_a_file_are_listed_while_the_others_cannot_be_asked_for(root: Path, shipped: ClickHouse) -> None:
