@@ -1,7 +1,7 @@
 """Snapshots as they lie in ClickHouse: a ``SnapshotPlace`` and ``SnapshotDays`` whose file is made anew.
 
-Whoever reads a file of snapshots reads this one in the same way. It is made whole, in a temporary directory that goes
-with the ``SnapshotPlace``.
+Whoever reads a file of snapshots reads this one in the same way. It is made with all its notes, and the pictures of the
+symbols that are asked for, in a temporary directory that goes with the ``SnapshotPlace``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from hk_tick_collector.clickhouse.copy import Copy, Noted, Parts, days_there_of, twice
-from hk_tick_collector.clickhouse.tables import ROW_JSON, SNAPSHOTS, columns_there
+from hk_tick_collector.clickhouse.tables import ROW_JSON, SNAPSHOTS, columns_there, quoted
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
@@ -45,10 +45,16 @@ class CopiedSnapshotPlace(SnapshotPlace):
     """A day there. ``path`` and ``opened`` raise EngineAway and EngineRefused, too."""
 
     copy: Copy
+    symbols: tuple[str, ...]
 
-    def __init__(self, trading_day: str, copy: Copy) -> None:
+    def __init__(self, trading_day: str, copy: Copy, symbols: Sequence[str] = ()) -> None:
         super().__init__(trading_day, None)
         object.__setattr__(self, "copy", copy)
+        object.__setattr__(self, "symbols", tuple(symbols))
+
+    def narrowed(self, symbols: Sequence[str]) -> SnapshotPlace:
+        """As of ``SnapshotPlace``."""
+        return CopiedSnapshotPlace(self.trading_day, self.copy, symbols) if symbols else self
 
     @property
     def path(self) -> Path:
@@ -94,12 +100,16 @@ class CopiedSnapshotPlace(SnapshotPlace):
 
     def _bytes(self) -> int:
         engine = self.copy.engine
-        sql = f"SELECT sum(length(body)) FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where}"
+        sql = f"SELECT sum(length(body)) FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where}{self._only}"
         return int(engine.rows(sql)[0][0] or 0)
 
     @property
     def _where(self) -> str:
         return self.copy.where(self.trading_day)
+
+    @property
+    def _only(self) -> str:
+        return f" AND symbol IN ({', '.join(map(quoted, self.symbols))})" if self.symbols else ""
 
     @property
     def _told(self) -> str:
@@ -127,8 +137,8 @@ class CopiedSnapshotPlace(SnapshotPlace):
             "toUnixTimestamp64Milli(recv_ts_ms) AS recv_ms, origin, spot, zero_gamma, digest, body"
         )
         sql = (
-            f"SELECT {columns} FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where} ORDER BY snapshot_no "
-            "FORMAT ArrowStream"
+            f"SELECT {columns} FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where}{self._only} "
+            "ORDER BY snapshot_no FORMAT ArrowStream"
         )
         with engine.stream(
             sql,

@@ -110,7 +110,7 @@ def _reads_of(
     taken: set[str] = set()
     reads = []
     for place in recorded.catalog.places(name):
-        day_read = _read_of(place, name, recorded, question, span)
+        day_read = _read_of(place.narrowed(symbols or ()), name, recorded, question, span)
         mine = [row.symbol for row in day_read.coverage if row.symbol not in taken]
         wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
         taken.update(wanted)

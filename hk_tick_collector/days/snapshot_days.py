@@ -7,7 +7,7 @@ with day.opened() as path:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,11 @@ class SnapshotPlace:
     def source(self) -> Path:
         """What names it, the same whenever it is asked for."""
         return self.path
+
+    def narrowed(self, symbols: Sequence[str]) -> SnapshotPlace:
+        """For who reads these alone, all when it is empty: what is made for the reader then holds no picture of
+        others."""
+        return self
 
     @contextmanager
     def opened(self) -> Iterator[Path]:

@@ -351,7 +351,7 @@ class Engine:
         taken: set[str] = set()
         for part in parts:
             try:
-                place = part.snapshots()
+                place = part.snapshots().narrowed(self._symbols)
             except NoData:
                 continue
             with place.opened() as path:

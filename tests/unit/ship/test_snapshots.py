@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import hk_tick_collector as hk
 from hk_tick_collector.archive.snapshots import leave_to_archive, put_away
+from hk_tick_collector.clickhouse import recorded_snapshots
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.copy import Copy, recorders
 from hk_tick_collector.clickhouse.older import Older
@@ -87,6 +89,35 @@ def test_load_gives_the_same_table(root: Path, engine: ClickHouse, state: State,
             assert copies.load("US.SPX", DAY, kind="snapshot", **options).equals(
                 here.load("US.SPX", DAY, kind="snapshot", **options)
             )
+
+
+def test_no_picture_of_others_is_fetched_for_who_reads_one_symbol(
+    root: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day may have a gigabyte of them, and each page over HTTP asks anew."""
+    keeper_of(root, engine, state).look()
+    fetched: list[str] = []
+    values = recorded_snapshots._values
+
+    def noted(batch: pa.RecordBatch, ids: Any) -> Any:
+        fetched.extend(symbol.decode() for symbol in batch.column(1).to_pylist())
+        return values(batch, ids)
+
+    monkeypatch.setattr(recorded_snapshots, "_values", noted)
+    question = {"job": "snapshots", "symbols": "US.NDX", "day": DAY, "series": "all", "every": True, "bodies": True}
+    answers = []
+    for _ in range(2):
+        out = Out()
+        served = Roots([(root, archive_dir(root))], older=Older(lambda: engine))
+        jobs.run(served, {**question, "limit": 20}, ANONYMOUS, out)
+        answers.append(out.json()["data"])
+        snapshot_file(root, DAY).unlink(missing_ok=True)
+    assert answers[1] == answers[0]
+    assert fetched == ["US.NDX"] * 2
+    fetched.clear()
+    with Engine([], ["US.NDX"], beside=[there(engine).day_beside(DAY)]) as asked_there:
+        rows = sum(batch.num_rows for batch in asked_there.run(ALL).batches)
+    assert (rows, fetched) == (2, ["US.NDX"] * 2)
 
 
 def test_the_server_answers_from_there_as_it_did_from_the_file(root: Path, engine: ClickHouse, state: State) -> None:
