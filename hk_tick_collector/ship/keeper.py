@@ -235,7 +235,11 @@ class Keeper:
                 raise NotYet(f"{states.kind.file.noun} of {day} are on their way")
             if heal:
                 known.unproven(day)
-            checked = states.check(day, self._clock.now_ms(), heal=heal)
+            # What is brought may have more than was sent: until it is verified nobody goes on behind that.
+            begin = partial(known.arrived, day, None)
+            checked = states.check(day, self._clock.now_ms(), heal=heal, begin=begin)
+            if checked.verified is not None and states.mark(day) != mark:
+                raise StoreBusy(f"the {states.kind.file.noun} of {day} were written to while they were compared")
             if checked.verified is not None:
                 known.verified(checked.verified, mark, end, checked.notes)
                 self.counts.days_verified_of[kind] += 1

@@ -9,7 +9,7 @@ its pushes (watches, sessions, pulls) goes with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +53,14 @@ def is_at_rest(kind: SideKind, data_root: Path, day: str) -> bool:
     return not path.exists() or is_closed(path)
 
 
+def _look_of(path: Path) -> tuple[Mark | None, Mark | None]:
+    """What a file looks like, and its WAL: rows come there first."""
+    return Mark.of(path), Mark.of(path.with_name(f"{path.name}-wal"))
+
+
+def _nothing() -> None: ...
+
+
 class Checked(NamedTuple):
     """A day that was compared: what differed, in words; what was noted there, None when they are not equal now; and how
     many rows of notes were sent, by table."""
@@ -77,20 +85,24 @@ class StateCopies:
         """What is kept of a file."""
         return stored_of(self.states.kind)
 
-    def check(self, day: BookDay | SnapshotPlace, now_ms: int, *, heal: bool = True) -> Checked:
-        """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``."""
+    def check(
+        self, day: BookDay | SnapshotPlace, now_ms: int, *, heal: bool = True, begin: Callable[[], None] = _nothing
+    ) -> Checked:
+        """Compare a day with its copy, and unless they are equal bring it anew, if ``heal``; ``begin`` is called before
+        that. StoreBusy when somebody wrote to its file meanwhile."""
         name = day.trading_day
         there = self.there(name)
         with day.opened() as path:
-            before = Mark.of(path)
+            before = _look_of(path)
             here = self._here(path) if there or not heal else {}
             different = differing(here, there) if there or not heal else "nothing of it is there"
             if different and not heal:
                 return Checked(different, None, {})
             if different:
+                begin()
                 here = self._bring(name, path)
             notes = self._send_notes(name, path)
-            if Mark.of(path) != before:
+            if _look_of(path) != before:
                 raise StoreBusy(f"{path} was written to while it was read")
         return Checked(different, self._note_verified(name, here, now_ms), {self.states.notes: notes})
 
@@ -184,9 +196,9 @@ class StatesToShip:
         path = self.kind.file_of(self._data_root, day)
         return place_at(path, day, kind=FOLLOWED[self.word]) if path.exists() else None
 
-    def check(self, day: str, now_ms: int, *, heal: bool = True) -> Checked:
+    def check(self, day: str, now_ms: int, *, heal: bool = True, begin: Callable[[], None] = _nothing) -> Checked:
         """As ``StateCopies.check``."""
-        return self.copies.check(self._days.day(day), now_ms, heal=heal)
+        return self.copies.check(self._days.day(day), now_ms, heal=heal, begin=begin)
 
 
 def days_of(kind: SideKind, data_root: Path, archive_root: Path) -> BookDays | SnapshotDays:

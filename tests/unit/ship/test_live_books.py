@@ -17,10 +17,12 @@ from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
 from hk_tick_collector.clickhouse.copy import Copy
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
 from hk_tick_collector.clickhouse.tables import BOOKS, StateTables
+from hk_tick_collector.core.errors import StoreBusy
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records import book_codec
 from hk_tick_collector.records.book import BookPush, BrokerPush, PushEntry, WatchBegan
+from hk_tick_collector.ship.copies import Symbols
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.ship.states import StateCopies
@@ -174,6 +176,36 @@ def test_a_day_that_was_begun_is_sent_to_its_end_however_many_days_have_come_sin
     keeper = keeper_of(root, engine, state)
     keeper.look()
     assert keeper.counts.days_verified_of[of.word] == 3
+
+
+def test_a_day_that_goes_on_while_it_is_brought_anew_has_no_push_twice(
+    root: Path, of: StateTables, recording: Recording, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder is started again just then: its first pushes come with the whole day."""
+    recording.go_on()
+    recording.close()
+    keeper = keeper_of(root, engine, state)
+    keeper.check_states(of.word, DAY)
+    engine.run(f"ALTER TABLE {engine.database}.{of.rows} DELETE WHERE update_no = 5 SETTINGS mutations_sync = 2")
+    bring = StateCopies._bring
+    again: list[Recording] = []
+
+    def started_again(self: StateCopies, day: str, path: Path) -> Symbols:
+        again.append(Recording(root, of))
+        again[0].go_on(50)
+        return bring(self, day, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateCopies, "_bring", started_again)
+        with pytest.raises(StoreBusy):
+            keeper.check_states(of.word, DAY)
+    with closing(again[0]), closing(live_books(root, of, engine, state)) as books:
+        shipped(books)
+        again[0].go_on(50)
+        shipped(books)
+        numbers = stored(engine, of)
+    assert len(numbers) == len(set(numbers))
+    assert set(range(1, PUSHES + 101)) <= set(numbers)
 
 
 def test_a_row_that_cannot_be_decoded_holds_up_no_other(
