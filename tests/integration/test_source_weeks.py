@@ -66,7 +66,7 @@ def test_two_days_and_never_a_false_word(source: Source, tmp_path: Path) -> None
     live_through(source, tmp_path, {WEEK[2]: (*faults[1], *faults[2]), WEEK[3]: (*faults[3], *faults[4])})
 
 
-@at_night("test_two_days_and_never_a_false_word")
+@at_night(held_by="test_two_days_and_never_a_false_word")
 @pytest.mark.parametrize("source", LIVED, ids=lambda source: source.name)
 def test_a_week_and_never_a_false_word(source: Source, tmp_path: Path) -> None:
     live_through(source, tmp_path, dict(zip(WEEK, FAULTS[source.name], strict=True)))
