@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -72,33 +71,6 @@ def not_there_now(engine: ClickHouse, named: str) -> EngineAway:
     return EngineAway(f"{engine.address.shown}: {named} is being replaced: ask again in a moment")
 
 
-class Parts:
-    """What comes, as a file that Arrow reads."""
-
-    def __init__(self, head: bytes, parts: Iterator[bytes]) -> None:
-        self._held, self._parts = head, parts
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """At most that many bytes, fewer only at the end; all when negative."""
-        held = [self._held]
-        have = len(self._held)
-        while size < 0 or have < size:
-            part = next(self._parts, None)
-            if part is None:
-                break
-            held.append(part)
-            have += len(part)
-        joined = b"".join(held)
-        end = len(joined) if size < 0 else size
-        self._held = joined[end:]
-        return joined[:end]
-
-    def close(self) -> None:
-        """Read no more."""
-        self.closed = True
-
-
 class Noted(dict[_Key, int]):
     """The numbers of a day's symbols, or of its series, as its notes tell them; of the others EngineAway. Rows are sent
     as they are stored, and notes with the proof of their day."""
@@ -115,11 +87,3 @@ class Noted(dict[_Key, int]):
         """EngineAway without any."""
         if not self:
             raise EngineAway(f"{self._place} has no notes of {self._of_day} yet")
-
-
-def twice(copy: Copy, of_day: str, error: Exception) -> EngineAway:
-    """What to say when one number has two rows; ``of_day`` as of ``Noted``."""
-    return EngineAway(
-        f"{copy.place} has rows of {of_day} twice: is hk-tick-ship at work? It mends what a killed server has again "
-        f"({error})"
-    )

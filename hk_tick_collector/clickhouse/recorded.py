@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.batches import batches_of
+from hk_tick_collector.clickhouse.copy import Copy, days_there_of
 from hk_tick_collector.clickhouse.recorded_snapshots import CopiedSnapshotDays
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
 from hk_tick_collector.clickhouse.tables import (
@@ -209,19 +210,16 @@ class CopiedDay(Day):
         engine = self.copy.engine
         sql = (
             f"SELECT {', '.join(names)} FROM {engine.database}.{TICKS_TABLE} FINAL "
-            f"WHERE {self.copy.where(self.trading_day)}{more} FORMAT ArrowStream"
+            f"WHERE {self.copy.where(self.trading_day)}{more}"
         )
-        with engine.stream(
+        batches = batches_of(
+            engine,
             sql,
             do_not_merge_across_partitions_select_final=1,
             output_format_arrow_string_as_string=1,
             max_block_size=_BLOCK_ROWS,
-        ) as parts:
-            head = next(parts, b"")
-            if not head:
-                return
-            with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
-                yield from (_as_ticks(batch, names) for batch in rows if batch.num_rows)
+        )
+        yield from (_as_ticks(batch, names) for batch in batches if batch.num_rows)
 
 
 def _newest_of(rows: Iterable[_Row], at_ms: Callable[[_Row], int]) -> list[_Row]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.copy import Copy, Noted, Parts, days_there_of, twice
+from hk_tick_collector.clickhouse.batches import batches_of
+from hk_tick_collector.clickhouse.copy import Copy, Noted, days_there_of
+from hk_tick_collector.clickhouse.remade import EXTERNAL_SORT_BYTES, Remade, remade
 from hk_tick_collector.clickhouse.tables import ROW_JSON, SNAPSHOTS, columns_there, quoted
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
-from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
-from hk_tick_collector.store.kept import check_room
 from hk_tick_collector.store.layout import snapshot_file
 from hk_tick_collector.store.snapshot_file import open_for_writing
 
@@ -59,7 +58,7 @@ class CopiedSnapshotPlace(SnapshotPlace):
     @property
     def path(self) -> Path:
         """The file that was made of it."""
-        return self._made[1]
+        return self._made.path
 
     @property
     def source(self) -> Path:
@@ -72,33 +71,22 @@ class CopiedSnapshotPlace(SnapshotPlace):
         yield self.path
 
     @cached_property
-    def _made(self) -> tuple[tempfile.TemporaryDirectory[str], Path]:
-        try:
-            directory = tempfile.TemporaryDirectory(prefix="hk-snapshots-")
-            path = snapshot_file(Path(directory.name), self.trading_day)
-            path.parent.mkdir()
-            check_room(path.parent, self._bytes() // _PACKED_OF)
-        except OSError as exc:
-            raise unavailable(Path(tempfile.gettempdir()), exc) from exc
-        conn = open_for_writing(path, SqliteOptions())
-        try:
-            conn.execute("PRAGMA synchronous = OFF")
-            conn.execute("BEGIN")
-            ids = self._write_notes(conn)
-            for batch in self._rows():
-                conn.executemany(_SQL, _values(batch, ids))
-            conn.execute("COMMIT")
-        except sqlite3.IntegrityError as exc:
-            raise twice(self.copy, self._told, exc) from exc
-        except sqlite3.Error as exc:
-            raise translate(exc, path) from exc
-        except (KeyError, ValueError, TypeError) as exc:
-            raise StoreCorrupt(f"{self._told} in {self.copy.place} cannot be read: {exc}") from exc
-        finally:
-            conn.close()
-        return directory, path
+    def _made(self) -> Remade:
+        return remade(
+            self.copy,
+            self._told,
+            lambda directory: snapshot_file(directory, self.trading_day),
+            lambda: self._body_bytes() // _PACKED_OF,
+            open_for_writing,
+            self._fill,
+        )
 
-    def _bytes(self) -> int:
+    def _fill(self, conn: sqlite3.Connection) -> None:
+        ids = self._write_notes(conn)
+        for batch in self._rows():
+            conn.executemany(_SQL, _values(batch, ids))
+
+    def _body_bytes(self) -> int:
         engine = self.copy.engine
         sql = f"SELECT sum(length(body)) FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where}{self._only}"
         return int(engine.rows(sql)[0][0] or 0)
@@ -138,20 +126,16 @@ class CopiedSnapshotPlace(SnapshotPlace):
         )
         sql = (
             f"SELECT {columns} FROM {engine.database}.{SNAPSHOTS.rows} WHERE {self._where}{self._only} "
-            "ORDER BY snapshot_no FORMAT ArrowStream"
+            "ORDER BY snapshot_no"
         )
-        with engine.stream(
+        return batches_of(
+            engine,
             sql,
             output_format_arrow_string_as_string=0,
             output_format_arrow_low_cardinality_as_dictionary=0,
             max_block_size=_BLOCK_ROWS,
-            max_bytes_before_external_sort=1 << 30,
-        ) as parts:
-            head = next(parts, b"")
-            if not head:
-                return
-            with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
-                yield from rows
+            max_bytes_before_external_sort=EXTERNAL_SORT_BYTES,
+        )
 
 
 class CopiedSnapshotDays(SnapshotDays):

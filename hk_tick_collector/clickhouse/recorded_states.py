@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,18 +16,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from hk_tick_collector.clickhouse.batches import batches_of
 from hk_tick_collector.clickhouse.connection import UNKNOWN_TABLE, EngineRefused
-from hk_tick_collector.clickhouse.copy import Copy, Noted, Parts, days_there_of, twice
+from hk_tick_collector.clickhouse.copy import Copy, Noted, days_there_of
+from hk_tick_collector.clickhouse.remade import EXTERNAL_SORT_BYTES, Remade, remade
 from hk_tick_collector.clickhouse.tables import ROW_JSON, StateTables, quoted
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.store.book_file import open_for_writing
-from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
-from hk_tick_collector.store.kept import check_room
 
 _ROW_BYTES = 100  # in the file, at most, for an estimate
-_SORT_BYTES = 1 << 30  # more is sorted on its disk
 _INSERT = "INSERT INTO pushes (rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload) VALUES "
 _COLUMNS = {
     "update_no": "update_no", "symbol": "symbol", "recv_ts": "toUnixTimestamp64Micro(recv_ts)",
@@ -49,7 +47,7 @@ class CopiedStateDay(BookDay):
         object.__setattr__(self, "states", states)
         object.__setattr__(self, "_made", None)
 
-    _made: tuple[frozenset[str] | None, tempfile.TemporaryDirectory[str], Path] | None
+    _made: tuple[frozenset[str] | None, Remade] | None
 
     def rows(self) -> int:
         """As of ``BookDay``."""
@@ -65,33 +63,22 @@ class CopiedStateDay(BookDay):
         if made is None or (made[0] is not None and (wanted is None or not wanted <= made[0])):
             made = self._make(wanted)
             object.__setattr__(self, "_made", made)
-        yield made[2]
+        yield made[1].path
 
-    def _make(self, wanted: frozenset[str] | None) -> tuple[frozenset[str] | None, Any, Path]:
-        try:
-            directory = tempfile.TemporaryDirectory(prefix="hk-books-")
-            path = self.states.kind.file_of(Path(directory.name), self.trading_day)
-            path.parent.mkdir()
-            check_room(path.parent, self.rows() * _ROW_BYTES if wanted is None else 0)
-        except OSError as exc:
-            raise unavailable(Path(tempfile.gettempdir()), exc) from exc
-        conn = open_for_writing(path, SqliteOptions())
-        try:
-            conn.execute("PRAGMA synchronous = OFF")
-            conn.execute("BEGIN")
+    def _make(self, wanted: frozenset[str] | None) -> tuple[frozenset[str] | None, Remade]:
+        def fill(conn: sqlite3.Connection) -> None:
             ids = self._write_notes(conn)
             for batch in self._pushes(wanted):
                 conn.executemany(f"{_INSERT} (?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch, ids))
-            conn.execute("COMMIT")
-        except sqlite3.IntegrityError as exc:
-            raise twice(self.copy, self._told, exc) from exc
-        except sqlite3.Error as exc:
-            raise translate(exc, path) from exc
-        except (KeyError, ValueError, TypeError) as exc:
-            raise StoreCorrupt(f"{self._told} in {self.copy.place} cannot be read: {exc}") from exc
-        finally:
-            conn.close()
-        return wanted, directory, path
+
+        return wanted, remade(
+            self.copy,
+            self._told,
+            lambda directory: self.states.kind.file_of(directory, self.trading_day),
+            lambda: self.rows() * _ROW_BYTES if wanted is None else 0,
+            open_for_writing,
+            fill,
+        )
 
     @property
     def _told(self) -> str:
@@ -118,15 +105,13 @@ class CopiedStateDay(BookDay):
         only = "" if wanted is None else f" AND symbol IN ({', '.join(map(quoted, sorted(wanted))) or quoted('')})"
         columns = ", ".join(text for name, text in _COLUMNS.items() if name in self.states.columns)
         source, where = f"{engine.database}.{self.states.rows}", self.copy.where(self.trading_day)
-        sql = f"SELECT {columns} FROM {source} WHERE {where}{only} ORDER BY update_no FORMAT ArrowStream"
-        with engine.stream(
-            sql, output_format_arrow_string_as_string=0, max_bytes_before_external_sort=1 << 30
-        ) as parts:
-            head = next(parts, b"")
-            if not head:
-                return
-            with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
-                yield from rows
+        sql = f"SELECT {columns} FROM {source} WHERE {where}{only} ORDER BY update_no"
+        return batches_of(
+            engine,
+            sql,
+            output_format_arrow_string_as_string=0,
+            max_bytes_before_external_sort=EXTERNAL_SORT_BYTES,
+        )
 
 
 class CopiedStateDays(BookDays):

@@ -26,22 +26,22 @@ CHUNK_ROWS = 200  # of up to 100 kB each
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _MS = pa.timestamp("ms", tz="UTC")
+_FIELDS = [
+    pa.field("symbol", _NAME, nullable=False),
+    pa.field("package", _NAME, nullable=False),
+    pa.field("category", _NAME, nullable=False),
+    pa.field("ts_ms", _MS, nullable=False),
+    pa.field("recv_ts_ms", _MS, nullable=False),
+    pa.field("origin", _NAME, nullable=False),
+    pa.field("spot", pa.float64()),
+    pa.field("zero_gamma", pa.float64()),
+    pa.field("snapshot_no", pa.int64(), nullable=False),
+]
 
 
 def schema(*, bodies: bool = True) -> pa.Schema:
     """The columns of ``read``."""
-    fields = [
-        pa.field("symbol", _NAME, nullable=False),
-        pa.field("package", _NAME, nullable=False),
-        pa.field("category", _NAME, nullable=False),
-        pa.field("ts_ms", _MS, nullable=False),
-        pa.field("recv_ts_ms", _MS, nullable=False),
-        pa.field("origin", _NAME, nullable=False),
-        pa.field("spot", pa.float64()),
-        pa.field("zero_gamma", pa.float64()),
-        pa.field("snapshot_no", pa.int64(), nullable=False),
-    ]
-    return pa.schema([*fields, pa.field("body", pa.string(), nullable=False)] if bodies else fields)
+    return pa.schema([*_FIELDS, pa.field("body", pa.string(), nullable=False)] if bodies else _FIELDS)
 
 
 def read(
@@ -55,15 +55,7 @@ def read(
 
 STORED_SCHEMA = pa.schema(
     [
-        pa.field("symbol", _NAME, nullable=False),
-        pa.field("package", _NAME, nullable=False),
-        pa.field("category", _NAME, nullable=False),
-        pa.field("ts_ms", _MS, nullable=False),
-        pa.field("recv_ts_ms", _MS, nullable=False),
-        pa.field("origin", _NAME, nullable=False),
-        pa.field("spot", pa.float64()),
-        pa.field("zero_gamma", pa.float64()),
-        pa.field("snapshot_no", pa.int64(), nullable=False),
+        *_FIELDS,
         pa.field("digest", pa.binary(), nullable=False),
         pa.field("body", pa.binary(), nullable=False),
     ]
