@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.tables import TICKS_TABLE
@@ -93,7 +94,7 @@ class Live:
             return sent  # its file is in the way, or its day is being replaced
         newest = self._days.live_days()[-MAX_PLACES:]
         for place in self._places(newest):
-            rows = self._guarded(place, lambda place=place: self._advance(place))  # type: ignore[misc]
+            rows = self._guarded(place, partial(self._advance, place))
             sent += rows
             if rows and place.day not in newest:
                 self._old_look_at_sec = float("-inf")  # there may be more of it: ClickHouse was away for days

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -93,7 +94,7 @@ class LiveStates:
         self._ended = {day: ended for day, ended in self._ended.items() if day in newest or day in known}
         for day in self._days_to_read(newest, known):
             if day in known or not is_at_rest(self._kind, self._root, day):
-                rows = self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
+                rows = self._guarded(day, partial(self._advance, day, known.get(day)))
                 sent += rows
                 if rows and day not in newest:
                     self._old_look_at_sec = float("-inf")  # as of ``Live``
