@@ -181,10 +181,11 @@ class BookWriter:
             target = None if path is None else rescue.set_aside(path, self._now_ms())
         finally:
             self._drop()
-        if target is None:
+        if path is None or target is None:
             return None
         self._begin_anew()
-        log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason))
+        todo = rescue.todo_of(target)
+        log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason, todo=todo))
         return target
 
     def _note_watches(self, entries: Sequence[BookEntry]) -> None:

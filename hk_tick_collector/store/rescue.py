@@ -70,7 +70,7 @@ def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupt
         todo = f"rows now go to the file at this path; what it had is in {kept}"
     else:
         todo = "rows now go to the file at this path; what the old one had cannot be read any more"
-    _log.error(event("side_file_replaced", path=path, kept=kept or "", todo=todo))
+    _log.error(event("day_file_replaced", path=path, kept=kept or "", todo=todo))
     return kept == path
 
 
@@ -81,6 +81,11 @@ def inode_of(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
+
+
+def todo_of(aside: Path) -> str:
+    """What to do about a damaged file of books or snapshots that was set aside."""
+    return f'recording goes on in a new file; check the disk, and save what can be read: sqlite3 {aside} ".recover"'
 
 
 def _copy_of_open(path: Path, conn: sqlite3.Connection, is_interrupted: Callable[[], bool]) -> Path | None:

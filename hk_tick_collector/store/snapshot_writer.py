@@ -89,7 +89,8 @@ class SnapshotWriter:
             self._drop(day)
         if target is None:
             return None
-        log.error(event("snapshot_file_set_aside", path=path, moved_to=target, reason=reason))
+        todo = rescue.todo_of(target)
+        log.error(event("snapshot_file_set_aside", path=path, moved_to=target, reason=reason, todo=todo))
         return target
 
     def close_day(self, day: str, /) -> None:

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -202,6 +202,14 @@ for n, push in enumerate(lively_pushes((TENCENT,), 1_000_000)):
     assert (watch.until_ms, watch.reason) == (session.alive_ms, DIED)
 
 
+class _KilledBehind(list[BookEntry]):
+    """Entries behind which the recorder is killed: in the middle of the transaction that stores them."""
+
+    def __iter__(self) -> Iterator[BookEntry]:
+        yield from list.__iter__(self)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(BOOKS, min_size=1, max_size=4), min_size=1, max_size=8), st.data())
 def test_any_states_that_were_committed_before_a_kill_decode_to_the_same_states(
@@ -215,9 +223,8 @@ def test_any_states_that_were_committed_before_a_kill_decode_to_the_same_states(
             writer = _writer(root)
             for batch in batches[:committed]:
                 writer.write(DAY, _entries(batch), len(batch))
-            if committed < len(batches):  # and in the middle of the next one
-                writer._conn.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]
-                writer._conn.execute("INSERT INTO pushes VALUES (1, 1, NULL, NULL, 'B', 0, NULL)")  # type: ignore[union-attr]
+            for batch in batches[committed : committed + 1]:
+                writer.write(DAY, _KilledBehind([WatchBegan("HK.00005", OPEN_US), *_entries(batch)]), len(batch))
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
@@ -263,7 +270,7 @@ def test_a_batch_whose_commit_failed_is_stored_once(tmp_path: Path, done: bool) 
     assert (session.received, session.stored) == (3, 3)
 
 
-def test_a_damaged_file_is_set_aside_and_the_day_goes_on(tmp_path: Path) -> None:
+def test_a_damaged_file_is_set_aside_and_the_day_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = book_file(tmp_path, DAY)
     path.parent.mkdir()
     path.write_bytes(b"this is no database" * 400)
@@ -275,6 +282,7 @@ def test_a_damaged_file_is_set_aside_and_the_day_goes_on(tmp_path: Path) -> None
 
     assert aside is not None
     assert aside.read_bytes().startswith(b"this is no")
+    assert f'sqlite3 {aside} ".recover"' in caplog.records[-1].getMessage().replace('\\"', '"')
     assert _books(tmp_path) == [BOOK]
 
 
@@ -319,6 +327,7 @@ def test_what_an_exchanged_file_held_is_set_aside(tmp_path: Path, caplog: pytest
     assert _books(tmp_path) == [OTHER]
     with closing(sqlite3.connect(aside)) as conn:
         assert conn.execute("SELECT count(*) FROM pushes").fetchone() == (1,)
+    assert "day_file_replaced" in caplog.text
     assert str(aside) in caplog.text
 
 
