@@ -58,7 +58,7 @@ class Window:
     poll_gap_ms: float
 
 
-def watch(collector: rig.Collector, window_sec: float) -> Window:
+def watch(collector: rig.Program, window_sec: float) -> Window:
     """Poll the files that ``collector`` writes for so long."""
     pid = collector.proc.pid
     ages_ms: list[float] = []

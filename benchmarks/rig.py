@@ -26,7 +26,14 @@ RECORDER, FLOOR, USUAL = "recorder", "floor", "usual"
 _MIB = 1024 * 1024
 
 
-class Collector(Process):
+class Program(Process):
+    """What is measured: it writes day files under ``data_root``."""
+
+    kind: str
+    data_root: Path
+
+
+class Collector(Program):
     """The recorder as a user starts it, or a program it is held against, writing day files under ``data_root``."""
 
     def __init__(self, kind: str, data_root: Path, port: int, profile: Path | None = None, **settings: object) -> None:
@@ -113,9 +120,7 @@ class RowReader:
         self._open.clear()
 
 
-def wait_quickly(
-    condition: Callable[[], object], awaited: str, collector: Collector, timeout_sec: float = 120.0
-) -> None:
+def wait_quickly(condition: Callable[[], object], awaited: str, collector: Program, timeout_sec: float = 120.0) -> None:
     """Wait in steps of 2 ms: at full load the 20 ms of ``tests.harness.wait_until`` are hundreds of ticks.
 
     AssertionError with the collector's output when it ends, or ``timeout_sec`` passes, before that.

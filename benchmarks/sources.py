@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import rig
 from benchmarks.latency import SHORT_WINDOW_SEC, WINDOW_SEC, Window, watch
@@ -52,7 +53,7 @@ MEASURED = (
 )
 
 
-class Collector(Process):
+class Collector(rig.Program):
     """The recorder, or the floor, at a source's simulator."""
 
     def __init__(self, kind: str, source: Measured, rest: str, directory: Path) -> None:
@@ -105,7 +106,7 @@ def measure(directory: Path, kind: str, source: Measured, rate: int, window_sec:
         with ended(collector := Collector(kind, source, rest, directory)):
             collector.wait_for(rf"floor_subscribed|_subscribed symbols={len(source.symbols)} ", timeout_sec=60)
             time.sleep(SETTLE_SEC)
-            window = watch(collector, window_sec)  # type: ignore[arg-type] # it asks for what both have
+            window = watch(collector, window_sec)
             pause = urllib.request.Request(f"{rest}/sim/pause", method="POST")
             urllib.request.urlopen(pause, timeout=30).close()
             time.sleep(1.0)  # what is on its way; the check below says whether that was enough
@@ -124,25 +125,33 @@ def compare(directory: Path, source: Measured, rate: int, window_sec: float, rou
     for number in range(rounds):
         for kind in windows if number % 2 == 0 else reversed(windows):
             windows[kind].append(measure(directory / f"{kind}-{number}", kind, source, rate, window_sec))
-    rows: list[list[object]] = []
-    for kind, of_kind in windows.items():
-        events = [window.rows / window_sec for window in of_kind]
-        cpu_us = [window.cpu_percent * 1e4 / rate for window, rate in zip(of_kind, events, strict=True)]
-        rows.append(
-            [
-                source.name,
-                kind,
-                statistics.median(events),
-                *(statistics.median(getattr(window, name) for window in of_kind) for name in ("p50_ms", "p99_ms")),
-                max(window.max_ms for window in of_kind),
-                statistics.median(cpu_us),
-                statistics.median(window.rss_mib for window in of_kind),
-            ]
-        )
-    ours, floor = rows
-    ratios = [float(ours[at]) / float(floor[at]) for at in (3, 4, 6)]  # type: ignore[arg-type]
-    rows.append([source.name, f"ratio; {WANTED}", None, ratios[0], ratios[1], None, ratios[2], None])
-    return rows
+    figures = [_figures(windows[kind], window_sec) for kind in (rig.RECORDER, rig.FLOOR)]
+    rows: list[list[object]] = [[source.name, kind, *of_kind] for kind, of_kind in zip(windows, figures, strict=True)]
+    ours, floor = figures
+    p50, p99, cpu = ours.p50_ms / floor.p50_ms, ours.p99_ms / floor.p99_ms, ours.cpu_us / floor.cpu_us
+    return [*rows, [source.name, f"ratio; {WANTED}", None, p50, p99, None, cpu, None]]
+
+
+class _Figures(NamedTuple):
+    """Columns of the table."""
+
+    events_per_sec: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu_us: float  # an event
+    rss_mib: float
+
+
+def _figures(windows: Sequence[Window], window_sec: float) -> _Figures:
+    return _Figures(
+        statistics.median(window.rows / window_sec for window in windows),
+        statistics.median(window.p50_ms for window in windows),
+        statistics.median(window.p99_ms for window in windows),
+        max(window.max_ms for window in windows),
+        statistics.median(window.cpu_percent * 1e4 / (window.rows / window_sec) for window in windows),
+        statistics.median(window.rss_mib for window in windows),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
