@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import rig
 from benchmarks.ticks import TickSource
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended
@@ -107,7 +107,7 @@ class Filling:
         rows = len(self._commits_ms) * BATCH_ROWS
         path = day_file(self._root, DAY)
         begun_sec = time.perf_counter()
-        reader.day_state(path)
+        judging.day_state(path)
         reader.freshness(path, 0)
         state_ms = (time.perf_counter() - begun_sec) * 1000
         self._writer.close()

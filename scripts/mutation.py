@@ -80,6 +80,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "unit/test_certificate.py",
         "unit/test_unseen_beginning.py",
     ),
+    "store/judging": (*_COVERAGE, "unit/test_certificate.py", "unit/test_unseen_beginning.py"),
     "store/numbering": ("unit/sources/test_numberings.py", "unit/test_store_coverage.py"),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),

@@ -37,7 +37,7 @@ from hk_tick_collector.days.joining import Conflict, SymbolPlan, note, plan_symb
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.scan import scan_symbols
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
     COPY,
@@ -170,7 +170,7 @@ def merge_day(
     finally:
         for path in sqlite_files(part):
             path.unlink(missing_ok=True)
-    rows = reader.judged(reader.notes(db))
+    rows = judging.judged(reader.notes(db))
     return Merged(
         trading_day,
         action,

@@ -121,7 +121,7 @@ def _proofs(day: Day) -> dict[str, Proof]:
     from hk_tick_collector.export.backtest import Proof  # noqa: PLC0415
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
     from hk_tick_collector.store.gaps import OPEN  # noqa: PLC0415
-    from hk_tick_collector.store.reader import verdict_of  # noqa: PLC0415
+    from hk_tick_collector.store.judging import verdict_of  # noqa: PLC0415
 
     notes = day.notes()
     open_gaps = notes.open_gaps()

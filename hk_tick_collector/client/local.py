@@ -42,7 +42,7 @@ from hk_tick_collector.client.question import (
 from hk_tick_collector.client.told import UNTRANSLATED, as_ours, translated
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.store.reader import judged
+from hk_tick_collector.store.judging import judged
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day
 

@@ -24,7 +24,8 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.certificate import verified_until_ms
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 from hk_tick_collector.watch.when import one_day, some_days
 
 _NOTHING_NOTED = "no tick of it is recorded on this day"

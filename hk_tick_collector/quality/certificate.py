@@ -3,7 +3,7 @@
 From ``coverage`` and ``gaps`` alone it costs O(symbols), whatever the number of rows; the parts that only the rows tell
 are then None. With a ``recount.Recount`` they are there, and coverage is held against the rows.
 
-A symbol's verdict is worked out anew from its row (reader.verdict_of); a column that contradicts it is a problem.
+A symbol's verdict is worked out anew from its row (judging.verdict_of); a column that contradicts it is a problem.
 Where nothing can be known nothing is claimed: "proven" wants a proof, "missing" wants evidence.
 """
 
@@ -38,8 +38,9 @@ from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.doubles import likely_doubles
+from hk_tick_collector.store.judging import as_judged, verdict_of
 from hk_tick_collector.store.kept import kept_files
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, as_judged, verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading
 from hk_tick_collector.store.reading import reading_of
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Verdict
 

@@ -17,7 +17,8 @@ from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.records.totals import units_of
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 from hk_tick_collector.store.verdict import UNPROVEN, gap_evidence
 
 if TYPE_CHECKING:

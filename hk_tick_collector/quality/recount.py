@@ -33,7 +33,8 @@ from hk_tick_collector.records.tick import (
     WITNESS_TOLERANCE_MS,
 )
 from hk_tick_collector.store.extents import Extent, format_extents, subtract
-from hk_tick_collector.store.reader import CoverageRow, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import CoverageRow
 from hk_tick_collector.store.verdict import UNPROVEN
 
 if TYPE_CHECKING:

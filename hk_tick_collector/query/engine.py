@@ -44,7 +44,8 @@ from hk_tick_collector.days.telling import telling
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
 from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND
-from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow, judged
+from hk_tick_collector.store.judging import judged
+from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow
 from hk_tick_collector.store.snapshot_reader import series_there
 
 BATCH_ROWS = 50_000

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,22 +32,14 @@ from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import LAST_SEQ_SQL
-from hk_tick_collector.store.extents import Extent, count, parse_extents
+from hk_tick_collector.store.extents import Extent, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, later_seqs_of, ranges_of
 from hk_tick_collector.store.verdict import (
-    MISSING,
-    PROVEN,
-    UNPROVEN,
     Replay,
-    Verdict,
-    gap_evidence,
-    is_by_total,
-    judge,
     read_replays,
     sequences_count,
-    unseen_ticks,
 )
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
@@ -177,17 +169,6 @@ class AmendmentRow:
     ts_ms: int | None
     recv_ts_ms: int
     source_text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DayState:
-    """How complete a day file is. ``symbols``: how many are in each state."""
-
-    stored_ticks: int = 0
-    missing_ticks: int = 0  # of the symbols in the state "missing"
-    symbols: dict[str, int] = field(default_factory=lambda: dict.fromkeys((PROVEN, MISSING, UNPROVEN), 0))
-    unseen_symbols: int = 0  # whose beginning was never shown
-    unseen_ticks: int = 0  # of theirs, at most, before the first one seen
 
 
 def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
@@ -481,85 +462,12 @@ def replays(db: Path) -> dict[str, Replay]:
     return {row.symbol: row.replay for row in coverage(db) if row.replay and row.replay.ticks == row.stored_ticks}
 
 
-def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
-    """The verdict on a symbol, from its row (None: it has none) and its open gaps. ValueError, TypeError when a column
-    holds what the recorder never writes."""
-    evidence = gap_evidence(open_gaps)
-    if row is None:
-        return judge(evidence)
-    ranges = row.ranges.ranges
-    return judge(
-        evidence._replace(
-            ranges=ranges,
-            surplus_ticks=row.stored_ticks - row.unsequenced_ticks - count(ranges),
-            unsequenced_ticks=row.unsequenced_ticks,
-            head_counter=row.head_counter,
-            verified_counter=row.verified_counter,
-            distrust=row.distrust,
-            interrupted=row.interrupted_seq is not None,
-            replay=row.replay,
-        )
-    )
-
-
-def as_judged(row: CoverageRow, open_gaps: Sequence[GapRow]) -> CoverageRow:
-    """The row with today's word. An earlier version called a symbol ``missing`` of which only the most is known that
-    came before its first tick seen; the files say so for ever. Any other word stands as it was written: what a file
-    once knew to be lost is lost, though the row of ``gaps`` that said so may be gone."""
-    if row.state != MISSING or row.missing_ticks:
-        return row
-    try:
-        began_late = gap_evidence(open_gaps).at_most is not None
-        verdict = verdict_of(row, open_gaps)
-    except (ValueError, TypeError):  # the certificate names it
-        return row
-    if not began_late or verdict.state != UNPROVEN:
-        return row
-    return replace(row, state=UNPROVEN, reason=verdict.reason, missing_ticks=0)
-
-
-def judged(notes: Notes) -> list[CoverageRow]:
-    """Each row with today's word (``as_judged``)."""
-    open_gaps = notes.open_gaps()
-    return [as_judged(row, open_gaps.get(row.symbol, [])) for row in notes.coverage]
-
-
 def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
     """The notes of a few symbols, through a connection of ``open_read_only``: costs what their rows do."""
     which = f"WHERE symbol IN ({', '.join('?' * len(symbols))})"
     held = read_replays(conn)
     rows = [replace(row, replay=held.get(row.symbol)) for row in _rows(conn, CoverageRow, "coverage", which, symbols)]
     return Notes(rows, _rows(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
-
-
-def day_state(db: Path) -> DayState:
-    """The file's completeness in one line; reads one row a symbol, and the gaps where not all are proven."""
-    rows = coverage(db)
-    unseen: list[int] = []
-    if any(row.state != PROVEN for row in rows):
-        noted = notes(db)
-        rows, open_gaps = judged(noted), noted.open_gaps()
-        unseen = [ticks for row in rows if (ticks := _unseen_ticks(row, open_gaps.get(row.symbol, [])))]
-    symbols = {state: sum(row.state == state for row in rows) for state in (PROVEN, MISSING, UNPROVEN)}
-    missing_ticks = sum(row.missing_ticks for row in rows if row.state == MISSING)
-    return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols, len(unseen), sum(unseen))
-
-
-def _unseen_ticks(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int:
-    try:
-        return unseen_ticks(gap_evidence(open_gaps), verdict_of(row, open_gaps))
-    except (ValueError, TypeError):  # the certificate names it
-        return 0
-
-
-def missing_at_most(row: CoverageRow, open_gaps: Sequence[GapRow]) -> int | None:
-    """As of ``Verdict``; None, too, of a row that nobody can judge."""
-    if row.state == PROVEN or not (open_gaps or is_by_total(row.distrust)):
-        return None
-    try:
-        return verdict_of(row, open_gaps).missing_at_most
-    except (ValueError, TypeError):  # the certificate names it
-        return None
 
 
 _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)

@@ -26,8 +26,8 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.kind import TICK
 from hk_tick_collector.records.snapshot import SNAPSHOT
-from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.reader import DayState
+from hk_tick_collector.store import judging, layout, reader
+from hk_tick_collector.store.judging import DayState
 from hk_tick_collector.store.side_file import NothingYet
 from hk_tick_collector.store.snapshot_reader import freshness
 from hk_tick_collector.store.verdict import MISSING
@@ -217,7 +217,7 @@ def _newest_day(data_root: Path, today: str, now_ms: int) -> RecordedDay | None:
     if layout.parse_day(files[0]) is None:
         return _newest_snapshots(files[0], day, is_today=is_today)
     try:
-        fresh, state = reader.freshness(files[0], now_ms), reader.day_state(files[0])
+        fresh, state = reader.freshness(files[0], now_ms), judging.day_state(files[0])
     except StoreError as exc:
         return RecordedDay(day, is_today, 0, None, DayState(), closed_to_us(exc) or str(exc))
     return RecordedDay(day, is_today, fresh.rows, fresh.max_ts_ms, state)

@@ -17,7 +17,7 @@ from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.sources.registry import spec_to_ask
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store import judging, layout, reader
 from hk_tick_collector.store.gaps import OPEN
 from hk_tick_collector.store.reader import CoverageRow
 from hk_tick_collector.store.verdict import PROVEN, UNPROVEN
@@ -140,7 +140,7 @@ def read_states(db: Path) -> DayStates:
     if not db.exists():
         return DayStates({}, {})
     notes = reader.notes(db)
-    rows = {row.symbol: row for row in reader.judged(notes)}
+    rows = {row.symbol: row for row in judging.judged(notes)}
     if not rows:  # a file of an earlier recorder
         counts = reader.count_by_symbol(db, -1)
         return DayStates({count.symbol: State(UNPROVEN, NO_COVERAGE, count.rows) for count in counts}, {})

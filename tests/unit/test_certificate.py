@@ -51,7 +51,8 @@ from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import atomic, reader
 from hk_tick_collector.store.doubles import likely_doubles
-from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
 from tests.ticks import DAY, make_tick, make_ticks

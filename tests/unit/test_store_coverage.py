@@ -25,7 +25,7 @@ from hk_tick_collector.core.facts import (
 )
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.records.views import number_equal_ticks
-from hk_tick_collector.store import gaps, neighbours, reader
+from hk_tick_collector.store import gaps, judging, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import COLUMNS, SqliteOptions
 from hk_tick_collector.store.coverage import DayCoverage
@@ -90,7 +90,7 @@ def check_against_ticks(db: Path) -> None:
         assert (row.first_counter, row.last_counter) == (first, last)
         assert row.holes == (extents_of(counters) if counters else None)
         assert row.head_proven == int(first is not None and row.head_counter == first)
-        verdict = reader.verdict_of(row, reader.gaps(db, symbol, gaps.OPEN))
+        verdict = judging.verdict_of(row, reader.gaps(db, symbol, gaps.OPEN))
         assert (row.state, row.reason, row.missing_ticks) == verdict[:3]
 
 
@@ -467,7 +467,7 @@ def test_file_of_an_earlier_recorder_is_counted_when_it_is_opened(tmp_path, db):
 def test_version_0_row_that_is_the_only_one(db):
     make_legacy(db, LEGACY_ROW)
     assert reader.coverage(db) == []
-    assert reader.day_state(db) == reader.DayState()
+    assert judging.day_state(db) == judging.DayState()
 
 
 def test_damaged_coverage_text_is_counted_anew(writer, db):
@@ -608,7 +608,7 @@ def test_a_lock_met_while_a_past_day_is_read_may_be_gone_later(writer, tmp_path,
 
 def test_day_state(writer, db):
     writer.write([*ticks(5), tick(1, OTHER), tick(4, OTHER), *ticks(2, symbol="HK.00001")], proofs(5))
-    assert reader.day_state(db) == reader.DayState(9, 2, {"proven": 1, "missing": 1, "unproven": 1})
+    assert judging.day_state(db) == judging.DayState(9, 2, {"proven": 1, "missing": 1, "unproven": 1})
     assert [row.symbol for row in reader.coverage(db)] == ["HK.00001", OTHER, SYMBOL]
 
 

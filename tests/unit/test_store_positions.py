@@ -12,7 +12,8 @@ import pytest
 from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import Origin, Tick
-from hk_tick_collector.store.reader import coverage, tracks, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import coverage, tracks
 from hk_tick_collector.store.rows import OneByOne
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick

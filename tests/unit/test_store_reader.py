@@ -14,7 +14,7 @@ import pytest
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import count_by_symbol, freshness, open_read_only, tracks
 from hk_tick_collector.store.writer import DayFileWriter
@@ -247,7 +247,7 @@ def every_reader(db: Path) -> list[Callable[[], object]]:
         lambda: list(iter_ticks(db)),
         lambda: reader.coverage(db),
         lambda: reader.gaps(db),
-        lambda: reader.day_state(db),
+        lambda: judging.day_state(db),
         lambda: tracks(db.parent, ["HK.00700"], 1),
         lambda: list(scan_day_file(db, stripe_rows=10)),
         lambda: scan_symbols(db, ["HK.00700"]),

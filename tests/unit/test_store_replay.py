@@ -31,7 +31,8 @@ from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.sierra.naming import instrument_of
-from hk_tick_collector.store.reader import coverage, gaps, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import coverage, gaps
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.verdict import READ_ONCE, Evidence, Replay, judge
 from hk_tick_collector.store.write_result import WriteResult

@@ -22,7 +22,8 @@ from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION, missing_u
 from hk_tick_collector.sources import registry
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.coverage import TOTALS_DISAGREE
-from hk_tick_collector.store.reader import CoverageRow, coverage, gaps, verdict_of
+from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.reader import CoverageRow, coverage, gaps
 from hk_tick_collector.store.verdict import NOT_SHOWN, Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick

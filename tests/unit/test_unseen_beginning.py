@@ -20,7 +20,7 @@ from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.serve.live.facts import facts_of
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.condition import look
 from hk_tick_collector.watch.repair import plan
@@ -53,7 +53,7 @@ def test_everybody_says_unproven_and_how_many_at_most(root: Path) -> None:
     assert not found.fine, "the day is not known to be whole: `day` ends with 1, as `gaps` does"
     assert certify(root, rows=True).problems == ()
 
-    told = reader.day_state(root / f"{DAY}.db")
+    told = judging.day_state(root / f"{DAY}.db")
     assert (told.symbols["missing"], told.symbols["unproven"], told.missing_ticks) == (0, 1, 0)
     live = facts_of(DAY, [reader.notes(root / f"{DAY}.db")])
     assert live[DAY, SYMBOL] == {
@@ -89,7 +89,7 @@ def test_a_bound_is_not_said_of_what_nothing_counts(root: Path) -> None:
 
 
 def test_status_notes_it_and_pages_nobody(root: Path) -> None:
-    assert reader.day_state(root / f"{DAY}.db") == reader.DayState(
+    assert judging.day_state(root / f"{DAY}.db") == judging.DayState(
         100, 0, {"proven": 0, "missing": 0, "unproven": 1}, unseen_symbols=1, unseen_ticks=36
     )
     condition = look(root, CALENDAR, AFTER)
@@ -161,7 +161,7 @@ def test_what_came_before_is_missing_once_opend_shows_where_the_day_began(root: 
     write(root, [], [HeadProven(SYMBOL, DAY, 2)])
     (symbol,) = certify(root).symbols
     assert (symbol.state, symbol.missing_ticks, symbol.missing_at_most) == ("missing", 35, None)
-    assert reader.day_state(root / f"{DAY}.db").symbols["missing"] == 1
+    assert judging.day_state(root / f"{DAY}.db").symbols["missing"] == 1
     write(root, make_ticks(2, 36), [HeadProven(SYMBOL, DAY, 2)])
     assert [one.state for one in certify(root).symbols] == ["proven"]
 
@@ -176,7 +176,7 @@ def test_a_range_before_the_first_tick_is_not_missing(root: Path) -> None:
 
 def test_a_loss_that_is_known_stays_missing_in_an_old_file(tmp_path: Path) -> None:
     write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [GapFound(SYMBOL, DAY, 6, 7, CONFIRMED, "gone")])
-    (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
+    (row,) = judging.judged(reader.notes(tmp_path / f"{DAY}.db"))
     assert (row.state, row.missing_ticks) == ("missing", 2)
 
 
@@ -186,9 +186,9 @@ def test_what_a_file_knew_to_be_lost_stays_lost_without_the_row_that_said_where(
     write(tmp_path, make_ticks(37, 136), [BEGAN_LATE, Verified(SYMBOL, DAY, 136, CONFIRMED), behind])
     with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
         conn.execute(of_gap)
-    (row,) = reader.judged(reader.notes(tmp_path / f"{DAY}.db"))
+    (row,) = judging.judged(reader.notes(tmp_path / f"{DAY}.db"))
     assert (row.state, row.missing_ticks) == ("missing", 4)
-    assert reader.day_state(tmp_path / f"{DAY}.db").symbols["missing"] == 1
+    assert judging.day_state(tmp_path / f"{DAY}.db").symbols["missing"] == 1
     (symbol,) = certify(tmp_path).symbols
     assert (symbol.state, symbol.missing_ticks) == ("missing", 4)
 

@@ -16,7 +16,8 @@ from hk_tick_collector.core.facts import reasons_of
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store.extents import count, parse_extents, subtract
 from hk_tick_collector.store.gaps import CLOSED, OPEN, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, judged, missing_at_most
+from hk_tick_collector.store.judging import judged, missing_at_most
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Evidence, gap_evidence, judge
 
 DISAGREE = "two recorders tell it differently"
