@@ -39,8 +39,21 @@ def test_each_kind_of_change_has_a_recipe_whose_files_are_there(kind: str) -> No
     assert "test" in recipe, "each recipe ends with how it is tested"
 
 
-def test_the_files_of_the_ten_changes_are_there() -> None:
+def test_there_are_ten_changes() -> None:
     table = (ROOT / "docs/architecture.md").read_text().partition("## Ten changes")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| change")]
     assert len(rows) == 10
-    assert [path for path in paths_in(table) if not is_there(path)] == []
+
+
+def test_files_and_names_on_the_page_about_the_architecture_are_there() -> None:
+    """A newcomer who looks one up finds it: each path, and each name in code style is in the code."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / "docs/architecture.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert [path for path in paths_in(text) if not is_there(path)] == []
+    named = set(re.findall(r"`([A-Za-z_][\w.]*)`", text))
+    assert len(named) > 200
+    sources = [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]
+    known = {path.stem for path in PACKAGE.rglob("*")} | set().union(
+        *(re.findall(r"\w+", path.read_text()) for path in sources)
+    )
+    named -= {"HttpOnly"}  # of cookies
+    assert {name for name in named if not is_there(name) and not set(name.split(".")) <= known} == set()
