@@ -30,14 +30,14 @@ class AlertSettings(ReaderSettings):
     attributes by name."""
 
     alert_file: OptionalPath = _alert("ALERT_FILE", None, "empty, or the path of a TOML file that others may not read")
-    """Whom `hk-tick-alert` calls, and how (docs/alerts.md)."""
+    """Whom `hk-tick-alert` notifies, and how (docs/alerts.md)."""
     alert_dir: OptionalDirectory = _alert("ALERT_DIR", None, "empty, or a directory")
-    """Where it keeps what has to be told until it was told (`outbox.db`). Empty: under systemd `alert` in the unit's
-    state directory."""
+    """Where it keeps messages until they are sent (`outbox.db`). Empty: under systemd `alert` in the unit's state
+    directory."""
     hooks_dir: OptionalDirectory = hooks_dir_setting()
     """Where the API stores what hooks receive."""
     ship_dir: Directory = setting("ClickHouse", "SHIP_DIR", Path("/var/lib/hk-tick-ship"), "a directory")
-    """Where the shipper keeps how far it has come."""
+    """Where the shipper keeps its progress."""
 
 
 def load_alert_settings(env_file: Path | None, environ: Mapping[str, str]) -> AlertSettings:

@@ -106,8 +106,8 @@ class Settings(SettingsModel):
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
     dxLink endpoint such as TastyTrade's (docs/dxlink.md), `schwab` Schwab's streamer (docs/schwab.md), `shioaji`
-    SinoPac's gateway to Taiwan (docs/shioaji.md). `gexbot` brings no ticks but a picture a second of levels from option
-    chains (docs/gexbot.md)."""
+    SinoPac's gateway to Taiwan (docs/shioaji.md). `gexbot` records no ticks but snapshots of levels from option chains,
+    one a second (docs/gexbot.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
@@ -125,13 +125,13 @@ class Settings(SettingsModel):
     sierra_tick_size: Annotated[tuple[Rule, ...], BeforeValidator(rules_value)] = _recording(
         "SIERRA_TICK_SIZE", (), "numbers above zero such as 0.25, or CME.6E*=0.00005 for some symbols, by commas"
     )
-    """With `SOURCE=sierra`: prices are multiples of this, and others go to the quarantine. In the same form; empty:
-    prices as they are written."""
+    """With `SOURCE=sierra`: prices are multiples of this, and ticks with other prices go to the quarantine. Written in
+    the same form; empty: prices are taken as they are."""
     dxlink_secrets_file: OptionalPath = _recording(
         "DXLINK_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=dxlink`: the file with `client_secret=` and `refresh_token=` of TastyTrade, or with `token=` of the
-    endpoint that `DXLINK_URL` names (docs/dxlink.md). A credential of the service with the file's name goes first."""
+    endpoint that `DXLINK_URL` names (docs/dxlink.md). A systemd credential with the file's name takes precedence."""
     dxlink_url: Annotated[str | None, AfterValidator(dxlink_address)] = _recording(
         "DXLINK_URL", None, "empty, or an address such as wss://HOST/realtime"
     )
@@ -145,31 +145,31 @@ class Settings(SettingsModel):
     )
     """With `SOURCE=dxlink`: on which of CME Group's exchanges a root trades, where it is not known."""
     dxlink_history: bool = _recording("DXLINK_HISTORY", False)
-    """With `SOURCE=dxlink`: ask for the day's trades before the start, and for those of breaks. The account must be
-    entitled to them; TastyTrade promises a past for bars alone (docs/dxlink.md)."""
+    """With `SOURCE=dxlink`: also fetch the day's trades from before the start, and those of breaks. The account must be
+    entitled to them; TastyTrade promises history for bars only (docs/dxlink.md)."""
     gexbot_key_file: OptionalPath = _recording(
         "GEXBOT_KEY_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
-    """With `SOURCE=gexbot`: the file with `key=`, the key of the account (docs/gexbot.md). A credential of the service
-    with the file's name goes first."""
+    """With `SOURCE=gexbot`: the file with `key=`, the key of the account (docs/gexbot.md). A systemd credential with
+    the file's name takes precedence."""
     gexbot_series: Annotated[tuple[Picture, ...], BeforeValidator(pictures_value), Field(min_length=1)] = _recording(
         "GEXBOT_SERIES", (Picture("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
     )
-    """With `SOURCE=gexbot`: which pictures of each symbol are recorded. Each is a request a second."""
+    """With `SOURCE=gexbot`: which series of snapshots of each symbol are recorded. Each takes one request a second."""
     gexbot_api: Annotated[str, AfterValidator(https_address)] = _recording(
         "GEXBOT_API", GEXBOT_API, "the address of gexbot's REST interface"
     )
-    """With `SOURCE=gexbot`: the address of its REST interface."""
+    """With `SOURCE=gexbot`: where requests go."""
     gexbot_copy_days: int = _recording("GEXBOT_COPY_DAYS", 5, "trading days", ge=0, le=90)
-    """With `SOURCE=gexbot`: gexbot's own file is fetched once for each of the last so many finished trading days, which
-    proves the recorded day and fills it. This needs the Quant subscription; 0: none is fetched."""
+    """With `SOURCE=gexbot`: for each of this many newest finished trading days, gexbot's own file is fetched once. It
+    proves the recorded day and fills its gaps. This needs the Quant subscription; 0: none is fetched."""
     gexbot_copies_per_hour: int = _recording("GEXBOT_COPIES_PER_HOUR", 60, "files", ge=1, le=3600)
     """With `SOURCE=gexbot`: at most this many files are fetched in an hour."""
     schwab_secrets_file: OptionalPath = _recording(
         "SCHWAB_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=schwab`: the file with `client_id=` and `client_secret=` of your application at Schwab
-    (docs/schwab.md). A credential of the service with the file's name goes first."""
+    (docs/schwab.md). A systemd credential with the file's name takes precedence."""
     schwab_token_file: OptionalPath = _recording(
         "SCHWAB_TOKEN_FILE", None, "empty, or the path of a file that the recorder may write to", repr=False
     )
@@ -181,7 +181,7 @@ class Settings(SettingsModel):
     schwab_api: Annotated[str, AfterValidator(https_address)] = _recording(
         "SCHWAB_API", SCHWAB_API, "the address of Schwab's REST interface"
     )
-    """With `SOURCE=schwab`: where tokens and the streamer's address come from; only a test has another one."""
+    """With `SOURCE=schwab`: where tokens and the streamer's address come from; only tests use another."""
     shioaji_url: Annotated[str, AfterValidator(shioaji_address)] = _recording(
         "SHIOAJI_URL", GATEWAY, "the address of a gateway: http on this machine, https elsewhere"
     )
@@ -189,9 +189,9 @@ class Settings(SettingsModel):
     shioaji_secrets_file: OptionalPath = _recording(
         "SHIOAJI_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
-    """With `SOURCE=shioaji` and a gateway on another machine: the file with `api_key=` and `secret_key=`, which it asks
-    for there (docs/shioaji.md). It is read anew for each request. A credential of the service with the file's name goes
-    first."""
+    """With `SOURCE=shioaji` and a gateway on another machine: the file with `api_key=` and `secret_key=`, which the
+    gateway then asks for (docs/shioaji.md). The file is read anew for each request. A systemd credential with the
+    file's name takes precedence."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(symbols_value)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -204,11 +204,12 @@ class Settings(SettingsModel):
         (),
         "empty, stock codes or @path as FUTU_SYMBOLS, or `first 100` for the first 100 of FUTU_SYMBOLS",
     )
-    """Stocks whose order books are recorded, too, into files of their own (docs/books.md). Empty: none. Each takes a
-    subscription of its own from the quota, and ticks go first. A change needs a restart."""
+    """Stocks whose order books are recorded as well, in files of their own (docs/books.md). Empty: none. Each takes a
+    subscription of its own from the quota, and ticks go first. SIGHUP reads it again, unless it was empty at the
+    start: then a change needs a restart."""
     book_brokers: bool = _recording("BOOK_BROKERS", False)
-    """Record the broker queues of the stocks in `BOOK_SYMBOLS` as well (docs/books.md#broker-queues): who stands in
-    line at which price level. Hong Kong only. Each takes one more subscription, behind ticks and books."""
+    """Record the broker queues of the stocks in `BOOK_SYMBOLS` as well (docs/books.md#broker-queues): which brokers
+    stand in line at which price level. Hong Kong only. Each takes one more subscription, behind ticks and books."""
     data_root: Directory = _recording("DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to")
     """Directory of the day files (`YYYYMMDD.db`, the market's trading day), and of `_spill/`, `_quarantine/`,
     `_reports/` and, unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""
@@ -251,7 +252,7 @@ class Settings(SettingsModel):
 
     restarts_dir: OptionalDirectory = _watchdog("RESTARTS_DIR", None, "empty, or a directory")
     """Where the API leaves requests to restart the feed, which the recorder looks for every two seconds. The API writes
-    there, the recorder only reads. Empty: under systemd `restarts` in the state directory of what serves
+    there, the recorder only reads. Empty: under systemd `restarts` in the state directory of the programs that serve
     (`/var/lib/hk-tick-serve`); elsewhere no restart can be asked for."""
     check_interval_sec: float = _watchdog("CHECK_INTERVAL_SEC", 5, "seconds", ge=0.05, le=600)
     """Time between two checks of the connection and its subscriptions, and between two looks of the watchdog."""
@@ -277,8 +278,8 @@ class Settings(SettingsModel):
     """Only WAL lets others read while the recorder writes. MEMORY and OFF are refused: a crash in the middle of a write
     would damage the file."""
     sqlite_synchronous: Annotated[Synchronous, BeforeValidator(upper)] = _sqlite("SQLITE_SYNCHRONOUS", "NORMAL")
-    """With NORMAL a power cut may cost the newest commits but never damages a WAL file; FULL keeps them, too, for a
-    disk flush a batch. OFF is refused: it can damage the file."""
+    """With NORMAL a power cut may cost the newest commits but never damages a WAL file; FULL keeps those as well, for
+    one disk flush per batch. OFF is refused: it can damage the file."""
     sqlite_wal_autocheckpoint_pages: int = _sqlite("SQLITE_WAL_AUTOCHECKPOINT", 1000, "pages", ge=1, le=1_000_000)
     """Length of the WAL at which it is copied back into the day file; a page has 4 KiB."""
 
@@ -290,15 +291,14 @@ class Settings(SettingsModel):
     """Time between two `persist_loop_heartbeat` lines."""
 
     metrics_port: Annotated[int, AfterValidator(usable_metrics_port)] = _metrics("METRICS_PORT", 0, ge=0, le=65535)
-    """Port of the Prometheus endpoint `/metrics`; 0: none. It needs the extra `metrics`; docs/monitoring.md tells
-    more."""
+    """Port of the Prometheus endpoint `/metrics`; 0: none. It needs the extra `metrics` (docs/monitoring.md)."""
     metrics_host: str = _metrics(
         "METRICS_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=HOST_PATTERN
     )
     """Address of this machine on which the endpoint listens. It has no password: leave it on the loopback address, or
     let a firewall say who may ask."""
     metrics_per_symbol: bool = _metrics("METRICS_PER_SYMBOL", False)
-    """Count pushed ticks by symbol, too: one series more for each symbol."""
+    """Also count pushed ticks by symbol: one more series for each."""
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -81,8 +81,8 @@ class RelaySettings(ReaderSettings):
     redis_channel: Annotated[str, _key(None)] = _redis(
         "REDIS_CHANNEL", "", "empty, or a channel, such as hk:ticks:{symbol}"
     )
-    """The channel on which each tick is published as a JSON object. Empty: none. What a subscriber was away for is lost
-    to it."""
+    """The channel on which each tick is published as a JSON object. Empty: none. Subscribers miss what is published
+    while they are away."""
     redis_max_frames: int = _redis("REDIS_MAX_FRAMES", 100_000, "frames of up to 100 ticks", ge=100, le=100_000_000)
     """About how much of a day's stream is kept."""
     redis_keep_days: int = _redis("REDIS_KEEP_DAYS", 2, "days", ge=2, le=100)
@@ -93,8 +93,8 @@ class RelaySettings(ReaderSettings):
     redis_signals_last: Annotated[str, _key(None)] = _redis("REDIS_SIGNALS_LAST", "", "empty, or a key")
     """The key that holds the newest signal as a JSON object. Empty: none."""
     redis_signals_channel: Annotated[str, _key(None)] = _redis("REDIS_SIGNALS_CHANNEL", "", "empty, or a channel")
-    """The channel on which each signal is published as a JSON object. Empty: none. What a subscriber was away for is
-    lost to it."""
+    """The channel on which each signal is published as a JSON object. Empty: none. Subscribers miss what is published
+    while they are away."""
     redis_snapshots: Annotated[str, _key("{day}")] = _redis(
         "REDIS_SNAPSHOTS", "hk:snapshots:{day}", "empty, or a key with {day} in it"
     )
@@ -110,11 +110,11 @@ class RelaySettings(ReaderSettings):
     redis_snapshots_channel: Annotated[str, _key(None)] = _redis(
         "REDIS_SNAPSHOTS_CHANNEL", "", "empty, or a channel, such as hk:snapshots:{symbol}"
     )
-    """The channel on which each snapshot is published as a JSON object. Empty: none. What a subscriber was away for is
-    lost to it."""
+    """The channel on which each snapshot is published as a JSON object. Empty: none. Subscribers miss what is published
+    while they are away."""
     redis_snapshot_frames: int = _redis("REDIS_SNAPSHOT_FRAMES", 1000, "frames", ge=100, le=100_000_000)
-    """About how much of a day's stream of snapshots is kept. A frame has the snapshots that were stored since the one
-    before, 4 MB of them at most."""
+    """About how much of a day's stream of snapshots is kept. A frame has the snapshots stored since the previous frame,
+    4 MB of them at most."""
     redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""

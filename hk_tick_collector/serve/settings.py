@@ -103,8 +103,8 @@ class ServeSettings(ReaderSettings):
     attributes by name."""
 
     api_host: str = _api("API_HOST", "127.0.0.1", "a host name or an address, no port", pattern=_ADDRESS)
-    """Address of this machine on which the API and the live channel listen. Any other than a loopback address needs
-    keys: without, nothing starts (exit code 78)."""
+    """Address of this machine on which the API and the live channel listen. Any address but a loopback one needs keys:
+    without them nothing starts (exit code 78)."""
     api_port: int = _api("API_PORT", 8877, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the API."""
     api_keys_file: OptionalPath = _api("API_KEYS_FILE", None, "empty, or the path of a file that others may not read")
@@ -119,7 +119,8 @@ class ServeSettings(ReaderSettings):
     api_origins: Annotated[_Words, AfterValidator(_origins)] = _api(
         "API_ORIGINS", (), "empty, or origins separated by commas, such as https://app.example.org"
     )
-    """Web pages of other servers that may read from a browser (CORS, and the live channel). `*` is not taken."""
+    """Origins of other servers' web pages that may read from a browser (CORS, and the live channel). `*` is not
+    taken."""
     api_trusted_proxies: Annotated[_Words, AfterValidator(_networks)] = _api(
         "API_TRUSTED_PROXIES", (), "empty, or addresses or networks separated by commas"
     )
@@ -141,14 +142,15 @@ class ServeSettings(ReaderSettings):
         "empty, or an address such as clickhouse://user@host:8123/hk, without a password",
         repr=False,
     )
-    """A ClickHouse that `hk-tick-ship` fills. Days without a day file and an archive here are read from it."""
+    """A ClickHouse that `hk-tick-ship` fills. Days that have neither a day file nor an archive here are read from
+    it."""
     api_clickhouse_password_file: OptionalPath = _api(
         "API_CLICKHOUSE_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
-    """The file with that user's password in its first line; systemd's credential `api-clickhouse-password` goes before
-    it. Neither: no password."""
+    """The file with that user's password in its first line; systemd's credential `api-clickhouse-password` takes
+    precedence. Without either: no password."""
     api_clickhouse_recorder: str = _api("API_CLICKHOUSE_RECORDER", "", "empty, or the name of a recorder")
-    """Whose days are read there. Empty: those of all recorders, joined."""
+    """The recorder whose days are read there. Empty: the days of all recorders, joined."""
 
     live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the live channel."""

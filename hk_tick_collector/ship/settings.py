@@ -58,21 +58,21 @@ class ShipSettings(ReaderSettings):
     ship_url: Annotated[str, AfterValidator(_address)] = _ship(
         "SHIP_URL", "", "empty, or an address such as http://127.0.0.1:8123/hk, without a password", repr=False
     )
-    """The ClickHouse that `hk-tick-ship` fills: its HTTP interface, and the database there."""
+    """The ClickHouse that `hk-tick-ship` fills: the address of its HTTP interface, with the database."""
     ship_user: str = _ship("SHIP_USER", DEFAULT_USER, "a name")
     """The user there."""
     ship_password_file: OptionalPath = _ship(
         "SHIP_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
-    """The file with the user's password in its first line; systemd's credential `ship-password` goes before it.
-    Neither: no password."""
+    """The file with the user's password in its first line; systemd's credential `ship-password` takes precedence.
+    Without either: no password."""
     ship_recorder: Annotated[str, AfterValidator(_recorder)] = _ship(
         "SHIP_RECORDER", "", "empty, or letters, digits, - _ and ."
     )
     """The name of this recording there: two recorders in one database are told apart by it. Empty: this machine's
     name."""
     ship_dir: Directory = _ship("SHIP_DIR", DEFAULT_DIR, "a directory")
-    """Where the shipper keeps how far it has come."""
+    """Where the shipper keeps its progress."""
     ship_metrics_port: int = _ship("SHIP_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-ship`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
