@@ -14,6 +14,7 @@ from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_tab
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.watched import share
 from hk_tick_collector.records.book import EMPTY_BOOK, EMPTY_QUEUE, Book, Place, RowKind
@@ -148,7 +149,7 @@ def _show_ladder(app: App, day: str, state: BookState, watch: Watch | None, leve
     received = f"{zone.clock_with_ms(state.recv_ts_us // 1000)} {app.market.time_word} on {day}"
     show_text(f"{state.symbol}, received {received}{_spread(app, book)}")
     if watch is None:
-        show_text("nobody would have told of a change at that time: this is the book before", "Note: ")
+        show_text("the book was not watched at that time: this is the last one received before", "Note: ")
     rows = [
         (
             *(reversed(bid) if bid else (None, None, None)),
@@ -160,7 +161,7 @@ def _show_ladder(app: App, day: str, state: BookState, watch: Watch | None, leve
     print_table(names, rows, numbers=names, spare=("ask orders", "bid orders"))
     hidden = max(len(book.bids), len(book.asks)) - levels
     if hidden > 0:
-        print(f"... and {hidden} levels more: --levels")
+        print(f"... and {counted(hidden, 'more level')} (--levels)")
     times = [
         f"{side} {zone.clock_with_ms(ts_ms)}"
         for side, ts_ms in (("bid", state.bid_ts_ms), ("ask", state.ask_ts_ms))
@@ -175,7 +176,7 @@ def _show_brokers(app: App, day: str, brokers: _Brokers, levels: int) -> None:
     at = f"{zone.clock_with_ms(brokers.state.recv_ts_us // 1000)} {app.market.time_word} on {day}"
     show_text(f"broker queue, received {at}, first come first; names: --json")
     if not brokers.is_watched:
-        show_text("nobody would have told of a change at that time: this is the queue before", "Note: ")
+        show_text("the queue was not watched at that time: this is the last one received before", "Note: ")
     told = sorted({level for side in queue for level, _ in side})
     rows = [(level, _in_line(queue.bids, level), _in_line(queue.asks, level)) for level in told[:levels]]
     print_table(("level", "bid brokers", "ask brokers"), rows, numbers=("level",))
@@ -201,7 +202,7 @@ def _show_report(app: App, day: str, path: Path) -> int:
         if stored_day.source.exists():
             trades = trades_of(stored_day, list(symbols(path)))
     except (StoreError, NoData) as exc:
-        say(f"the day's ticks cannot be read, so trades are not held against books: {exc}")
+        say(f"the day's ticks cannot be read, so trades are not compared with books: {exc}")
     report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms, trades)
     brokers = _broker_report(app, day)
     told: dict[str, Any] = {**asdict(report), "sentence": report.sentence}
