@@ -131,3 +131,17 @@ def test_sources_store_all_that_was_shown(tmp_path: Path) -> None:
     assert number(floor["events/s"]) > 0
     expected = number(recorder["CPU us"]) / number(floor["CPU us"])
     assert number(ratio["CPU us"]) == pytest.approx(expected, rel=0.02)
+
+
+def test_two_recordings_are_compared_and_merged(tmp_path: Path) -> None:
+    done = bench(tmp_path, "twins")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["command"] for row in tables(done.stdout)] == ["compare", "merge"]
+    assert all(number(row["CPU s"]) > 0 for row in tables(done.stdout))
+
+
+def test_every_benchmark_is_on_the_page() -> None:
+    parts = {"floor", "live_floor", "market_recorder", "source_floor", "thread_profile", "usual"}  # started by others
+    commands = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()} - parts
+    page = (ROOT / "benchmarks/README.md").read_text()
+    assert set(re.findall(r"^python -m benchmarks\.(\w+) ", page, re.MULTILINE)) == commands
