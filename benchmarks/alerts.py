@@ -164,9 +164,9 @@ def rows_of(deaths: list[Told], digest: Told, by_hand_sec: list[float]) -> list[
     look_sec, rest_sec = LOOK_SEC, GROUP_MS / 1000
     middle_sec, most_sec = look_sec / 2 + rest_sec + POLL_SEC / 2, look_sec + rest_sec + POLL_SEC
     return [
-        ("fired to outbox", statistics.median(outbox), max(outbox), AIM_OUTBOX_SEC),
+        ("fault to outbox", statistics.median(outbox), max(outbox), AIM_OUTBOX_SEC),
         ("floor: the next look", look_sec / 2, look_sec, None),
-        ("fired to sent", statistics.median(sent), max(sent), AIM_SENT_SEC),
+        ("fault to sent", statistics.median(sent), max(sent), AIM_SENT_SEC),
         ("floor: look, wait for others, sender", middle_sec, most_sec, None),
         ("floor: a letter posted by hand", statistics.median(by_hand_sec), max(by_hand_sec), None),
         ("end of day to digest in outbox", digest.outbox_sec, digest.outbox_sec, AIM_DIGEST_SEC + AIM_OUTBOX_SEC),
