@@ -110,11 +110,11 @@ def test_dashboard_says_when_its_first_page_is_slower_than_wanted(tmp_path: Path
 def test_alerts_says_when_a_letter_is_later_than_wanted(tmp_path: Path) -> None:
     done = bench(tmp_path, "alerts")
     rows = {row["measured"]: row for row in tables(done.stdout)}
-    outbox, sent = rows["fault to outbox"], rows["fired to sent"]
+    outbox, sent = rows["fault to outbox"], rows["fault to sent"]
     assert 0 < number(outbox["max s"]) <= number(sent["max s"]), done.stdout + done.stderr
     assert number(rows["end of day to digest in outbox"]["max s"]) >= 300, "not before ticks of the day can still come"
     assert {name: row["wanted s"] for name, row in rows.items() if row["wanted s"]} == {
-        "fault to outbox": "5", "fired to sent": "10",
+        "fault to outbox": "5", "fault to sent": "10",
         "end of day to digest in outbox": "305", "end of day to digest sent": "310",
     }  # fmt: skip
     late = [name for name, row in rows.items() if row["wanted s"] and number(row["max s"]) > number(row["wanted s"])]
