@@ -90,7 +90,11 @@ def _take_rights_of_owner(directory: Path) -> None:
         become_owner(directory)
 
 
-@_alert_command("test", help="Send a test to each target, or only to NAME, and say whether it was accepted.")
+@_alert_command(
+    "test",
+    help="Send a test to each target, or only to NAME, and say whether it was accepted.",
+    short_help="Send a test to each target, or only to NAME.",
+)
 @click.argument("name", required=False)
 def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     """See ``--help``. Sent from here, past the outbox: what is tried is the way to somebody."""

@@ -31,8 +31,8 @@ format_option = click.option(
     "--format",
     "format_",
     type=click.Choice(list(FORMATS)),
-    help="parquet for research, sqlite for the day file itself (compressed), or both. What an archive has already, it "
-    "keeps. Default: the setting ARCHIVE_FORMAT, else parquet.",
+    help="parquet for research, sqlite for the day file itself (compressed), or both. An archive keeps the formats "
+    "that it has. Default: the setting ARCHIVE_FORMAT, else parquet.",
 )
 
 

@@ -50,7 +50,8 @@ none is missing: the report says what was watched, how well samples agree, and w
 BOOK_BROKERS=1 the broker queues are shown below it: which brokers queue at which price level, first in line first.
 
 Times are the market's. Exits with 1 when the report finds something that a healthy day does not have (blind stretches,
-impossible books, pulls that differ, suspected holes), with 3 when the book was not known at that time.
+impossible states, pulls that differ, suspected holes, a clock that went back), with 3 when the book was not known at
+that time.
 """
 
 

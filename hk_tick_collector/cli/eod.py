@@ -67,7 +67,7 @@ class _DayDone:
     "--keep-days",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Delete day files but those of the newest N trading days; 0: none. Default: the setting RETAIN_DAYS.",
+    help="Keep the day files of the newest N trading days, delete older ones; 0: delete none. Default: RETAIN_DAYS.",
 )
 def command(app: App, format_: str | None, keep_days: int | None) -> int:
     """See the help text."""

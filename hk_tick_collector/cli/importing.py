@@ -40,6 +40,7 @@ GC_THRESHOLD_OBJECTS = 200_000
 
 @tickctl_command(
     "sierra",
+    short_help="Sierra Chart's intraday files (.scid).",
     help="""Import Sierra Chart's intraday files (.scid, "1 Tick" storage) of CME Group futures; keep its depth files.
 
     The symbol comes from the file's name: ESZ26_FUT_CME.scid is CME.ESZ26. Trades go into the day file of their

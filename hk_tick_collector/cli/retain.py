@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     coverage and gaps of the file, no process has the file open, no rows of the day wait in the spill, and the day is
     older than the trading day before today. Otherwise it is kept, the reason is shown, and the exit code is 1.
 
-    With --from the copy in a bucket or another directory is what is read and compared, not the archive. Its rows are
-    counted with a key made for this comparison, so that forged ones are found. Anyone who can write there can still
-    destroy the copy afterwards: keep versions or an object lock. With --signers its manifest, or the archive's, must be
-    signed by somebody whom that file allows.
+    With --from the copy in a bucket or another directory is read and compared instead of the archive. Its rows are
+    hashed with a key made for this comparison, so that forged ones are found. Anyone who can write there can still
+    destroy the copy afterwards: turn on versioning or object lock. With --signers its manifest, or the archive's, must
+    be signed by somebody whom that file allows.
     """,
 )
 @click.option(

@@ -83,6 +83,7 @@ def _settings(env_file: Path | None) -> ShipSettings:
 
 @_ship_command(
     "init",
+    short_help="Create the database and its tables, or update them.",
     help="""Create the database and its tables, or update them after an update of this program.
 
     Nothing is dropped, and running it again does no harm. The user needs CREATE, ALTER, INSERT and SELECT on the
@@ -109,6 +110,7 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
 
 @_ship_command(
     "verify",
+    short_help="Is the copy of a day equal to the day here?",
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
@@ -121,7 +123,7 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
 )
 @click.argument("days", metavar="[DAYS]", required=False)
 @named_option("--days", "given", earlier=["--day"], metavar="DAYS", help="Instead of the argument DAYS.")
-@click.option("--check", "only_check", is_flag=True, help="Compare and say so; replace and note nothing.")
+@click.option("--check", "only_check", is_flag=True, help="Only compare: replace nothing, note nothing.")
 def verify(
     settings: ShipSettings, engine: ClickHouse, as_json: bool, days: str | None, given: str | None, only_check: bool
 ) -> int:

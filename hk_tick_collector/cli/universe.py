@@ -81,7 +81,7 @@ MAX_PROBLEMS = 50  # of lists, shown
 )
 @days_option("Default: the last 20.")
 @click.option("--recorded-only", is_flag=True, help="Choose only among recorded symbols; needs --limit.")
-@click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
+@click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the list to this file.")
 @click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
 @click.option(
     "--shards", "count", type=click.IntRange(2, shards.MAX_SHARDS), help="Number of recorders that share the list."

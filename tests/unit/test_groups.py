@@ -158,6 +158,14 @@ def test_a_paragraph_of_help_is_filled_to_the_terminals_width(name: str, command
         assert is_kept_as_written or not re.search(r"^\s", paragraph, re.MULTILINE), f"{name}: {paragraph}"
 
 
+def test_no_line_in_a_list_of_commands_is_cut() -> None:
+    groups = [name for name in COMMANDS if isinstance(tickctl.get_command(click.Context(tickctl), name), click.Group)]
+    assert {"alert", "import", "keys", "ship"} <= set(groups)
+    for words in ([], *([name] for name in groups)):
+        listed = CliRunner().invoke(tickctl, [*words, "--help"]).stdout
+        assert "..." not in listed.replace("[ARGS]...", ""), listed
+
+
 def test_a_day_is_an_argument_or_an_option_and_not_both(tmp_path: Path) -> None:
     record_day(tmp_path / "HK", count=3)
     root = ["--data-root", str(tmp_path / "HK"), "--no-write", "--json"]
