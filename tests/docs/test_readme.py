@@ -417,6 +417,18 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_heading_is_a_line_of_its_own(page: Path) -> None:
+    """One had swallowed the sentence after it."""
+    lines = without_blocks(page).splitlines()
+    for before, line, after in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+        if re.match("#+ ", line):
+            assert not before.strip() or before.startswith("<!--"), f"{page.name}: {line}"
+            assert not after.strip(), f"{page.name}: {line}"
+            assert "](" not in line, f"{page.name}: {line}"
+            assert not re.search(r"[:.\u3002\uff1a]$", line), f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_named_in_code_style_exists(page: Path) -> None:
     for name in re.findall(
         r"`((?:docs|scripts|tests|benchmarks|deploy|hk_tick_collector)/[\w./-]*)`", without_blocks(page)
