@@ -367,7 +367,8 @@ class DayCoverage:
             track = self._tracks[symbol]
             if track.settled:
                 last = track.newest[1]
-                advanced.append((last, track.stored_less_last + last, track.last_ts_ms, now_ms, symbol))
+                stored_ticks = track.stored_less_last + last + track.surplus_ticks
+                advanced.append((last, stored_ticks, track.last_ts_ms, now_ms, symbol))
                 continue
             if track.gaps:
                 gaps.shrink(conn, self._day, track, now_ms)

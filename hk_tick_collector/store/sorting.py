@@ -47,6 +47,7 @@ def sort_by_position(
                 by_total = track.by_total
             seq = row.seq
             if seq is None:
+                track.settled = False
                 unsequenced.setdefault(track.symbol, []).append(row + stamp)
                 continue
             if by_total:
@@ -60,8 +61,9 @@ def sort_by_position(
             ts_ms = row.ts_ms
             if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - a call of max() a row costs as much as the rest
                 track.last_ts_ms = ts_ms
-            if ts_ms < track.first_ts_ms:  # noqa: PLR1730
+            if ts_ms < track.first_ts_ms:
                 track.first_ts_ms = ts_ms
+                track.settled = False
     except TypeError as exc:
         raise ValueError(f"a value is of the wrong kind: {exc}") from exc
     claims = any(track.unsequenced_ticks for track in tracks.values())

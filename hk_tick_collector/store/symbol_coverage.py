@@ -78,12 +78,12 @@ class SymbolCoverage:
         self.later_seqs: list[int] | None = []  # the same of later ones that are open, ascending; None: not known
         self.gaps: list[gaps.Gap] = []
         self.replay: Replay | None = None
-        # What follows from the above. ``settled``: ticks in order cannot change it.
+        # What follows from the above. ``settled``: ticks in order change nothing of the row but its newest end.
         self.settled = False
         self.state = UNPROVEN
         self.missing_ticks = 0
         self.unseen_ticks = 0  # at most, before the first one seen
-        self.stored_less_last = 0
+        self.stored_less_last = 0  # ticks stored, less the last counter and ``surplus_ticks``
 
     @classmethod
     def of_row(cls, row: Row) -> SymbolCoverage:
@@ -166,6 +166,7 @@ class SymbolCoverage:
         if seq < newest[0]:
             self.surplus_ticks -= newest[0] - seq - 1
             newest[0] = seq
+            self.settled = False
             return True
         return False
 
@@ -267,8 +268,9 @@ class SymbolCoverage:
         in_gaps = (high for gap in self.gaps for _, high in gap.extents)
         awaited = max([self.verified_counter or 0, self.head_counter or 0, *in_gaps])
         last = self.ranges.last if self.ranges else None
-        self.settled = last is not None and last >= awaited and self.counts
-        self.stored_less_last = self.stored_ticks() - (last or 0)
+        # And a copy of the day is withdrawn by any.
+        self.settled = last is not None and last >= awaited and self.replay is None
+        self.stored_less_last = self.stored_ticks() - self.surplus_ticks - (last or 0)
         return verdict.reason
 
     def evidence(self) -> Evidence:
