@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.rig import cpu_sec
-from benchmarks.ticks import TickSource
+from benchmarks.ticks import TickSource, store
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.days.catalog import Catalog, Day
@@ -26,19 +26,9 @@ from hk_tick_collector.ship.live import MAX_ROWS, Live
 from hk_tick_collector.ship.rows import ticks_stream
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir
-from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer, clickhouse_server
 
 DAY = "20261120"
-BATCH_ROWS = 5_000
-
-
-def make_day(root: Path, ticks: int) -> None:
-    """A day file with that many ticks."""
-    source, writer = TickSource(DAY, ticks), DayFileWriter(root)
-    for _ in range(0, ticks, BATCH_ROWS):
-        writer.write(source.take(BATCH_ROWS))
-    writer.close()
 
 
 def cpu_of_both_sec(server: ClickHouseServer) -> float:
@@ -70,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, clickhouse_server(Path(name) / "engine") as server:
         root = Path(name) / "HK"
         root.mkdir()
-        make_day(root, given.ticks)
+        store(root, TickSource(DAY, given.ticks), given.ticks)
         days, state = Catalog(root, archive_dir(root)), State(Path(name) / "ship")
         engine = server.engine(timeout_sec=600)
         tables.init(engine, tables.Shape(), 1)

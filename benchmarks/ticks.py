@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmarks.rig import SYMBOLS
 from hk_tick_collector.market.hk.sessions import MORNING_START_MS, day_start_ms
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.store.writer import DayFileWriter
 
 TAIL = 0.9  # the n-th most traded symbol has 1 / n ** TAIL of the first one's ticks
 _TYPES = (("AUTO_MATCH", " "),) * 8 + (("INTER_AUTO_MATCH", "Y"), ("INTER_NON_AUTO_MATCH", "X"))
+BATCH_ROWS = 5_000
 _SPAN_MS = int(5.5 * 3_600_000)
 
 
@@ -47,3 +50,11 @@ class TickSource:
                 (ts_ms // 1000) << 32 | self._counters[symbol], kind, "push", self._day,
                 ts_ms + draw.randint(35, 200), "REALTIME", ts_ms + draw.randint(30, 100), sign,
             )  # fmt: skip
+
+
+def store(root: Path, source: TickSource, ticks: int) -> None:
+    """The source's next ticks into day files."""
+    writer = DayFileWriter(root)
+    for _ in range(0, ticks, BATCH_ROWS):
+        writer.write(source.take(BATCH_ROWS))
+    writer.close()
