@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import rig
@@ -35,9 +35,8 @@ PUSHES, SHORT_PUSHES = 20_000, 2_000
 RATE = 20_000  # a second, of which the share of a core is told
 
 
-def raw_pushes(count: int) -> list[RawPush]:
-    """As they come from OpenD."""
-    symbols, now_ms = default_symbols(SYMBOLS), OPEN_US // 1000
+def raw_pushes(count: int, symbols: Sequence[str], now_ms: int) -> list[RawPush]:
+    """As they come from OpenD, of these symbols, from that moment on."""
     config = MarketConfig(symbols, rate_per_sec=PRINTS_PER_SEC, always_open=True, delay_ms=(35, 444))
     market = MarketFeed(Exchange(config, now_ms), SimClock(now_ms))
     feed, pushes = DepthFeed(market, seed=1), list[RawPush]()
@@ -81,7 +80,7 @@ def measure(root: Path, raw: list[RawPush]) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     args = rig.parser(str(__doc__).splitlines()[0]).parse_args(argv)
     rig.print_machine()
-    raw = raw_pushes(SHORT_PUSHES if args.short else PUSHES)
+    raw = raw_pushes(SHORT_PUSHES if args.short else PUSHES, default_symbols(SYMBOLS), OPEN_US // 1000)
     rounds = []
     with rig.workspace(args.keep) as root:
         for number in range(1 if args.short else args.rounds):

@@ -2,27 +2,25 @@
 
     python -m benchmarks.books
 
-The simulator makes a steady number of ticks a second over 900 symbols and, of the first of them, as many states of
-order books as are wanted. It is one process on one core, so its ticks come later while it makes books, whoever reads
-them. Therefore three programs take turns:
+The simulator makes a steady number of ticks a second over 900 symbols. Pushes of order books, made before, are added on
+the way from it to the recorder (``book_injector``), for symbols that trade seldom: the simulator is one process on one
+core and would have no time for ticks. Three programs take turns:
 
     books     the recorder takes ticks and books
-    elsewhere the recorder takes ticks alone; the same flood goes to another client, which throws it away
-    off       the recorder takes ticks alone, and nobody wants books: what they cost who has none, beside the floor
-    floor     the floor, likewise
+    off       it takes ticks alone: what books cost the ticks is "books" to "off"
+    floor     the floor, which knows no books: what they cost who has none is "off" to "floor"
 
-What books cost the ticks is "books" to "elsewhere". Each run is checked against the truth file of ticks, and in every
-session of the book file received = stored + merged + unread must hold: else the exit code is 1.
+Each run is checked against the truth file of ticks, and in every session of the book file received = stored + merged +
+unread must hold, received being at least what was added: else the exit code is 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +30,13 @@ from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts
 from hk_tick_collector.store.layout import book_days, book_file
-from tests.harness import Simulator, check, ended
-from tests.integration.sim_client import RawClient
+from tests.harness import Process, check, clean_env, ended
 
-BOOKS, ELSEWHERE, OFF, FLOOR = "books", "elsewhere", "off", rig.FLOOR
-PROGRAMS = (BOOKS, ELSEWHERE, OFF, FLOOR)
+BOOKS, OFF, FLOOR = "books", "off", rig.FLOOR
+PROGRAMS = (BOOKS, OFF, FLOOR)
 BOOK_SYMBOLS = 100
 TICKS_PER_SEC, BOOKS_PER_SEC = 5000, 20_000
 WINDOW_SEC, SHORT_WINDOW_SEC = 15.0, 3.0
-ORDER_BOOK = 2  # Qot_Common.SubType
 COLUMNS = (
     "program", "books/s sent", "received", "stored", "merged", "unread", "tick rows", "p50 ms", "p99 ms", "max ms",
     "CPU %", "RSS MiB",
@@ -66,56 +62,30 @@ class Run:
     counts: SessionCounts | None  # of its book file
 
 
-@contextlib.contextmanager
-def _thrown_away(port: int, symbols: list[str]) -> Iterator[None]:
-    """Somebody reads the books of these symbols while the context lasts."""
-    with RawClient(port) as client:
-        client.init()
-        answer = client.subscribe(symbols, ORDER_BOOK)
-        assert answer.retType == 0, answer.retMsg
-        stop = threading.Event()
-        reader = threading.Thread(target=_read, args=(client, stop))
-        reader.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            reader.join()
-
-
-def _read(client: RawClient, stop: threading.Event) -> None:
-    buffer = bytearray(1 << 20)
-    client.sock.settimeout(0.2)
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            if not client.sock.recv_into(buffer):
-                return
-
-
 def measure(directory: Path, program: str, load: Load) -> Run:
     """One program. AssertionError when a tick is missing or a push is not accounted for."""
-    symbols = default_symbols(BOOK_SYMBOLS)
-    settings = {**IN_MARKET_HOURS, "BOOK_SYMBOLS": ",".join(symbols) if program == BOOKS else ""}
+    symbols = ",".join(default_symbols(rig.SYMBOLS_COUNT)[-BOOK_SYMBOLS:])
     kind = rig.FLOOR if program == FLOOR else rig.RECORDER
     with contextlib.ExitStack() as cleanup:
         simulator = rig.simulator(directory / "sim", "--rate", load.ticks_per_sec)
         cleanup.enter_context(ended(simulator))
-        collector = rig.Collector(kind, directory / "data", simulator.port, None, **settings)
+        command: list[str | Path] = [sys.executable, "-m", "benchmarks.book_injector", str(simulator.port), symbols]
+        injector = Process([*command, str(load.books_per_sec)], clean_env(directory / "home"))
+        cleanup.enter_context(ended(injector))
+        port = int(injector.wait_for(r"injector_ready port=(\d+)", timeout_sec=120).group(1))
+        settings = {**IN_MARKET_HOURS, "BOOK_SYMBOLS": symbols if program == BOOKS else ""}
+        collector = rig.Collector(kind, directory / "data", port, None, **settings)
         cleanup.enter_context(ended(collector))
         collector.wait_subscribed()
         if kind == rig.RECORDER:
             collector.wait_for("backfill_done")
         if program == BOOKS:
             collector.wait_for(f"books_subscribed symbols={BOOK_SYMBOLS}")
-        if program == ELSEWHERE:
-            cleanup.enter_context(_thrown_away(simulator.port, symbols))
-        if program in (BOOKS, ELSEWHERE):
-            simulator.ctl(f"book-flood limit={load.books_per_sec}")
+            injector.signal(signal.SIGUSR1)
         time.sleep(SETTLE_SEC)
-        since_ms, sent = time.time_ns() // 1_000_000, _sent(simulator)
+        since_ms = time.time_ns() // 1_000_000
         window = watch(collector, load.window_sec)
-        sent_per_sec = (_sent(simulator) - sent) / load.window_sec
-        simulator.ctl("clear")
+        sent = _injected(injector)
         cleared_sec = time.monotonic()
         _wait_until_caught_up(collector)
         if kind == rig.RECORDER:  # a client that is too slow is disconnected, and fetches what it missed
@@ -127,7 +97,14 @@ def measure(directory: Path, program: str, load: Load) -> Run:
         tail_ms = round((time.monotonic() - cleared_sec) * 1000) + 500
         result = check(simulator, collector.data_root, "--since-ms", str(since_ms), "--allow-tail-ms", str(tail_ms))
     assert result.returncode == 0, f"{program} did not store what was made:\n{result.stdout}{result.stderr}"
-    return Run(window, sent_per_sec, _counts(directory / "data") if program == BOOKS else None)
+    counts = _counts(directory / "data", sent) if program == BOOKS else None
+    return Run(window, sent / (load.window_sec + SETTLE_SEC), counts)
+
+
+def _injected(injector: Process) -> int:
+    """How many pushes were added; no more are from now on."""
+    injector.signal(signal.SIGUSR2)
+    return int(injector.wait_for(r"injected=(\d+)").group(1))
 
 
 def _wait_until_caught_up(collector: rig.Collector) -> None:
@@ -147,14 +124,11 @@ def _is_backfilled(collector: rig.Collector) -> bool:
     return output.count("backfill_done") >= output.count("futu_connected")
 
 
-def _sent(simulator: Simulator) -> int:
-    return int(simulator.ctl("status")["books_pushed"])
-
-
-def _counts(data_root: Path) -> SessionCounts:
-    """Of the one session. AssertionError when it does not add up."""
+def _counts(data_root: Path, sent: int) -> SessionCounts:
+    """Of the one session. AssertionError when it does not add up, or when pushes never came to it."""
     (counts,) = [session for day in book_days(data_root) for session in book_reader.sessions(book_file(data_root, day))]
     assert counts.adds_up, f"received is not stored + merged + unread: {counts}"
+    assert counts.received >= sent, f"{sent} pushes were added: {counts}"
     return counts
 
 
@@ -202,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(exc, file=sys.stderr)
                     return 1
     rows = [_row(program, runs[program]) for program in PROGRAMS]
-    rows += [_ratio_row(BOOKS, ELSEWHERE, runs), _ratio_row(OFF, FLOOR, runs)]
+    rows += [_ratio_row(BOOKS, OFF, runs), _ratio_row(OFF, FLOOR, runs)]
     print(rig.table(COLUMNS, rows))
     return 0
 
