@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.facts import CANCEL, CORRECTION, Amended
@@ -33,7 +33,7 @@ SEQUENCE_BITS, SECOND_SHIFT, MS_SHIFT = 22, 32, 22
 ROUNDED = 0x3FF  # the bits that are nought in every index that was a double once
 MAX_PRICE, MAX_SIZE, MAX_TIME_MS = 1e8, 10**12, 4_102_444_800_000
 DOUBTED_MS = 86_400_000  # an index that is further off than this doubts a time
-TEXT_CHARS = 32
+TEXT_CHARS, WORDS_KEPT = 32, 4096
 RAW_VALUES = 40  # of a broken row
 
 
@@ -47,12 +47,21 @@ class Mapped:
     disagree_rows: int = 0  # whose index has another time than the trade
 
 
-class _Moment(NamedTuple):
-    """What the time of a trade says."""
+class _Words(dict[str, str | None]):
+    """Texts as they are stored: made fit once for those that come with nearly every trade. dxFeed writes "NaN" also
+    where a text is missing."""
 
-    ts_ms: int
-    seq: int
-    trading_day: str
+    def __missing__(self, text: str) -> str | None:
+        word = printable(cut(text, TEXT_CHARS)) if text.strip("\0 ") and text != "NaN" else None
+        if len(text) <= TEXT_CHARS:
+            if len(self) >= WORDS_KEPT:
+                self.clear()
+            self[text] = word
+        return word
+
+    def of(self, value: Any) -> str | None:
+        """Of whatever came; None for what is no text."""
+        return self[value] if type(value) is str else None
 
 
 class TradeMapper:
@@ -67,6 +76,7 @@ class TradeMapper:
         self._symbols = symbols
         self._has_parts = market.code == "US"  # of a share
         self._negative = market.code == "CME"  # oil has traded below zero, spreads often do
+        self._words = _Words()
         self._disagree_rows = 0  # of the message at hand
 
     def map(self, rows: Iterable[Row | Broken], recv_ts_ms: int) -> Mapped:
@@ -98,7 +108,7 @@ class TradeMapper:
             _, index, time_ms, price, size, flags, nano_part, sequence, venue, bid, ask, conditions, side,
             is_leg, is_extended, is_valid, _,
         ) = row  # fmt: skip
-        moment = self._moment(index, time_ms, sequence, recv_ts_ms)
+        seq, trading_day = self._seq_and_day(index, time_ms, sequence, recv_ts_ms)
         worth = self._price(price)
         turnover = turnover_of(worth, size, MAX_SIZE) if self._has_parts else None
         volume = _size(size) if turnover is None else None
@@ -107,23 +117,23 @@ class TradeMapper:
             DxTick,
             (
                 symbol,
-                moment.ts_ms,
+                time_ms,
                 worth,
                 volume,
                 turnover,
                 side if side in ("BUY", "SELL") else "NEUTRAL",
-                moment.seq,
+                seq,
                 _trade_type(is_valid, is_leg, is_extended, conditions),
                 self._push_type,
-                moment.trading_day,
+                trading_day,
                 recv_ts_ms,
                 "SNAPSHOT" if is_snapshot else "REALTIME",
                 None,
                 None,
                 0,
                 nano_part if type(nano_part) is int and 0 <= nano_part < 1_000_000 else None,
-                _word(venue),
-                _word(conditions),
+                self._words.of(venue),
+                self._words.of(conditions),
                 _quote(bid),
                 _quote(ask),
             ),
@@ -137,23 +147,23 @@ class TradeMapper:
             kind = "CANCEL"
         if kind not in ("CORRECTION", "CANCEL"):
             return None
-        moment = self._moment(index, time_ms, sequence, recv_ts_ms)
+        seq, trading_day = self._seq_and_day(index, time_ms, sequence, recv_ts_ms)
         is_correction = kind == "CORRECTION"
         is_a_part = is_correction and self._has_parts and is_part(size, MAX_SIZE)
-        words = [f"size {size!r}" if is_a_part else None, _word(conditions)]
+        words = [f"size {size!r}" if is_a_part else None, self._words.of(conditions)]
         return Amended(
             symbol,
-            moment.trading_day,
+            trading_day,
             CORRECTION if is_correction else CANCEL,
             recv_ts_ms,
-            moment.ts_ms,
-            moment.seq,
+            time_ms,
+            seq,
             self._price(price) if is_correction else None,
             _size(size) if is_correction and not is_a_part else None,
             source_text="; ".join(word for word in words if word) or None,
         )
 
-    def _moment(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> _Moment:
+    def _seq_and_day(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> tuple[int, str]:
         if type(time_ms) is not int or not 0 < time_ms < MAX_TIME_MS:
             raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is not a time in milliseconds")
         day = self._days.of(time_ms, recv_ts_ms)
@@ -166,7 +176,7 @@ class TradeMapper:
             raise TickRejected(RejectCode.TIME, f"index {index} may have been rounded, and no sequence tells")
         elif (index >> SECOND_SHIFT) * 1000 + (index >> MS_SHIFT & 0x3FF) != time_ms:
             self._disagree(index, time_ms)
-        return _Moment(time_ms, index, day)
+        return index, day
 
     def _disagree(self, index: int, time_ms: int) -> None:
         self._disagree_rows += 1
@@ -188,13 +198,6 @@ def _size(value: Any) -> int:
 
 def _quote(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and -MAX_PRICE <= value <= MAX_PRICE else None
-
-
-def _word(value: Any) -> str | None:
-    """dxFeed writes "NaN" also where a text is missing."""
-    if not isinstance(value, str) or not value.strip("\0 ") or value == "NaN":
-        return None
-    return printable(cut(value, TEXT_CHARS))
 
 
 def _trade_type(is_valid: Any, is_leg: Any, is_extended: Any, conditions: Any) -> str:
