@@ -48,31 +48,42 @@ if (($#)); then
   exec "${many[@]}" "$@"
 fi
 
-PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
+# Three runs side by side. The systemd suite has one machine for all its tests, so it is one process, which mostly waits;
+# so do the faults, each for a market, with a third of a core for its processes. The rest computes, and gives way to both
+# (nice): they have the tightest times, and the machine takes the longest.
+logs=$(mktemp -d)
+running=()
 
-# The systemd suite has one machine for all its tests, so it is one process, which mostly waits: it runs beside the
-# rest. The faults come last: they have the tightest times. Each waits for a market most of the time, with a third of a
-# core for its processes, so two more run side by side.
-machine_log=$(mktemp)
-"${pytest[@]}" -o cache_dir=.pytest_cache/machine tests/systemd >"$machine_log" 2>&1 & # two write no cache together
-machine=$!
+begin() { # begin NAME COMMAND...: what it says is kept for later, and so are its failures: two write no cache together
+  "${@:2}" -o cache_dir=".pytest_cache/$1" "tests/$1" >"$logs/$1" 2>&1 &
+  running+=("$1=$!")
+}
 
 # shellcheck disable=SC2317 # called by the trap
-end_machine() {
-  [[ -z $machine ]] || { kill -INT "$machine" && wait "$machine"; } 2>/dev/null || true
-  rm -f "$machine_log"
+end_all() {
+  local pid
+  for pid in "${running[@]#*=}"; do
+    kill -INT "$pid" 2>/dev/null || true
+  done
+  wait
+  rm -rf "$logs"
 }
-trap end_machine EXIT
+trap end_all EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 trap 'exit 129' HUP
 
 # What pytest makes of test modules is made once, not by each of its processes.
 .venv/bin/python -I tests/rewritten.py || true
+begin systemd "${pytest[@]}"
+begin faults "${many[@]}" -n "$((processes - 1))"
+PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
 status=0
-"${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
-"${many[@]}" -n "$((processes + 2))" tests/faults || status=$?
-wait "$machine" || status=$?
-machine=
-cat "$machine_log"
+nice -n 5 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
+while ((${#running[@]})); do
+  part=${running[-1]}
+  wait "${part#*=}" || status=$?
+  unset 'running[-1]'
+  cat "$logs/${part%=*}"
+done
 exit "$status"

@@ -26,6 +26,7 @@ part=rest
 [[ " $* " != *" tests/systemd "* ]] || part=systemd
 [[ " $* " != *" tests/faults "* ]] || part=faults
 echo "$part: $*" >>calls
+nice >nice-of-"$part"
 if [[ $part == "$WAITS" ]]; then
   trap 'echo "$part: cleaned up" >>calls; exit 2' INT
   echo "$part: waits" >>calls
@@ -73,10 +74,27 @@ def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
     assert parts["systemd"][-1] == "tests/systemd"
     assert parts["faults"][-1] == "tests/faults"
     assert "-n" not in parts["systemd"], "one machine, one process"
-    begun = [call.split(": ")[0] for call in calls(tree) if not call.startswith("systemd")]
-    assert begun == ["rest", "faults"]
+    caches = {next((word for word in words if word.startswith("cache_dir=")), "") for words in parts.values()}
+    assert caches == {"", "cache_dir=.pytest_cache/systemd", "cache_dir=.pytest_cache/faults"}, (
+        "of failures, for .ci/run"
+    )
+    nice = {part: int((tree / f"nice-of-{part}").read_text()) for part in parts}
+    assert nice["systemd"] == nice["faults"] == nice["rest"] - min(5, 19 - nice["faults"]), (
+        "it gives way to those that judge real time"
+    )
     for part in parts:
         assert f"what {part} said" in script.lines
+
+
+@pytest.mark.parametrize("part", ["systemd", "faults"])
+def test_the_rest_waits_for_no_other_and_ctrl_c_gives_each_time_to_go(tree: Path, part: str) -> None:
+    with ended(script := run(tree, waits=part)):
+        wait_until(lambda: f"{part}: waits" in calls(tree), "it runs")
+        wait_until(lambda: "what rest said" in script.lines, "the rest is done")
+        wait_until(lambda: len({call.split(": ")[0] for call in calls(tree)}) == 3, "so is the other one")
+        os.killpg(script.proc.pid, signal.SIGINT)
+        assert script.wait() == 130
+    assert f"{part}: cleaned up" in calls(tree)
 
 
 @pytest.mark.parametrize("part", ["systemd", "rest", "faults"])
@@ -110,12 +128,3 @@ def test_a_part_alone_is_one_run(tree: Path) -> None:
         assert script.wait() == 1
     (call,) = calls(tree)
     assert call.endswith("tests/unit -k config")
-
-
-def test_ctrl_c_gives_the_machine_time_to_go(tree: Path) -> None:
-    with ended(script := run(tree, waits="systemd")):
-        wait_until(lambda: "systemd: waits" in calls(tree), "the machine is up")
-        wait_until(lambda: "what faults said" in script.lines, "it waits for the machine")
-        os.killpg(script.proc.pid, signal.SIGINT)
-        assert script.wait() == 130
-    assert "systemd: cleaned up" in calls(tree)

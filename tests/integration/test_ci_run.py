@@ -1,0 +1,108 @@
+"""``.ci/run`` on programs that only note how they are called: what runs side by side, what has a second chance, and
+what its exit code says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Process, clean_env, ended, wait_until
+from tests.scratch_tree import ROOT
+
+# Each call is a line. A program fails while its number of calls is not above what FAILS says of it (``name=calls``).
+PROGRAM = """\
+#!/bin/bash
+name=${0##*/}
+echo "$name $*" >>calls
+[[ $name != "$WAITS" ]] || { trap 'echo "$name ended" >>calls; exit 143' TERM; while :; do sleep 0.1; done; }
+cache=.pytest_cache/faults/v/cache
+[[ $name != test.sh ]] || { mkdir -p $cache && cp failed $cache/lastfailed; }
+echo "what $name said"
+for failing in $FAILS; do
+  [[ $name != "${failing%=*}" ]] || (($(grep -c "^$name " calls) > ${failing#*=})) || exit 1
+done
+"""
+LINTERS = ("ruff", "mypy", "lint-imports", "shellcheck")
+ONE_FAILED = '{"tests/faults/test_x.py::test_y": true}'
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    for directory in (".ci", "scripts", ".venv/bin", "bin"):
+        (tree / directory).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", tree / ".ci/run")
+    (tree / "scripts/lib_venv.sh").write_text("check_python_version() { :; }\nensure_venv() { :; }\n")
+    (tree / "scripts/lib_needs.sh").write_text("ensure_needs() { :; }\n")
+    (tree / ".venv/bin/python").symlink_to(sys.executable)
+    (tree / "failed").write_text("{}")
+    programs = (".ci/bare", "scripts/test.sh", "bin/shellcheck", *(f".venv/bin/{name}" for name in LINTERS[:3]))
+    for name in programs:
+        (tree / name).write_text(PROGRAM)
+        (tree / name).chmod(0o755)
+    return tree
+
+
+def run(tree: Path, *, fails: str = "", waits: str = "") -> Process:
+    path = f"{tree / 'bin'}:{os.environ['PATH']}"
+    return Process(["bash", tree / ".ci/run"], clean_env(tree / "home", PATH=path, FAILS=fails, WAITS=waits))
+
+
+def ended_with(tree: Path, code: int, **how: str) -> list[str]:
+    with ended(script := run(tree, **how)):
+        assert script.wait() == code, script.output
+    return script.lines
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a bare machine is made by root alone")
+
+
+def test_all_is_green(tree: Path) -> None:
+    lines = ended_with(tree, 0)
+    assert {"ok    tests", *(f"ok    {name}" for name in ("ruff check", "mypy", "import-linter", "shellcheck"))} <= {
+        *lines
+    }
+    assert ("ok    bare machine" in lines) == (os.geteuid() == 0)
+    assert "what mypy said" not in lines, "only of what failed"
+
+
+@pytest.mark.parametrize("linter", LINTERS)
+def test_what_a_linter_says_is_shown_and_fails(tree: Path, linter: str) -> None:
+    lines = ended_with(tree, 1, fails=f"{linter}=9")
+    assert f"what {linter} said" in lines
+    assert "ok    tests" in lines
+
+
+def test_tests_that_fail_once_are_named_and_those_that_fail_twice_fail(tree: Path) -> None:
+    (tree / "failed").write_text(ONE_FAILED)
+    lines = ended_with(tree, 0, fails="test.sh=1")
+    assert "unsteady, passed alone: tests/faults/test_x.py::test_y" in lines
+    again = "test.sh -n 0 --last-failed -o cache_dir=.pytest_cache/faults tests/faults"
+    assert [line for line in (tree / "calls").read_text().splitlines() if line.startswith("test.sh")] == [
+        "test.sh ", again,
+    ]  # fmt: skip
+    (tree / "calls").unlink()
+    assert "FAIL  tests (exit code 1)" in ended_with(tree, 1, fails="test.sh=2")
+
+
+@needs_root
+def test_a_bare_machine_that_fails_once_is_named_and_one_that_fails_twice_fails(tree: Path) -> None:
+    assert "unsteady, passed alone: bare machine" in ended_with(tree, 0, fails="bare=1")
+    (tree / "calls").unlink()
+    assert "FAIL  bare machine" in ended_with(tree, 1, fails="bare=2")
+
+
+@needs_root
+def test_the_tests_do_not_wait_for_the_bare_machine_which_ends_with_the_run(tree: Path) -> None:
+    with ended(script := run(tree, waits="bare")):
+        wait_until(lambda: (tree / "calls").exists() and "test.sh" in (tree / "calls").read_text(), "the tests run")
+        wait_until(lambda: "what test.sh said" in script.lines, "the tests are over")
+        wait_until(lambda: "bare " in (tree / "calls").read_text(), "the bare machine is there")
+        script.proc.send_signal(signal.SIGTERM)
+        assert script.wait() == 143
+    assert "bare ended" in (tree / "calls").read_text()
