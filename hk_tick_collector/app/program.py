@@ -18,6 +18,7 @@ from typing import Any
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.core.extras import how_to_install, missing_library
+from hk_tick_collector.core.no_pandas import without_pandas
 from hk_tick_collector.core.text import printable
 
 EXIT_FAILED, EXIT_CONFIG = 1, 78
@@ -55,7 +56,8 @@ def program(
         if args.check_config:
             print(printable(f"configuration ok: {checked}"))
             return 0
-        return run(settings)
+        with without_pandas():
+            return run(settings)
     except ConfigError as exc:
         print(printable(f"{name}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG

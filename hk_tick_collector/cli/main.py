@@ -8,10 +8,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
-import importlib.abc
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -20,6 +18,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.cli.groups import Outermost
 from hk_tick_collector.cli.terminal import guarded
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
+from hk_tick_collector.core.no_pandas import without_pandas
 
 # name: (module, what it does), by the question they answer. The texts stand here so that --help imports nothing.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -106,25 +105,6 @@ def tickctl() -> None:
     """
 
 
-class _NoPandas(importlib.abc.MetaPathFinder):
-    """Arrow looks for pandas whenever it is given a list or an array, and importing it costs more than most answers.
-    The SDK may have it: it does without (``no_pandas``) until something of it is used."""
-
-    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
-        if name == "pandas" and "futu" not in sys.modules:
-            raise ModuleNotFoundError("hk-tickctl does without pandas", name=name)
-
-
-@contextlib.contextmanager
-def _without_pandas() -> Iterator[None]:
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-
-
 _BY_SIGNAL = 128  # exit codes above it: this much and the signal's number
 
 
@@ -141,7 +121,7 @@ def _end_at_once(code: int) -> None:
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
     try:
-        with guarded(), _without_pandas():
+        with guarded(), without_pandas():
             return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
     except SystemExit as exc:
         if isinstance(exc.code, int) and exc.code > _BY_SIGNAL:

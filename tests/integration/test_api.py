@@ -129,6 +129,16 @@ def test_every_format_holds_the_same_rows(client: httpx.Client, place: Path, for
         assert frame["seq"].cast(pl.Int64).to_list() == wanted["seq"].to_pylist()
 
 
+def test_reading_processes_do_without_pandas(server: ApiServer) -> None:
+    """A third of a second and 85 MiB of each."""
+    with server.client() as client:
+        ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY}))
+    children = [path.read_text() for path in Path(f"/proc/{server.proc.pid}/task").glob("*/children")]
+    loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in " ".join(children).split()]
+    assert any("pyarrow" in maps for maps in loaded)
+    assert not [maps for maps in loaded if "pandas" in maps]
+
+
 def test_polars_pandas_and_duckdb_read_what_they_are_given(server: ApiServer, tmp_path: Path) -> None:
     with server.client() as client:
         arrow = client.get(
