@@ -1,4 +1,5 @@
-"""The recorder's process does without pandas: the SDK's import and the trading calendar leave it out."""
+"""The recorder's process does without pandas and ciphers: the SDK's import and the trading calendar leave them out. So
+do programs that give Arrow lists."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ from pathlib import Path
 from tests.harness import clean_env
 
 
-def run(code: str, home: Path) -> str:
+def run(code: str, home: Path, cwd: Path | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], env=clean_env(home), capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-c", code], env=clean_env(home), cwd=cwd, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -23,7 +25,7 @@ def test_the_sdk_and_the_calendar_bring_no_pandas(tmp_path: Path) -> None:
         "from hk_tick_collector.market.calendar import TradingCalendar\n"
         "from hk_tick_collector.market.hk import HK\n"
         "c = TradingCalendar(HK); print(c.day_kind('20261224'), c.day_kind('20261225'))\n"
-        "print([name for name in ('pandas', 'numpy', 'pyarrow') if name in sys.modules])"
+        "print([name for name in ('pandas', 'numpy', 'pyarrow', 'cffi', 'Crypto.Cipher') if name in sys.modules])"
     )
     assert run(code, tmp_path).splitlines() == ["half closed", "[]"]
 
@@ -44,3 +46,33 @@ def test_pandas_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
         "print(pandas is real, pandas.DataFrame is not None)"
     )
     assert run(code, tmp_path) == "True True"
+
+
+def test_the_sdk_still_gets_ciphers_when_it_uses_them(tmp_path: Path) -> None:
+    code = (
+        "import hk_tick_collector.sources.futu.sdk, sys, futu.common.conn_mng as connections\n"
+        "import futu.common.sys_config as config; before = 'Crypto.Cipher' in sys.modules\n"
+        "key = b'0123456789abcdef'; coded = connections.AES.new(key, connections.AES.MODE_ECB).encrypt(key)\n"
+        "from Crypto.Cipher import AES; from Crypto.PublicKey import RSA\n"
+        "print(before, coded == AES.new(key, AES.MODE_ECB).encrypt(key), config.RSA.generate is RSA.generate)"
+    )
+    assert run(code, tmp_path) == "False True True"
+
+
+def test_a_key_brings_the_ciphers_before_there_is_a_connection(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from Crypto.PublicKey import RSA\n"
+        "key = Path('key'); key.write_bytes(RSA.generate(1024).export_key())\n"
+        "from hk_tick_collector.sources.futu import sdk; sdk.configure(key)\n"
+        "print('Crypto.Cipher.AES' in sys.modules, 'Crypto.Cipher.PKCS1_v1_5' in sys.modules)"
+    )
+    assert run(code, tmp_path, cwd=tmp_path) == "True True"
+
+
+def test_arrow_given_a_list_brings_no_pandas_to_a_program(tmp_path: Path) -> None:
+    code = (
+        "import sys; import pyarrow as pa; from hk_tick_collector.core.no_pandas import without_pandas\n"
+        "with without_pandas(): print(pa.array([1, 2]).to_pylist())\n"
+        "print('pandas' in sys.modules)"
+    )
+    assert run(code, tmp_path).splitlines() == ["[1, 2]", "False"]

@@ -47,9 +47,9 @@ from hk_tick_collector.sources.futu.answers import (
     UserInfo,
 )
 from hk_tick_collector.sources.futu.frames_in import FrameCutter, WireStats
+from hk_tick_collector.sources.futu.later import import_ciphers, imported_later
 from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.futu.no_home import lent_home
-from hk_tick_collector.sources.futu.no_pandas import pandas_later
 from hk_tick_collector.sources.futu.spec import LIMITS
 
 __all__ = [
@@ -62,7 +62,7 @@ __all__ = [
     "replace_dead_network_thread",
 ]
 
-with lent_home() as home_is_lent, pandas_later():
+with lent_home() as home_is_lent, imported_later():
     import futu
     from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType
     from futu.common.ft_logger import logger as _sdk_logger
@@ -143,6 +143,7 @@ def configure(rsa_key_file: Path | None = None) -> None:
     futu.SysConfig.set_client_info("hk-tick-collector", 1)
     if rsa_key_file is not None:
         _refuse_public_key(rsa_key_file)
+        import_ciphers()
         futu.SysConfig.set_init_rsa_file(str(rsa_key_file))
         futu.SysConfig.enable_proto_encrypt(True)
 
