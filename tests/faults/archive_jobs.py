@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hk_tick_collector.archive import atomic, pack, restore, retain
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -85,6 +87,7 @@ def obey(order: dict[str, Any], calendar: TradingCalendar) -> dict[str, Any]:
 
 def main() -> None:
     calendar = TradingCalendar(HK)
+    pa.array([0])  # given its first list, Arrow imports pandas: here, not in each child
     for line in sys.stdin:
         print(json.dumps(obey(json.loads(line), calendar)), flush=True)
 
