@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Seen, chromium, keep_picture, page_of
+from tests.nights import by_day
 from tests.serving import BEFORE, GAPPY, record_roots
 from tests.tickctl import tickctl
 from tests.ticks import DAY
@@ -53,7 +54,9 @@ def are_apart(page: Page, selector: str) -> bool:
     return inside and all(left[1] < right[0] for left, right in pairwise(edges))
 
 
-@pytest.mark.parametrize(("width", "colours"), [(1440, "dark"), (768, "light"), (375, "light")])
+@pytest.mark.parametrize(
+    ("width", "colours"), by_day([(1440, "dark"), (768, "light"), (375, "light")], lambda case: case[0] != 768)
+)
 def test_pages_fit_and_ask_nobody(browser: Browser, reports: Path, width: int, colours: str) -> None:
     seen = Seen()
     with page_of(browser, seen, width, color_scheme=colours) as page:
