@@ -124,8 +124,9 @@ def test_it_has_a_feed_restarted_and_no_right_over_any_unit(serving: Server, key
 def test_an_update_restarts_it_and_verification_knows_it(serving: Server, key: str) -> None:
     show = serving.machine.show
     pid = show("MainPID", API)
-    serving.commit("another")
+    made = serving.commit_built("another")
     output = serving.redeploy("--skip-tests", "--market", "closed").stdout
+    assert f"release {made[:12]} is already built" in output
     assert f"restarting {API}.service" in output
     assert f"{API}=active" in output
     assert show("MainPID", API) not in ("0", pid)
@@ -151,7 +152,7 @@ def test_the_one_that_calls_sees_the_recorder_and_calls_when_it_is_gone(installe
             wait_until(lambda: "[recorder_down;" in called.texts(), "a call", 90)
             installed.recover()
             wait_until(lambda: "OVER" in called.texts(), "the end of it", 90)
-            installed.commit("another, with somebody who is called")
+            installed.commit_built("another, with somebody who is called")
             run("rm /etc/systemd/system/hk-tick-failure@.service")
             installed.redeploy("--skip-tests", "--market", "closed")
             failure = "hk-tick-failure@hk-tick-broken.service.service"
