@@ -8,6 +8,7 @@ the script itself stands where it should and loads what it needs is for tests th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -35,10 +36,16 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_REQUEST_BYTES = 1 << 17
 READY = b"ready"
 IMPORTED = (
-    "pyarrow", "pyarrow.compute", "pyarrow.parquet", "duckdb", "rich.console", "rich.table", "rich.progress",
-    "hk_tick_collector.app.config", "hk_tick_collector.archive.pack", "hk_tick_collector.archive.retain",
-    "hk_tick_collector.export.job", "hk_tick_collector.quality.certificate", "hk_tick_collector.quality.recount",
-    "hk_tick_collector.query.engine", "hk_tick_collector.query.fetch", "hk_tick_collector.query.output",
+    "pyarrow", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "numpy.ma", "dateutil.relativedelta", "duckdb",
+    "rich.console", "rich.table", "rich.progress", "hk_tick_collector.app.config", "hk_tick_collector.archive.pack",
+    "hk_tick_collector.archive.restore", "hk_tick_collector.archive.retain", "hk_tick_collector.archive.stores",
+    "hk_tick_collector.days.every", "hk_tick_collector.days.rows", "hk_tick_collector.export.job",
+    "hk_tick_collector.export.csv_files", "hk_tick_collector.export.futu_zip", "hk_tick_collector.export.parquet_tree",
+    "hk_tick_collector.export.sqlite_file", "hk_tick_collector.quality.certificate", "hk_tick_collector.quality.facts",
+    "hk_tick_collector.quality.end_of_day", "hk_tick_collector.quality.gap_list", "hk_tick_collector.quality.index",
+    "hk_tick_collector.quality.recount", "hk_tick_collector.query.bars", "hk_tick_collector.query.engine",
+    "hk_tick_collector.query.fetch", "hk_tick_collector.query.output", "hk_tick_collector.query.top",
+    "hk_tick_collector.ship.state", "hk_tick_collector.watch.stretch",
 )  # fmt: skip
 # What asks OpenD also imports the SDK, a second of work. The SDK opens its log under HOME when it is imported, so these
 # have a process of their own to be forked from; a test that looks at that log starts the console script.
@@ -115,10 +122,10 @@ class Parent:
     def __init__(self, program: str, *more: str) -> None:
         """``program`` is the module of the command's ``main``; ``more`` are imported beside it."""
         self._home = tempfile.TemporaryDirectory(prefix="forked-")
-        self._address = f"{self._home.name}/socket"
+        self.address = f"{self._home.name}/socket"
         environment = {**os.environ, "HOME": self._home.name, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", self._address, program, *more], cwd=ROOT, env=environment,
+            [sys.executable, "-m", "tests.forked", self.address, program, *more], cwd=ROOT, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # it ends its own after them
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -136,7 +143,7 @@ class Parent:
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line,
         ):
             line.settimeout(timeout_sec)
-            line.connect(self._address)
+            line.connect(self.address)
             socket.send_fds(line, [json.dumps(request).encode()], [out.fileno(), err.fileno()])
             try:
                 answer = line.recv(MAX_REQUEST_BYTES)
@@ -154,7 +161,7 @@ class Parent:
         request = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
         reading, writing = os.pipe()
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        line.connect(self._address)
+        line.connect(self.address)
         socket.send_fds(line, [json.dumps({**request, "goes_on": True}).encode()], [writing, writing])
         os.close(writing)
         message, (pidfd,), _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 1)
@@ -173,7 +180,7 @@ class Parent:
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line,
         ):
             line.settimeout(timeout_sec)
-            line.connect(self._address)
+            line.connect(self.address)
             socket.send_fds(line, [json.dumps(request).encode()], [slave, err.fileno()])
             os.close(slave)
             shown = b"".join(_all_of(screen.fileno(), time.monotonic() + timeout_sec))
@@ -219,6 +226,37 @@ def recorders() -> Parent:
 def servers(script: str) -> Parent:
     """Of ``hk-tick-api`` or ``hk-tick-live``: one for all tests of this process."""
     return _one({SCRIPTS[program]: program for program in (API, LIVE)}[script], *SERVING, APPS[script])
+
+
+# What a shell starts in place of a console script: asks the process that forks, and ends as the command does. Commands
+# that need another process to be forked from are the script itself.
+STAND_IN = """\
+#!{python} -IS
+import json, os, socket, sys
+if sys.argv[1:2] and sys.argv[1] in {not_here!r}:
+    os.execv({script!r}, [{script!r}, *sys.argv[1:]])
+line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+line.connect({address!r})
+request = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd()}}
+socket.send_fds(line, [json.dumps(request).encode()], [0, 1, 2])
+code = json.loads(line.recv({max_bytes}))
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+def stand_in(program: str, script: Path, directory: Path) -> None:
+    """Put a command of the script's name into a directory of PATH that is a tenth of the script's start."""
+    directory.mkdir(exist_ok=True)
+    not_here = sorted(ASK_OPEND) if program == TICKCTL else []
+    text = STAND_IN.format(
+        python=Path(sys.executable).resolve(), not_here=not_here, script=str(script), address=_one(program).address,
+        max_bytes=MAX_REQUEST_BYTES,
+    )  # fmt: skip
+    command = directory / script.name
+    command.write_text(text)
+    command.chmod(0o755)
 
 
 def may_fork(settings: Iterable[str]) -> bool:
@@ -282,17 +320,19 @@ def _end(children: Iterable[int]) -> NoReturn:
 def _begin(line: socket.socket) -> tuple[int, bool]:
     """Fork: the child's process id, and whether somebody wants to know it. In the child the id is 0, and it has become
     what the request asks for."""
-    message, outputs, _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 2)
+    message, streams, _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 3)
     request = json.loads(message)
     goes_on = bool(request.get("goes_on"))
     pid = os.fork()
     if pid:
-        for output in outputs:
-            os.close(output)
+        for stream in streams:
+            os.close(stream)
         return pid, goes_on
     if goes_on:
         os.setsid()
-    for source, number in zip([os.open(os.devnull, os.O_RDONLY), *outputs], (0, 1, 2), strict=True):
+    if len(streams) == 2:  # the outputs alone
+        streams = [os.open(os.devnull, os.O_RDONLY), *streams]
+    for source, number in zip(streams, (0, 1, 2), strict=True):
         os.dup2(source, number)
         os.close(source)
     os.chdir(request["directory"])
@@ -317,6 +357,25 @@ def main_of(program: str, others: Sequence[str]) -> Callable[[], int]:
     return main
 
 
+def end_with(main: Callable[[], object]) -> NoReturn:
+    """``sys.exit(main())`` as the script has it, but for taking all imported modules apart, which would be most of what
+    a short command costs. That nothing goes wrong there is for tests that start the script itself."""
+    try:
+        code = main()
+    except SystemExit as exc:
+        code = exc.code
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):  # nobody reads it: Python has a way to say so
+        sys.exit(code)  # type: ignore[arg-type]
+    if code is None or isinstance(code, int):
+        os._exit((code or 0) & 0xFF)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
     _, address, program, *others = sys.argv
     main = main_of(program, others)
@@ -326,4 +385,4 @@ if __name__ == "__main__":
     sys.path[:] = [path for path in sys.path if path not in ("", str(ROOT))]
     gc.freeze()
     serve(address)
-    sys.exit(main())
+    end_with(main)

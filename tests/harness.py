@@ -20,11 +20,15 @@ import pytest
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim.control import call
+from hk_tick_collector.opend_sim.exchange import DEFAULT_HISTORY_TICKS
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from tests.forked import Child, may_fork, recorders, simulators
 
 BIN = Path(sys.executable).parent
 DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
+# Of a symbol, before a simulator's start: more than OpenD shows, and few to be made, written and judged. Thirty
+# thousand, its own choice, would take half a second of CPU.
+HISTORY_TICKS = 3_000
 
 
 def wait_until(condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC) -> Any:
@@ -134,7 +138,11 @@ class Simulator(Process):
         directory.mkdir(parents=True, exist_ok=True)
         self.truth = directory / "truth"
         command = [BIN / "hk-opend-sim", "run", "--port", str(port), "--truth", self.truth, "--control-port", "0"]
-        super().__init__([*command, *map(str, arguments)], clean_env(directory / "home"))
+        words = [str(word) for word in arguments]
+        if "--symbols" in words and not {"--history", "--replay"} & set(words):
+            symbols = words[words.index("--symbols") + 1].count(",") + 1
+            words += ["--history", str(min(symbols * HISTORY_TICKS, DEFAULT_HISTORY_TICKS))]
+        super().__init__([*command, *words], clean_env(directory / "home"))
         ready = self.wait_for(r"opend_sim_ready .*port=(\d+)")
         self.port = int(ready.group(1))
         self.control = self.wait_for(r"control=(\S+)").group(1)
@@ -179,6 +187,16 @@ class Recorder(Process):
 
     def rows(self) -> int:
         return stored_rows(self.data_root)
+
+
+class ForkedRecorder(Process):
+    """``hk-tick-collector`` of whatever source, by its environment alone, in a process whose imports are done."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        super().__init__([BIN / "hk-tick-collector"], env)
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> Child:
+        return recorders().start(command[1:], env)
 
 
 class BuiltRecorder(Recorder):

@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from hk_tick_collector.opend_sim.handlers_subscription import SERVED_SUB_TYPES
 from hk_tick_collector.records.columns import TICKS
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from hk_tick_collector.store.connect import SCHEMA_SQL
+from tests import forked
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 from tests.tickctl import record_day, tickctl
@@ -45,6 +47,9 @@ S3_VARIABLES = {
     "AWS_EC2_METADATA_DISABLED", "AWS_REGION", "AWS_ENDPOINT_URL_S3",
 }  # fmt: skip
 RUNNABLE = ("bash", "python")
+# Whose commands are the console scripts themselves; those of the other pages are forked (``tests.forked``), but for
+# what a page leaves running in the background.
+FIRST_PAGES = ("README.md", "docs/getting-started.md")
 DEADLINE_SEC = 60.0
 CHINESE = ".zh-Hant.md"
 # A page's example data root and its ports, which may be in use here.
@@ -120,6 +125,14 @@ class Reader:
         self._env = clean_env(home, PATH=f"{self._bin()}:{os.environ['PATH']}", TMPDIR=self._tmp())
         for name in ("DATA_ROOT", "PYTHON", "TZ"):
             self._env.pop(name, None)
+        self._quick_path = self._env["PATH"]
+
+    def be_quick(self) -> None:
+        """From now on ``hk-tickctl`` and ``hk-opend-sim`` are forked where the shell looks for them."""
+        directory = self.tree.parent / "quick"
+        for program in (forked.TICKCTL, forked.OPEND_SIM):
+            forked.stand_in(program, self.tree / ".venv" / "bin" / forked.SCRIPTS[program], directory)
+        self._quick_path = f"{directory}:{self._env['PATH']}"
 
     def type(self, block: Block) -> None:
         """Run one block; what it says on failure goes into the assertion."""
@@ -169,8 +182,8 @@ class Reader:
 
     def _run(self, block: Block, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._command(block.language, script), cwd=self.tree, env=self._env, capture_output=True, text=True,
-            timeout=DEADLINE_SEC, check=False, stdin=subprocess.DEVNULL,
+            self._command(block.language, script), cwd=self.tree, env={**self._env, "PATH": self._quick_path},
+            capture_output=True, text=True, timeout=DEADLINE_SEC, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def _start(self, script: str) -> None:
@@ -261,6 +274,8 @@ def test_every_command_runs_or_says_what_it_needs(request: pytest.FixtureRequest
         return
     reader: Reader = request.getfixturevalue("reader")
     recorder: Recorder = request.getfixturevalue("recorder")
+    if name not in FIRST_PAGES:
+        reader.be_quick()
     if name == "docs/configuration.md":  # for somebody who has a file already
         (reader.tree / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"))
     if name in ("docs/tickctl.md", "docs/backtest.md"):  # it is run where the recorder's settings are
@@ -316,6 +331,26 @@ def test_a_block_that_fails_is_noticed(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="no such table"):
         reader.type(Block("python", "import sqlite3; sqlite3.connect(':memory:').execute('SELECT * FROM x')", "", "x"))
     assert reader.run_blocks == []
+
+
+def test_a_forked_command_is_the_one_that_a_reader_types(reader: Reader) -> None:
+    """What it prints and how it ends; one that another command is piped into ends by the same signal."""
+    asked = ("hk-tickctl --version", "hk-opend-sim --version", "hk-tickctl day --no-such", "hk-tickctl config --json")
+    asked = (
+        *asked,
+        "hk-tickctl config | head -n 1",
+        "hk-tickctl doctor --help",
+        "echo no | hk-tickctl schwab import -",
+    )
+    told = []
+    for _ in ("the scripts", "forked"):
+        done = [reader._run(Block("bash", text, "", "page"), text) for text in asked]
+        told.append([(ended_as.returncode, ended_as.stdout, ended_as.stderr) for ended_as in done])
+        reader.be_quick()
+    assert told[0] == told[1]
+    assert [code for code, _, _ in told[0]][:3] == [0, 0, 2]
+    where = reader._run(Block("bash", "", "", "page"), "command -v hk-tickctl")
+    assert where.stdout.strip() == str(reader.tree.parent / "quick" / "hk-tickctl")
 
 
 def test_both_readmes_have_the_same_commands() -> None:
@@ -438,7 +473,7 @@ def test_every_file_named_in_code_style_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_key_is_a_real_setting(page: Path) -> None:
-    settings = {info.key for info in all_settings_table()}
+    settings = setting_keys()
     other_names = {
         *TICK_TYPES.values(),
         *DIRECTIONS.values(),
@@ -482,6 +517,12 @@ def test_issue_forms_are_forms(form: Path) -> None:
         assert part["attributes"]["label"]
 
 
+@cache
+def setting_keys() -> set[str]:
+    return {info.key for info in all_settings_table()}
+
+
+@cache
 def script_variables() -> set[str]:
     """Variables that the scripts read from the environment."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.sh")]
@@ -498,6 +539,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+@cache
 def source_constants() -> set[str]:
     """Constants of the code that documents may name."""
     return {

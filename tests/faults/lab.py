@@ -25,7 +25,6 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.us import US
 from hk_tick_collector.opend_sim.check import check
-from hk_tick_collector.opend_sim.exchange import DEFAULT_HISTORY_TICKS
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.opend_sim.venue import Numbering, venue_of
@@ -37,7 +36,6 @@ SYMBOLS = "HK.00700,HK.00005,HK.09988"
 DAY = "20261120"
 OPENING = "2026-11-20T09:30:00"  # the day's first ticks can be seen from here, so its head can be proven
 BEFORE_OPENING = "2026-11-20T09:29:56"  # of a busy symbol a slow start would miss the first ticks for good
-HISTORY_TICKS = 3_000  # of a symbol, before the start: more than OpenD shows, and few to be written and judged
 
 Row = dict[str, Any]
 
@@ -100,8 +98,6 @@ class Lab:
         stage = self.stage
         named = {"market": stage.market.code, "symbols": stage.symbols, "start": stage.opening, "rate": 300, **options}
         words: list[object] = [*flags] if named["start"] is None else ["--wait-for-client", *flags]
-        few = len(str(named["symbols"]).split(",")) * HISTORY_TICKS
-        named.setdefault("history", min(few, DEFAULT_HISTORY_TICKS))
         for name, value in named.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]

@@ -17,7 +17,8 @@ import pytest
 
 from hk_tick_collector.dxlink_sim.tape import read_truth
 from hk_tick_collector.store import reader
-from tests.harness import BIN, Process, clean_env, ended, stored_rows, wait_until
+from tests.forked import parent
+from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, stored_rows, wait_until
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
 
@@ -71,7 +72,7 @@ def settings(tmp_path: Path, endpoint: Endpoint, **more: object) -> dict[str, st
 
 
 def recorder(tmp_path: Path, endpoint: Endpoint, **more: object) -> Process:
-    return Process([BIN / "hk-tick-collector"], settings(tmp_path, endpoint, **more))
+    return ForkedRecorder(settings(tmp_path, endpoint, **more))
 
 
 def days(tmp_path: Path) -> list[Path]:
@@ -311,7 +312,4 @@ def test_refused_secrets_are_a_sentence_and_not_asked_again(tmp_path: Path, endp
 
 
 def tickctl(tmp_path: Path, endpoint: Endpoint, *words: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, endpoint), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    return parent(words[0]).run([*map(str, words)], settings(tmp_path, endpoint), 120)

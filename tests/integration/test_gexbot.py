@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import BIN, Process, clean_env, ended, wait_until
+from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, wait_until
 
 SYMBOLS = "US.SPX,US.ES_SPX"
 SECONDS = 600  # that a day's file speaks of
@@ -105,7 +105,7 @@ def quarantined(recorder: Process, gexbot: Gexbot, place: Path, oddity: str, wor
 
 def test_pictures_and_whole_days_are_stored_once_through_all_faults(place: Path, gexbot: Gexbot) -> None:
     gexbot.do("cut_file")
-    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot))):
+    with ended(recorder := ForkedRecorder(settings(place, gexbot))):
         recorder.wait_for(r"gexbot_subscribed symbols=2 wanted=2 refused=0")
         wait_until(lambda: len(stored(place)) == 2, "pictures of both")
         recorder.wait_for(r"gexbot_copy_failed .*error=\"?the day's file ends early")
@@ -124,7 +124,7 @@ def test_pictures_and_whole_days_are_stored_once_through_all_faults(place: Path,
         assert "very-secret" not in recorder.output
     # What ended early is asked for again by the next process; what was read to its end is not.
     first = {name: times for name, times in gexbot.asked().items() if name.startswith("hist/")}
-    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot))):
+    with ended(recorder := ForkedRecorder(settings(place, gexbot))):
         wait_until(lambda: copies(place) == 2, "both files")
         recorder.stop()
     again = {name: times for name, times in gexbot.asked().items() if name.startswith("hist/")}
@@ -139,7 +139,7 @@ def test_pictures_and_whole_days_are_stored_once_through_all_faults(place: Path,
 
 
 def test_who_says_no_is_left_alone_and_the_log_says_until_when(place: Path, gexbot: Gexbot) -> None:
-    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+    with ended(recorder := ForkedRecorder(settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
         recorder.wait_for("gexbot_subscribed")
         gexbot.do("busy")
         recorder.wait_for(r"gexbot_disconnected .*left alone \(429\); not asked again before [\d:]{8} UTC")
@@ -154,7 +154,7 @@ def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(p
     def asked() -> int:
         return sum(gexbot.asked().values())
 
-    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+    with ended(recorder := ForkedRecorder(settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
         recorder.wait_for("gexbot_subscribed")
         for fault, end in (("stale", "fresh"), ("slow", "fast")):
             gexbot.do(fault)
@@ -177,7 +177,7 @@ def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(p
 
 def test_another_key_is_tried_at_once_after_a_refused_one(place: Path, gexbot: Gexbot) -> None:
     (place / "key").write_text("key=gexbot_custom_wrong\n")
-    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+    with ended(recorder := ForkedRecorder(settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
         recorder.wait_for(r"refused the key \(401\); not asked again before")
         before = stored(place).total()
         (place / "key.new").write_text(f"key={KEY}\n")

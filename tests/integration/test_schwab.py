@@ -21,7 +21,8 @@ import pytest
 from hk_tick_collector.schwab_sim.tape import read_truth
 from hk_tick_collector.sims.command import SIZE
 from hk_tick_collector.store import layout, reader
-from tests.harness import BIN, Process, clean_env, ended, wait_until
+from tests.forked import parent
+from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, wait_until
 from tests.schwab_streamer import Key, Streamer
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
@@ -49,10 +50,12 @@ def settings(tmp_path: Path, streamer: Streamer, **more: object) -> dict[str, st
 
 
 def recorder(tmp_path: Path, streamer: Streamer, **more: object) -> Process:
-    return Process([BIN / "hk-tick-collector"], settings(tmp_path, streamer, **more))
+    return ForkedRecorder(settings(tmp_path, streamer, **more))
 
 
 def tickctl(tmp_path: Path, streamer: Streamer, *words: Any, given: str = "") -> subprocess.CompletedProcess[str]:
+    if not given:
+        return parent(words[0]).run([*map(str, words)], settings(tmp_path, streamer), 120)
     return subprocess.run(
         [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, streamer), capture_output=True, text=True,
         check=False, input=given,

@@ -17,7 +17,8 @@ import pytest
 from hk_tick_collector.records.totals import NO_TRADE
 from hk_tick_collector.shioaji_sim.tape import read_truth
 from hk_tick_collector.store import reader
-from tests.harness import BIN, Process, clean_env, ended, wait_until
+from tests.forked import parent
+from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, wait_until
 
 SYMBOLS = "TW.2330,TW.2317,TWF.TXFL6,TW.2330@ODD"
 CODES = "2330,2317,TXFL6,2330@ODD"
@@ -66,7 +67,7 @@ def settings(tmp_path: Path, gateway: Gateway, **more: object) -> dict[str, str]
 
 
 def recorder(tmp_path: Path, gateway: Gateway, **more: object) -> Process:
-    return Process([BIN / "hk-tick-collector"], settings(tmp_path, gateway, **more))
+    return ForkedRecorder(settings(tmp_path, gateway, **more))
 
 
 def days(tmp_path: Path) -> list[Path]:
@@ -89,10 +90,7 @@ def all_stored(tmp_path: Path, gateway: Gateway, more_than: int) -> None:
 
 
 def tickctl(tmp_path: Path, gateway: Gateway, *words: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, gateway), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    return parent(words[0]).run([*map(str, words)], settings(tmp_path, gateway), 120)
 
 
 def test_every_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, gateway: Gateway) -> None:
