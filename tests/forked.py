@@ -228,6 +228,11 @@ def servers(script: str) -> Parent:
     return _one({SCRIPTS[program]: program for program in (API, LIVE)}[script], *SERVING, APPS[script])
 
 
+def serve_commands() -> Parent:
+    """Of ``hk-tickctl serve``: one for all tests of this process."""
+    return _one(TICKCTL, *SERVING, "hk_tick_collector.serve.both")
+
+
 # What a shell starts in place of a console script: asks the process that forks, and ends as the command does. Commands
 # that need another process to be forked from are the script itself.
 STAND_IN = """\

@@ -35,6 +35,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests import nights
 from tests.books import record_books
 from tests.browser import Seen, chromium, keep_picture, page_of
+from tests.forked import Child, serve_commands
 from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.nights import by_day
 from tests.serving import BEFORE, GAPPY, add_key, record_roots
@@ -50,7 +51,10 @@ JOKER = "<img src=x onerror=alert(1)>"
 
 
 class Served(Process):
-    """``hk-tickctl serve`` over one data root, or over DATA_ROOTS."""
+    """``hk-tickctl serve`` over one data root, or over DATA_ROOTS, in a process whose imports are done."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> Child:
+        return serve_commands().start(command[1:], env)
 
     def __init__(self, directory: Path, root: Path | None, port: int = 0, **settings: object) -> None:
         command = [BIN / "hk-tickctl", "serve", *(() if root is None else ("--data-root", root)), "--port", port]

@@ -1,4 +1,4 @@
-"""The built recorder against the built simulator, over TCP, into real files."""
+"""The recorder against the simulator, over TCP, into real files; its start and its end by the built one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ import pytest
 from Crypto.PublicKey import RSA
 
 from hk_tick_collector.store import data_root
-from tests.harness import BIN, BuiltRecorder, Process, Simulator, check, clean_env, ended, stop_after_market, wait_until
+from tests.harness import (
+    BIN,
+    BuiltRecorder,
+    Process,
+    Recorder,
+    Simulator,
+    check,
+    clean_env,
+    ended,
+    stop_after_market,
+    wait_until,
+)
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 LESS_THAN_A_REQUEST_SEC = 9.0  # the shortest timeout of anything asked of OpenD is 10 s: who waits for one is later
@@ -31,11 +42,11 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
         yield simulator
 
 
-def recorded(recorder: BuiltRecorder, rows: int) -> None:
+def recorded(recorder: Recorder, rows: int) -> None:
     wait_until(lambda: recorder.rows() >= rows, f"{rows} rows\n{recorder.output}")
 
 
-def assert_complete(simulator: Simulator, recorder: BuiltRecorder) -> None:
+def assert_complete(simulator: Simulator, recorder: Recorder) -> None:
     """Stop both; every tick the simulator made is stored once and right, but for those of the last 2 s before the
     recorder was told to stop: a fault may have struck them that only the next poll makes good."""
     asked_sec = time.monotonic()
@@ -62,7 +73,7 @@ def test_ticks_are_stored_as_they_were_made(simulator: Simulator, tmp_path: Path
 
 
 def test_rows_follow_the_published_schema(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 1000)
         recorder.stop()
@@ -92,7 +103,7 @@ def test_opend_absent_at_start_then_there(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    recorder = BuiltRecorder(tmp_path / "data", port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("futu_connect_failed .*action=")
         recorder.wait_for("health connected=False")
@@ -121,7 +132,7 @@ def test_sigterm_ends_it_within_three_seconds_whatever_opend_does(tmp_path: Path
         listener.close()
     else:
         threading.Thread(target=serve, daemon=True).start()
-    recorder = BuiltRecorder(tmp_path / "data", port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("health connected=False")
         if answer == "garbage":
@@ -133,7 +144,7 @@ def test_sigterm_ends_it_within_three_seconds_whatever_opend_does(tmp_path: Path
 
 
 def test_a_refused_symbol_costs_only_itself(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS + ",HK.99999")
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS + ",HK.99999")
     with ended(recorder):
         recorder.wait_for("futu_symbol_refused symbol=HK.99999 reason=.*unknown")
         recorder.wait_for("futu_subscribed symbols=3 wanted=4 refused=1")
@@ -142,7 +153,7 @@ def test_a_refused_symbol_costs_only_itself(simulator: Simulator, tmp_path: Path
 
 
 def test_reconnect_leaves_no_hole(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 1000)
         for _ in range(3):
@@ -158,7 +169,7 @@ def test_reconnect_leaves_no_hole(simulator: Simulator, tmp_path: Path) -> None:
     ["skip percent=20", "twice", "disorder", "cut", "bad-sha1 next=5", "oversize next=2", "hang seconds=3"],
 )
 def test_faults_on_the_wire_cost_nothing(simulator: Simulator, tmp_path: Path, fault: str) -> None:
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 500)
         simulator.ctl(fault)
@@ -170,7 +181,7 @@ def test_faults_on_the_wire_cost_nothing(simulator: Simulator, tmp_path: Path, f
 
 
 def test_an_unreadable_tick_costs_itself_and_is_kept(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, SYMBOLS)
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorded(recorder, 500)
         simulator.ctl("unreadable next=3")
@@ -197,7 +208,7 @@ def test_an_encrypted_connection_records_the_same(tmp_path: Path) -> None:
 def test_reload_changes_the_list_without_a_break(simulator: Simulator, tmp_path: Path) -> None:
     codes = tmp_path / "codes.txt"
     codes.write_text("HK.00700\n")
-    recorder = BuiltRecorder(tmp_path / "data", simulator.port, f"@{codes}")
+    recorder = Recorder(tmp_path / "data", simulator.port, f"@{codes}")
     with ended(recorder):
         recorder.wait_for("futu_subscribed symbols=1 wanted=1")
         recorded(recorder, 1000)
