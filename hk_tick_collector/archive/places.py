@@ -20,6 +20,11 @@ def open_store(place: str) -> ArchiveStore:
     match = _S3.fullmatch(place)
     if match is None or ".." in place:
         shown = printable(cut(place.partition("://")[0]))  # the rest may hold a secret
+        if shown == "s3":
+            raise InputError(
+                "this is no bucket and prefix: write s3://BUCKET/PREFIX, the bucket with 3 to 63 of a-z, 0-9, . and -, "
+                "the prefix with letters, digits and !_.*'()/-, and without .."
+            )
         raise InputError(f"{shown}:// is not a place to archive to: give s3://BUCKET/PREFIX or a directory")
     from hk_tick_collector.archive.s3 import open_bucket  # noqa: PLC0415 - its library is an extra
 

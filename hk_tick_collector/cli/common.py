@@ -322,10 +322,11 @@ def be_gentle() -> None:
 
 
 def tickctl_command(
-    name: str, *, several: bool = False, **attrs: Any
+    name: str, *, several: bool = False, names_roots: bool = False, **attrs: Any
 ) -> Callable[[Callable[..., int | None]], click.Command]:
     """A command with the options that all have. The function gets an ``App`` first and returns an exit code (None: 0).
-    ``several``: it reads all data roots of DATA_ROOTS that hold one market as one.
+    ``several``: it reads all data roots of DATA_ROOTS that hold one market as one. ``names_roots``: data roots are its
+    arguments, so that the options for one are not in its help (``twins.apps_of`` refuses them).
 
     Errors with a meaning of their own end in one sentence on standard error and the right exit code.
     """
@@ -341,7 +342,7 @@ def tickctl_command(
 
         update_wrapper(run, function)  # its help text, and the options that stand above it
         command: click.Command = click.command(name, cls=click.Command, **attrs)(run)
-        command.params.extend(_common_options())
+        command.params.extend(_common_options(hide_roots=names_roots))
         return command
 
     return decorate
@@ -397,12 +398,15 @@ def _owners_rights(exc: BaseException) -> str:
     )
 
 
-def _common_options() -> list[click.Parameter]:
+def _common_options(*, hide_roots: bool) -> list[click.Parameter]:
     # What this user may not read is said by ``closed_to_us``, with what to do: click would only refuse it.
     directory = click.Path(path_type=Path, file_okay=False, readable=False)
+    roots = {
+        "--data-root": "Directory of the day files, instead of the setting.",
+        "--archive-root": "Directory of the archive, instead of the setting.",
+    }
     return [
-        click.Option(["--data-root"], type=directory, help="Directory of the day files, instead of the setting."),
-        click.Option(["--archive-root"], type=directory, help="Directory of the archive, instead of the setting."),
+        *(click.Option([name], type=directory, hidden=hide_roots, help=text) for name, text in roots.items()),
         env_file_option(),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
     ]

@@ -43,6 +43,7 @@ class Total:
 
 @tickctl_command(
     "compare",
+    names_roots=True,
     help="""Compare two recordings of the same days, tick by tick.
 
     A and B are data roots; archived days are read, too. It shows the symbols that differ: ticks that only one has,

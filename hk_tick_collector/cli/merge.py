@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 @tickctl_command(
     "merge",
+    names_roots=True,
     help="""Make one day out of the recordings of several recorders.
 
     ROOTS are the data roots of recorders that ran at the same time. Each of their ticks goes once into a day file

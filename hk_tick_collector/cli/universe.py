@@ -108,7 +108,7 @@ def command(
     groups, keep = _groups(keep)
     kept = _codes(app, keep) if keep else []
     if recorded_only and limit is None:
-        raise click.UsageError("--recorded-only needs --limit: nobody else knows the quota")
+        raise click.UsageError("--recorded-only needs --limit: OpenD, which knows the quota, is not asked")
     if reload and target is None:
         raise click.UsageError("--reload needs --write: there is no new list to read")
     if reload and count is not None:

@@ -138,7 +138,9 @@ def run_app(
         tell(url)
         if settings.is_loopback and not settings.api_anonymous and settings.api_keys_file is None:
             print(
-                f"{name}: nobody can read yet: make a key (hk-tickctl keys add NAME) or set API_ANONYMOUS=1", flush=True
+                f"{name}: nobody can read yet: set API_KEYS_FILE and make a key (hk-tickctl keys add NAME), or set "
+                "API_ANONYMOUS=1 (hk-tickctl serve --anonymous)",
+                flush=True,
             )
         for number in (signal.SIGTERM, signal.SIGINT):  # which uvicorn raises again once it has stopped as asked
             signal.signal(number, lambda *_: None)

@@ -39,6 +39,7 @@ START_SEC = 180.0  # before the first status a large spill may have to be read (
 FEW_DAYS_LEFT = 10.0
 FEW_FILES = 3
 ALERT_RECENT_SEC = 24 * 3600.0
+_SAYS = {Level.NOTE: "notes", Level.WARN: "warns", Level.ALERT: "raises an alert"}  # as complaints.js has it
 
 FINE, PROBLEM, NO_DATA = "fine", "problem", "no_data"
 
@@ -293,9 +294,8 @@ def _judge_running(condition: Condition) -> None:
 def _judge_fresh(condition: Condition, status: RecorderStatus) -> None:
     """What the recorder says of itself."""
     for complaint in status.complaints or _without_codes(status):
-        alert = complaint.level is Level.ALERT
-        says = "raises an alert" if alert else f"says {complaint.level}"
-        condition.complaints.append(replace(complaint, sentence=f"the recorder {says}: {complaint.sentence}"))
+        sentence = f"the recorder {_SAYS[complaint.level]}: {complaint.sentence}"
+        condition.complaints.append(replace(complaint, sentence=sentence))
     if status.status == STOPPING:
         condition.complain(Code.RECORDER_STOPPING, Level.NOTE, f"the recorder says {STOPPING}: {status.reason}")
     if status.refused_rows:

@@ -26,8 +26,9 @@ import zstandard
 from hk_tick_collector.archive import atomic, copies, pack, restore, retain, signing, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.archive.contents import rows_of
+from hk_tick_collector.archive.places import open_store
 from hk_tick_collector.archive.stores import DirectoryStore
-from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -1308,3 +1309,17 @@ def test_rows_are_what_arrow_says_of_them_in_parts_and_without_words() -> None:
     assert rows_of(table, ("words", "numbers")) == expected
     (batch, *_) = table.to_batches()
     assert rows_of(batch, ("numbers", "words")) == [(number, word) for word, number in expected[: batch.num_rows]]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://x/y", "the bucket with 3 to 63"),  # too short
+        ("s3://desk-ticks/a/../b", "without .."),
+        ("s3://Desk/hk", "a-z"),
+        ("ftp://host/place", "ftp:// is not a place to archive to: give s3://BUCKET/PREFIX or a directory"),
+    ],
+)
+def test_a_place_that_is_none_is_told_what_is_wrong(place: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        open_store(place)

@@ -276,7 +276,7 @@ def test_the_recorder_s_codes_come_through_the_file_into_status(tmp_path: Path) 
     assert condition.status is not None
     assert condition.status.complaints == tuple(told)
     assert condition.problems == ["the recorder raises an alert: market is open and no tick came for 130 s"]
-    assert "the recorder says warn: 2 symbols are not subscribed" in condition.notes
+    assert "the recorder warns: 2 symbols are not subscribed" in condition.notes
     shown = json.loads(json.dumps(condition.as_json()))
     assert [(complaint["code"], complaint["level"], complaint["since_ms"]) for complaint in shown["complaints"]][
         :2
@@ -293,7 +293,7 @@ def test_a_recorder_without_codes_is_understood(tmp_path: Path) -> None:
     assert condition.problems == ["the recorder raises an alert: persist worker is dead"]
     assert condition.complaints[0].code == Code.RECORDER_COMPLAINS
     assert look_at(tmp_path, status="warn", reason="rows wait", complaints=None).notes[0] == (
-        "the recorder says warn: rows wait"
+        "the recorder warns: rows wait"
     )
 
 

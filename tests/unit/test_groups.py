@@ -158,6 +158,18 @@ def test_a_paragraph_of_help_is_filled_to_the_terminals_width(name: str, command
         assert is_kept_as_written or not re.search(r"^\s", paragraph, re.MULTILINE), f"{name}: {paragraph}"
 
 
+@pytest.mark.parametrize("words", [("compare",), ("merge", "--into", "merged")])
+def test_where_data_roots_are_arguments_no_option_names_another(words: tuple[str, ...], tmp_path: Path) -> None:
+    """--archive-root was in their help, and did nothing."""
+    roots = [str(tmp_path), str(tmp_path / "b")]
+    assert "-root" not in CliRunner().invoke(tickctl, [*words, "--help"]).stdout
+    for option in ("--data-root", "--archive-root"):
+        done = CliRunner().invoke(tickctl, [*words, *roots, option, str(tmp_path)])
+        assert (done.exit_code, f"{option} has no meaning here" in done.stderr) == (2, True), done.stderr
+    done = CliRunner().invoke(tickctl, [*words, *roots])
+    assert (done.exit_code, "b is not a directory: give the data roots" in done.stderr) == (3, True), done.stderr
+
+
 def test_no_line_in_a_list_of_commands_is_cut() -> None:
     groups = [name for name in COMMANDS if isinstance(tickctl.get_command(click.Context(tickctl), name), click.Group)]
     assert {"alert", "import", "keys", "ship"} <= set(groups)

@@ -59,7 +59,7 @@ const PARTS = {
   tick: "成交", snapshot: "快照", stopping: "正在停止", down: "未連線", connecting: "連線中", not_ready: "尚未就緒", "asked to stop": "按要求停止", Closed: "休市", closed: "休市", "none came yet": "從未收到", ticks: "成交",
 };
 const COUNTED = { tick: "筆成交", snapshot: "筆快照", minute: "分鐘" };
-const SAYS = /^the recorder (raises an alert|says warn|says note): /;
+const SAYS = /^the recorder (raises an alert|warns|notes): /;
 
 const escaped = (text) => text.replace(/[.*+?^$|()[\]\\]/g, "\\$&").replaceAll("{}", "(.+?)");
 const partly = (text) => {
