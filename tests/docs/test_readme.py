@@ -464,6 +464,14 @@ def test_a_heading_is_a_line_of_its_own(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_list_of_contents_has_every_section(page: Path) -> None:
+    text = without_blocks(page)
+    listed = re.findall(r"^- \[([^\]]+)\]\(#[^)]+\)$", text, re.MULTILINE)
+    if len(listed) > 2:
+        assert listed == re.findall(r"^## (.+)$", text, re.MULTILINE), page.name
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_named_in_code_style_exists(page: Path) -> None:
     for name in re.findall(
         r"`((?:docs|scripts|tests|benchmarks|deploy|hk_tick_collector)/[\w./-]*)`", without_blocks(page)
