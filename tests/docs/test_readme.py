@@ -31,6 +31,7 @@ from hk_tick_collector.cli.all_settings import all_settings_table
 from hk_tick_collector.opend_sim.handlers_subscription import SERVED_SUB_TYPES
 from hk_tick_collector.records.columns import TICKS
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
+from hk_tick_collector.store import layout
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests import forked
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
@@ -437,6 +438,14 @@ def test_the_schema_shown_says_what_each_column_means() -> None:
     (shown,) = [block.text for block in read_blocks(ROOT / "docs/data.md") if block.language == "sql"]
     meanings = dict(re.findall(r"^  (\w+) .*?-- (.*)$", shown, re.MULTILINE))
     assert meanings == {column.name: column.meaning for column in TICKS}
+
+
+@pytest.mark.parametrize("name", ["docs/data.md", f"docs/data{CHINESE}"])
+def test_what_lies_under_a_data_root_is_on_the_page(name: str) -> None:
+    names = [value for key, value in vars(layout).items() if re.fullmatch(r"[A-Z]+_(DIR|FILE)", key)]
+    assert len(names) > 8
+    table = (ROOT / name).read_text(encoding="utf-8").rpartition("\n## ")[2]
+    assert [entry for entry in names if f"`{entry}" not in table] == []
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
