@@ -100,8 +100,8 @@ class _Lazy(Outermost):
 def tickctl() -> None:
     """Look after the recorder and use what it recorded.
 
-    Every command takes --json, and exits with 0 (fine), 1 (a problem was found), 2 (wrong usage or configuration) or
-    3 (no data).
+    Every command but serve takes --json. A command exits with 0 (fine), 1 (a problem was found), 2 (wrong usage or
+    configuration) or 3 (no data).
     """
 
 

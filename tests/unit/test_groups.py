@@ -170,6 +170,12 @@ def test_where_data_roots_are_arguments_no_option_names_another(words: tuple[str
     assert (done.exit_code, "b is not a directory: give the data roots" in done.stderr) == (3, True), done.stderr
 
 
+def test_every_command_but_serve_takes_json() -> None:
+    without = [name for name, made in every_command() if not any("--json" in param.opts for param in made.params)]
+    assert without == ["serve"]
+    assert "Every command but serve takes --json" in CliRunner().invoke(tickctl, ["--help"]).stdout
+
+
 def test_no_line_in_a_list_of_commands_is_cut() -> None:
     groups = [name for name in COMMANDS if isinstance(tickctl.get_command(click.Context(tickctl), name), click.Group)]
     assert {"alert", "import", "keys", "ship"} <= set(groups)
