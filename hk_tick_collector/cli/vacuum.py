@@ -33,7 +33,8 @@ def command(app: App, day: str) -> int | None:
     trading_day = one_day(app, day)
     db = day_file(app.data_root, trading_day)
     if not db.exists():
-        raise NoData(f"there is no {db}: an archived day is compressed already")
+        app.catalog.day(trading_day)  # raises NoData where it is not recorded at all
+        raise NoData(f"{trading_day} has no day file, only an archive, and that is compressed already")
     _check_closed(app, trading_day, db)
     be_gentle()
     with clean_ending(), progress(f"vacuum {trading_day}"):

@@ -249,13 +249,19 @@ def test_vacuum_refuses_a_day_that_is_not_over(root: Path) -> None:
 
 
 def test_vacuum_refuses_what_is_not_there_or_not_ours(root: Path) -> None:
-    vacuum_refused(root, "20261118", "20261118.db", 3)
+    vacuum_refused(root, "20261118", f"no ticks of 20261118 under {root}", 3)
     vacuum_refused(root, "soon", "is not a day", 2)
     (root / "20261117.db").write_bytes(b"no database at all" * 300)
     vacuum_refused(root, "20261117", "not a database")
     with closing(sqlite3.connect(root / "20261116.db")) as conn:
         conn.execute("CREATE TABLE notes (a)")
     vacuum_refused(root, "20261116", "no ticks table")
+
+
+def test_vacuum_tells_a_day_that_is_only_archived_from_one_that_is_nowhere(root: Path, db: Path) -> None:
+    assert tickctl("archive", DAY, data_root=root).returncode == 0
+    db.unlink()
+    vacuum_refused(root, DAY, f"{DAY} has no day file, only an archive", 3)
 
 
 def test_vacuum_refuses_a_file_in_use(root: Path, db: Path) -> None:
