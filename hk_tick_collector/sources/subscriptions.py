@@ -52,6 +52,8 @@ class Asker:
         """Will the next try ask for symbols that were not asked for yet, or in smaller parts?"""
         self.has_more = False
         """Were some not asked for, because too many were not answered?"""
+        self.unanswered: frozenset[str] = frozenset()
+        """Those and these, of the last asking: the source may well send them."""
 
     async def subscribe(
         self, link: Subscribing, codes: Sequence[str], on_ask: Callable[[Sequence[str]], None] = lambda _: None
@@ -94,6 +96,7 @@ class Asker:
         self._silent_batch = max(1, max((len(part) for part in unanswered), default=self._max_batch) // 2)
         self.is_getting_on = any(len(part) > 1 for part in (*unanswered, *not_asked)) or not waiting <= known
         self.has_more = bool(waiting)
+        self.unanswered = frozenset(waiting.union(*unanswered))
 
 
 class Subscriptions:

@@ -30,6 +30,9 @@ from hk_tick_collector.watch.newest import newest_ticks
 from hk_tick_collector.watch.repair import RepairPlan
 
 READY_TIMEOUT_SEC = 10
+SUBSCRIBE_TRIES = 60  # of at most 24 s: seven find a silent symbol among a hundred, forty ten of them
+VAIN_TRIES = 8  # in a row that brought no answer at all
+SILENT_PARTS = 2  # of the pulls, in a row: then nothing is answered any more
 WITNESS_ROWS = 200  # newest stored ticks among which pushes are looked for
 
 
@@ -80,21 +83,37 @@ class RepairJob:
     async def run(self, link: Link) -> None:
         """On a link that pushes nothing: subscribe, then pull a few symbols at a time and store what is new.
 
-        A symbol that OpenD refuses, or of which nothing comes, costs only itself; one whose subscription is not
-        answered costs those of its request, and each of them says so. FeedLost; FeedTimeout when OpenD does not say how
-        it is; StoreError when the day file cannot be written; what was stored before stays.
+        A symbol that OpenD refuses, of which nothing comes, or whose subscription is not answered costs only itself.
+        FeedLost; FeedTimeout when OpenD does not say how it is; StoreError when the day file cannot be written; what
+        was stored before stays.
         """
         await link.ready(READY_TIMEOUT_SEC)  # an answer speaks of OpenD's time where ours runs ahead
-        refused = await Asker(self._limits.subscribe_batch).subscribe(link, list(self._repairs))
-        for symbol, words in refused.items():
-            self._repairs[symbol].error = f"OpenD refuses: {words}"
-        self._advance(len(refused))
-        symbols = [symbol for symbol in self._repairs if symbol not in refused]
+        await self._subscribe(link)
+        symbols = [symbol for symbol, repair in self._repairs.items() if repair.error is None]
+        self._advance(len(self._repairs) - len(symbols))
         writer = self._writer()
         try:
             await self._pull_all(link, symbols, writer)
         finally:
             writer.close()
+
+    async def _subscribe(self, link: Link) -> None:
+        """Ask for all, and again in smaller parts for those of a request that was not answered, until each that OpenD
+        keeps silent over stands alone or nothing more comes. Those that are not subscribed get their ``error``."""
+        asker = Asker(self._limits.subscribe_batch)
+        asked, refused = list(self._repairs), dict[str, str]()
+        vain_tries = 0
+        for _ in range(SUBSCRIBE_TRIES):
+            refused = {symbol: words for symbol, words in refused.items() if symbol not in asked}
+            refused |= await asker.subscribe(link, asked)
+            silent = [symbol for symbol in asked if symbol in asker.unanswered]
+            vain_tries = vain_tries + 1 if len(silent) == len(asked) else 0
+            asked = silent
+            if vain_tries == VAIN_TRIES or not (asker.is_getting_on or asker.has_more):
+                break
+            await link.ready(READY_TIMEOUT_SEC)  # one that answers nothing at all is not asked again
+        for symbol, words in refused.items():
+            self._repairs[symbol].error = words if symbol in asked else f"OpenD refuses: {words}"
 
     def _writer(self) -> DayFileWriter:
         """As the recorder of this market has it."""
@@ -104,12 +123,14 @@ class RepairJob:
         )
 
     async def _pull_all(self, link: Link, symbols: list[str], writer: DayFileWriter) -> None:
+        silent_parts = 0
         for at in range(0, len(symbols), self._limits.in_flight):
             part = symbols[at : at + self._limits.in_flight]
             answered = await asyncio.gather(*(self._pull(link, symbol) for symbol in part))
             self._store(writer)
             self._advance(len(part))
-            if not any(answered):
+            silent_parts = 0 if any(answered) else silent_parts + 1
+            if silent_parts == SILENT_PARTS:
                 for symbol in symbols[at + len(part) :]:
                     self._repairs[symbol].error = f"not asked: {self._repairs[part[0]].error}"
                 return

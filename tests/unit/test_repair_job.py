@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
 
+from hk_tick_collector.core.errors import FeedError, FeedTimeout
 from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import DATED_OTHERWISE, HeadProven, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
     from hk_tick_collector.watch.when import Recorded
 
 HOUR_MS = 3_600_000
+Trouble = Callable[[str, str], "float | None"]
+
+
+class Asked(NamedTuple):
+    """What came of a repair."""
+
+    repairs: list[Repair]
+    took_sec: float
+    error: FeedError | None
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["the file is read", "the file is locked"])
@@ -141,3 +152,83 @@ def test_an_older_copy_of_a_day_file_says_until_when_it_was_confirmed_and_is_ask
     shutil.copy(kept, db)
     [repair] = plan_repair(cast("Recorded", recorded), calendar, DAY, [SYMBOL]).repairs
     assert repair.why == "confirmed only until 12:00:00"
+
+
+def asked_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbols: Sequence[str], trouble: Trouble) -> Asked:
+    """The symbols' days are repaired by an OpenD in ``trouble``; each has 20 ticks of the day."""
+    plan = RepairPlan(
+        DAY, HK, tmp_path / f"{DAY}.db", [Repair(symbol, "no tick is stored", State()) for symbol in symbols]
+    )
+    took_sec = []
+    error: list[FeedError] = []
+
+    async def life() -> None:
+        bench = Bench(run(1, 1)[0].recv_ts_ms + HOUR_MS)
+        bench.opend.ticks = {symbol: run(1, 20, symbol=symbol) for symbol in symbols}
+        bench.opend.trouble = trouble
+        monkeypatch.setattr(repair_job, "SystemClock", lambda: bench.clock)
+        job = RepairJob(plan, tmp_path, SqliteOptions(), lambda symbols: None)
+        began_sec = bench.clock.monotonic()
+        try:
+            await job.run(FutuLink(bench.connection, TickMapper(job.days, at_futu("HK")), bench.clock, push=False))  # type: ignore[arg-type]
+        except FeedError as exc:
+            error.append(exc)
+        took_sec.append(bench.clock.monotonic() - began_sec)
+
+    play(life())
+    plan.look_again()
+    return Asked(plan.repairs, took_sec[0], next(iter(error), None))
+
+
+SYMBOLS = [f"HK.{n:05d}" for n in range(1, 231)]
+
+
+@pytest.mark.parametrize(
+    "silent", [(3,), (0, 99), (5, 130), (110, 111, 112, 229), range(0, 230, 23)], ids=lambda silent: f"{len(silent)}"
+)
+def test_a_symbol_whose_subscription_is_never_answered_costs_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Sequence[int]
+) -> None:
+    bad = {SYMBOLS[n] for n in silent}
+    asked = asked_with(
+        tmp_path, monkeypatch, SYMBOLS,
+        lambda word, code: 3600.0 if word == "subscribe" and not bad.isdisjoint(code.split()) else None,
+    )  # fmt: skip
+    assert {repair.symbol for repair in asked.repairs if not repair.new_ticks} == bad
+    assert {repair.error for repair in asked.repairs if repair.symbol in bad} == {"no answer in 12 s"}
+    assert {repair.error for repair in asked.repairs if repair.symbol not in bad} == {None}
+    assert asked.error is None
+
+
+def test_symbols_that_are_subscribed_and_never_shown_cost_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are asked for at the same time."""
+    bad = set(SYMBOLS[8:16])
+    asked = asked_with(
+        tmp_path, monkeypatch, SYMBOLS[:40], lambda word, code: 3600.0 if word == "ticks" and code in bad else None
+    )
+    assert {repair.symbol for repair in asked.repairs if not repair.new_ticks} == bad
+
+
+@pytest.mark.parametrize("word", ["subscribe", "ticks"])
+def test_an_opend_that_answers_nothing_of_a_kind_is_not_asked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    asked = asked_with(tmp_path, monkeypatch, SYMBOLS, lambda request, code: 3600.0 if request == word else None)
+    assert all(repair.error for repair in asked.repairs)
+    assert asked.took_sec <= 8 * 2 * 12 + 10
+
+
+def test_an_opend_that_answers_nothing_any_more_ends_a_repair_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+
+    def trouble(word: str, code: str) -> float | None:
+        requests.append(word)
+        return 3600.0 if "subscribe" in requests else None
+
+    asked = asked_with(tmp_path, monkeypatch, SYMBOLS, trouble)
+    assert isinstance(asked.error, FeedTimeout)
+    assert asked.took_sec < 60
