@@ -1,6 +1,7 @@
 // What certificates, reasons and the pages of days say in English, in written Chinese of Hong Kong. The page of a day has
 // this inside; the dashboard gets it as a module (serve/web/files.py). `{}` is any text, which is looked up itself, `{#}`
-// a number; `(s)` is there or not; what follows `|` is their order in Chinese. What is not known stays as it came.
+// a number, or the n that stands for several; `(s)` is there or not; what follows `|` is their order in Chinese. What is
+// not known stays as it came.
 "use strict";
 const CHINESE = {
   // The certificate's sentence, part by part
@@ -34,14 +35,18 @@ const CHINESE = {
   "every symbol is proven and, once the day is over, OpenD was asked for each after the closing auction and all rows were read again": "每隻股票均已證明，收市競價後逐一向 OpenD 查詢過，全部資料亦再讀一次",
   "the file cannot be read, contradicts itself, or holds no tick": "檔案無法讀取、自相矛盾，或沒有成交",
   // Why a symbol is not proven
-  "up to {} tick(s) may have come before the first one seen: see table gaps": "首筆所見之前可能還有成交，最多 {} 筆，見缺口表",
+  "up to {#} tick(s) may have come before the first one seen: see table gaps": "首筆所見之前可能還有成交，最多 {} 筆，見缺口表",
   "ticks that OpenD no longer shows: see table gaps": "OpenD 已不再提供這些成交，見缺口表", "OpenD no longer shows them": "OpenD 已不再提供", "not shown by OpenD": "OpenD 沒有提供", "beyond the newest {}": "早於 OpenD 所提供的最近 {} 筆", "could not be read": "無法讀取",
-  "OpenD had {} tick(s) or more that are not stored": "OpenD 至少有 {} 筆沒有存下", "{} tick(s) between the stored ones": "已存的成交之間缺 {} 筆", "OpenD had ticks up to counter {}, stored are those up to {}": "OpenD 有至計數 {} 的成交，只存至 {}",
-  "the day began with counter {}, stored are those from {}": "當日由計數 {} 開始，所存由 {} 起", "not yet confirmed by a pull": "尚未向 OpenD 核實", "the day's first ticks are not proven": "當日最初的成交未能證明",
-  "no tick stored, and OpenD did not say that it has none": "沒有存下成交，OpenD 亦沒有表示當日無成交", "{} tick(s) without a sequence": "{} 筆沒有序號", "ticks without a sequence": "成交沒有序號", "two ticks with one sequence": "兩筆成交共用一個序號",
-  "recording began in mid-session": "盤中才開始記錄", "no counter in this market": "這個市場沒有計數", "conflated by the source": "來源只不時提供最後成交", "{} of volume missing in {} place(s) between its running totals": "累計成交量之間缺少 {}（{} 處）", "the source has not yet shown the whole day after its close": "收市後來源尚未提供全日成交", "the whole day as the source shows it after the close has other trades": "收市後來源所示的全日成交與所存不同", "whether the night session had trades is not known: the whole day shows none, and none was told": "夜盤有沒有成交無從得知：全日資料沒有，盤中亦沒有收到", "no trade of the night session was told, and whether the whole day shows all of it is not known": "夜盤的成交一筆也沒有收到，全日資料是否包括整個夜盤無從得知", "two trades take the same part of a running total": "兩筆成交佔用累計成交量的同一段", "volume between running totals that no stored trade has": "累計成交量之間沒有任何所存成交的一段", "push and pull disagree on the same ticks": "推送與查詢所見不一致", "counters went back while time went on": "時間前進而計數倒退",
+  "OpenD had {#} tick(s) or more that are not stored": "OpenD 至少有 {} 筆沒有存下", "{#} tick(s) between the stored ones": "已存的成交之間缺 {} 筆", "OpenD had ticks up to counter {#}, stored are those up to {#}": "OpenD 有至計數 {} 的成交，只存至 {}",
+  "the day began with counter {#}, stored are those from {#}": "當日由計數 {} 開始，所存由 {} 起", "not yet confirmed by a pull": "尚未向 OpenD 核實", "the day's first ticks are not proven": "當日最初的成交未能證明",
+  "no tick stored, and OpenD did not say that it has none": "沒有存下成交，OpenD 亦沒有表示當日無成交", "{#} tick(s) without a sequence": "{} 筆沒有序號", "ticks without a sequence": "成交沒有序號", "two ticks with one sequence": "兩筆成交共用一個序號",
+  "recording began in mid-session": "盤中才開始記錄", "no counter in this market": "這個市場沒有計數", "conflated by the source": "來源只不時提供最後成交", "{#} of volume missing in {#} place(s) between its running totals": "累計成交量之間缺少 {}（{} 處）", "the source has not yet shown the whole day after its close": "收市後來源尚未提供全日成交", "the whole day as the source shows it after the close has other trades": "收市後來源所示的全日成交與所存不同", "whether the night session had trades is not known: the whole day shows none, and none was told": "夜盤有沒有成交無從得知：全日資料沒有，盤中亦沒有收到", "no trade of the night session was told, and whether the whole day shows all of it is not known": "夜盤的成交一筆也沒有收到，全日資料是否包括整個夜盤無從得知", "two trades take the same part of a running total": "兩筆成交佔用累計成交量的同一段", "volume between running totals that no stored trade has": "累計成交量之間沒有任何所存成交的一段", "push and pull disagree on the same ticks": "推送與查詢所見不一致", "counters went back while time went on": "時間前進而計數倒退",
   "sequences do not count the ticks": "序號並非逐筆計數", "a tick could not be read": "有一筆成交無法讀取", "OpenD did not show the ticks before and after an interruption together": "中斷前後的成交，OpenD 未曾一併提供",
   "OpenD has not yet shown the ticks before and after an interruption together": "中斷前後的成交，OpenD 尚未一併提供", "a tick that could not be stored is in the quarantine": "有一筆無法存下的成交在隔離區", "notes of the day could not be read when its file was salvaged": "搶救檔案時，當日的記錄有部分無法讀取",
+  "{#} tick(s) without a counter of their own, {#} counter(s) absent": "{} 筆沒有自己的計數，另有 {} 個計數不見", "the counters do not count: {#} tick(s) too many": "計數與筆數不符，多 {} 筆", "the counters do not count: {#} tick(s) too few": "計數與筆數不符，少 {} 筆",
+  "OpenD shows no ticks for some counters and never had them": "有些計數 OpenD 從來沒有成交", "a tick of this day's count is dated another day": "當日計數中有一筆成交註明另一日期", "push and pull disagree on ticks that another day counted": "另一日計數的成交，推送與查詢所見不一致",
+  "{#} rows more than its file had when it was last read: import the file again": "比上次讀取時的檔案多 {} 列，請再匯入檔案", "{#} rows fewer than its file had when it was last read: import the file again": "比上次讀取時的檔案少 {} 列，請再匯入檔案", "its file is another one now, and could not be compared: see what the import says of it": "檔案已經不同，未能比較，請看匯入時的訊息",
+  "equal to its file, which was not read again since: import it once more, best after its program was restarted or has connected again": "與檔案相同，但檔案其後未再讀取；請再匯入一次，最好在來源程式重新啟動或連線之後",
   "no connection to OpenD": "與 OpenD 沒有連線", "OpenD is not logged in": "OpenD 未登入", "not subscribed: {}": "沒有訂閱：{}",
   // Notes
   "the rows were not compared with the recorder's notes: --recount does that": "資料未曾與錄製程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：錄製程式是否正在運行？",
@@ -77,7 +82,7 @@ const CHINESE = {
 };
 
 const PATTERNS = Object.keys(CHINESE).filter((text) => /\{#?\}|\(s\)/.test(text)).sort((a, b) => b.length - a.length).map((text) => {
-  const form = text.replace(/[.*+?^$|()[\]\\]/g, "\\$&").replaceAll("\\(s\\)", "s?").replaceAll("{}", "(.+?)").replaceAll("{#}", "([\\d,]+)");
+  const form = text.replace(/[.*+?^$|()[\]\\]/g, "\\$&").replaceAll("\\(s\\)", "s?").replaceAll("{}", "(.+?)").replaceAll("{#}", "([\\d,]+|n)");
   const [words, order] = CHINESE[text].split("|");
   return { form: new RegExp(`^${form}$`), words, order: order?.split(" ").map(Number), isWhole: text.includes(". "), isClosed: text.endsWith(".") };
 });

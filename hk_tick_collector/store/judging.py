@@ -55,16 +55,18 @@ def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
 
 def as_judged(row: CoverageRow, open_gaps: Sequence[GapRow]) -> CoverageRow:
     """The row with today's word. An earlier version called a symbol ``missing`` of which only the most is known that
-    came before its first tick seen; the files say so for ever. Any other word stands as it was written: what a file
-    once knew to be lost is lost, though the row of ``gaps`` that said so may be gone."""
-    if row.state != MISSING or row.missing_ticks:
+    came before its first tick seen, and named one doubt of several; the files say so for ever. Any other state stands
+    as it was written: what a file once knew to be lost is lost, though the row of ``gaps`` that said so may be gone."""
+    if row.state == PROVEN or not (open_gaps or row.distrust):  # nothing, or one doubt alone
         return row
     try:
         began_late = gap_evidence(open_gaps).at_most is not None
         verdict = verdict_of(row, open_gaps)
     except (ValueError, TypeError):  # the certificate names it
         return row
-    if not began_late or verdict.state != UNPROVEN:
+    if verdict.state == row.state:
+        return row if verdict.reason == row.reason else replace(row, reason=verdict.reason)
+    if row.state != MISSING or row.missing_ticks or not began_late or verdict.state != UNPROVEN:
         return row
     return replace(row, state=UNPROVEN, reason=verdict.reason, missing_ticks=0)
 

@@ -187,10 +187,11 @@ def judge(evidence: Evidence) -> Verdict:
     bound = _before_first(evidence, in_gaps, uncounted_ticks) if follows else evidence.at_most
     if evidence.lost_gaps or missing_ticks:
         state = MISSING
-        reason: str | None = _loss(evidence, absent, missing_ticks)
+        reason = _reason(_loss(evidence, absent, missing_ticks), evidence.not_subscribed, against, _up_to(bound))
     else:
         missing_ticks = 0
-        reason = _doubts(evidence, bound, against) or (NOT_YET_JOINED if evidence.interrupted else None)
+        reason = _reason(evidence.not_subscribed, against, _beginning(evidence, bound))
+        reason = reason or (NOT_YET_JOINED if evidence.interrupted else None)
         if level is not EvidenceLevel.REPLAY:
             reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
@@ -229,9 +230,10 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
     units = count(absent)
     if evidence.lost_gaps or absent:
         where = f"in {counted(len(absent), 'place')} between its running totals"
-        reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
+        loss = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
+        reason = _reason(loss, evidence.not_subscribed, against, _up_to(evidence.at_most))
     else:
-        reason = _doubts(evidence, evidence.at_most, against)
+        reason = _reason(evidence.not_subscribed, against, _beginning(evidence, evidence.at_most))
         if reason is None and evidence.unsequenced_ticks:
             reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
         if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
@@ -299,19 +301,20 @@ def _before_first(evidence: Evidence, in_gaps: Sequence[Extent], uncounted_ticks
     return bound if bound > 0 else None
 
 
-def _doubts(evidence: Evidence, bound: int | None, against: str | None) -> str | None:
-    """All that speaks against a day of which nothing is known to be lost, the gravest first: ticks that did not come,
-    counters that prove nothing, a beginning that nobody saw."""
-    doubts = (evidence.not_subscribed, against, _beginning(evidence, bound))
+def _reason(*doubts: str | None) -> str | None:
+    """All that speaks against a day, the gravest first: what is lost, ticks that did not come, counters that prove
+    nothing, a beginning that nobody saw."""
     return "; ".join(doubt for doubt in doubts if doubt is not None) or None
 
 
 def _beginning(evidence: Evidence, bound: int | None) -> str | None:
     """Why a day is not proven whose beginning is an open gap."""
-    if evidence.at_most is None:
-        return None
+    return _up_to(bound) or (FIRST_NOT_PROVEN if evidence.at_most is not None else None)
+
+
+def _up_to(bound: int | None) -> str | None:
     if bound is None:
-        return FIRST_NOT_PROVEN
+        return None
     return f"{UP_TO}{counted(bound, 'tick')} may have come before the first one seen: see table gaps"
 
 

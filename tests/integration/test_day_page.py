@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,22 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER
+from hk_tick_collector.core.facts import (
+    CONFLATED,
+    COUNTER_WENT_BACK,
+    DOUBTS,
+    NO_LOSS,
+    NO_SEQUENCE,
+    NO_TICK,
+    NOT_COMPARED,
+    NOT_COUNTING,
+    PUSH_PULL_DISAGREE,
+    UNREAD_TICK,
+)
+from hk_tick_collector.quality.model import counted_reasons
+from hk_tick_collector.quality.report_file import CHINESE_FILE
+from hk_tick_collector.store.verdict import Evidence, Replay, judge
 from tests.browser import Seen, chromium, keep_picture, page_of
 from tests.nights import by_day
 from tests.serving import BEFORE, GAPPY, record_roots
@@ -150,3 +167,36 @@ def test_the_archived_day_shows_what_its_file_showed_and_a_joker_is_text(browser
         page.goto(f"{(reports / f'{DAY}.html').as_uri()}#%E0%A4%A")
         expect(page.locator("#chart path.line")).to_be_visible()
     assert seen.complaints == []
+
+
+def doubts() -> set[str]:
+    """Why days of all kinds are not proven, for one doubt and for several: by the rule itself."""
+    told = [
+        None,
+        PUSH_PULL_DISAGREE,
+        NO_SEQUENCE,
+        NOT_COUNTING,
+        *DOUBTS,
+        *NO_LOSS,
+        f"{COUNTER_WENT_BACK}; {UNREAD_TICK}",
+    ]
+    told += [NO_COUNTER, f"{NO_COUNTER}; {BY_TOTAL}", f"{NO_COUNTER}; {CONFLATED}"]
+    days = itertools.product(
+        ([], [(37, 136)], [(37, 50), (60, 136)]), (0, 3, -2), (0, 5), (0, 1), ([],), (None, 1, 36),
+        (None, "not subscribed: no connection to OpenD"), (None, 2, 37), (None, NO_TICK, 136, 140), told, (False, True),
+    )  # fmt: skip
+    verdicts = [judge(Evidence(*day)) for day in days]
+    copies = [Replay("", "", ticks, "", 1, last_ms) for ticks in (NOT_COMPARED, 3, 200, 100) for last_ms in (1, 2)]
+    verdicts += [judge(Evidence([(37, 136)], distrust=NO_COUNTER, replay=copy)) for copy in copies]
+    return {verdict.reason for verdict in verdicts if verdict.reason is not None}
+
+
+def test_every_reason_is_there_in_chinese(browser: Browser) -> None:
+    """Each part of it, and as certificates sum up those of many symbols."""
+    reasons = sorted(doubts() | set(counted_reasons(doubts())))
+    assert len({part for reason in reasons for part in reason.split("; ")}) > 40
+    with page_of(browser, Seen()) as page:
+        page.add_script_tag(content=CHINESE_FILE.read_text())
+        told = page.evaluate("reasons => reasons.map(inChinese)", reasons)
+    left = [pair for pair in zip(reasons, told, strict=True) if re.search("[a-z]{2}|;", pair[1].replace("OpenD", ""))]
+    assert not left

@@ -76,6 +76,32 @@ def test_no_doubt_hides_another_one(root: Path) -> None:
     assert symbol.reason == f"not subscribed: quota; the counters went back; {WHY}"
 
 
+def test_a_loss_hides_no_doubt(root: Path) -> None:
+    """Neither in the file nor in what is made of it."""
+    lost = [GapFound(SYMBOL, DAY, 137, 140, CONFIRMED, "gone"), Unproven(SYMBOL, DAY, "the counters went back")]
+    write(root, [], [*lost, NotSubscribed(SYMBOL, DAY, CONFIRMED, CONFIRMED + 9, True, "quota")])
+    (symbol,), (row,) = certify(root).symbols, reader.coverage(root / f"{DAY}.db")
+    assert (symbol.state, symbol.missing_ticks) == (row.state, row.missing_ticks) == ("missing", 4)
+    assert symbol.reason == row.reason == f"{OLD_WORD[1]}; not subscribed: quota; the counters went back; {WHY}"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_old_file_that_names_one_doubt_of_several_is_read_as_saying_all(root: Path, lost: bool) -> None:
+    gaps = [GapFound(SYMBOL, DAY, 137, 140, CONFIRMED, "gone")] if lost else []
+    write(root, [], [*gaps, Unproven(SYMBOL, DAY, "the counters went back")])
+    with closing(sqlite3.connect(root / f"{DAY}.db")) as conn, conn:
+        conn.execute("UPDATE coverage SET reason = ?", [OLD_WORD[1] if lost else WHY])
+    (symbol,), (row,) = certify(root).symbols, judging.judged(reader.notes(root / f"{DAY}.db"))
+    live = facts_of(DAY, [reader.notes(root / f"{DAY}.db")])[DAY, SYMBOL]
+    with hk_tick_collector.local(root) as hk:
+        (covered,) = hk.coverage(DAY)
+    doubts = f"the counters went back; {WHY}"
+    whole = ("missing", f"{OLD_WORD[1]}; {doubts}") if lost else ("unproven", doubts)
+    for told in (symbol, row, covered):
+        assert (told.state, told.reason) == whole
+    assert (live["state"], live["reason"]) == whole
+
+
 def test_a_bound_is_not_said_of_what_nothing_counts(root: Path) -> None:
     """Of one symbol the most that may be missing is known, of the other one nothing is."""
     assert "also" not in certify(root).sentence
@@ -132,7 +158,7 @@ def test_a_loss_in_front_of_the_first_tick_seen_stands_beside_the_bound_of_what_
     assert (gap.extents, gap.at_most) == ([(30, 36)], 36)
     (symbol,) = certify(tmp_path).symbols
     assert (symbol.state, symbol.missing_ticks, symbol.missing_at_most) == ("missing", 7, 29)
-    assert symbol.reason == "ticks that OpenD no longer shows: see table gaps"
+    assert symbol.reason == f"{OLD_WORD[1]}; {WHY.replace('36', '29')}"
 
 
 def test_sql_says_what_the_commands_say(root: Path) -> None:
