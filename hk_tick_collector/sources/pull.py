@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +65,8 @@ class TickPuller:
         self._rejects = rejects
         self._clock = clock
         self._in_flight = asyncio.Semaphore(limits.in_flight)
+        self._answered_sec = -math.inf  # monotonic, any of them
+        self._silent: dict[str, None] = {}  # not answered when they were last asked for: the longest ago first
         self._log = RateLimitedLog(log)
 
     async def pull(self, link: Link, symbol: str, rows: int, push_type: str) -> PullResult:
@@ -70,6 +74,7 @@ class TickPuller:
         async with self._in_flight:
             question = self._continuity.ask(symbol, rows, self.asking_ms())
             ticks, unread, rejected = await link.pull(symbol, rows, push_type, PULL_TIMEOUT_SEC)
+            self._answered_sec = self._clock.monotonic()
         recv_ts_ms = self._clock.now_ms()
         taken = self._continuity.take(Answer(question, ticks, unread, recv_ts_ms))
         if rejected:
@@ -91,28 +96,38 @@ class TickPuller:
         return self._days.surely_past_ms(self._clock.now_ms())
 
     async def pull_all(self, symbols: Sequence[str], pull: Callable[[str], Awaitable[None]], request: str) -> int:
-        """``pull(symbol)`` for all symbols, a few at a time. Errors of single symbols are logged and counted.
+        """``pull(symbol)`` for all symbols, a few at a time. Errors of single symbols are logged and counted. Those
+        that were not answered at the last time come behind the others; when as many of them in a row are not answered
+        again as are asked for at the same time, the rest of them has to wait for the next call.
 
-        Returns how many failed. Raises ``FeedLost`` as soon as the connection is gone, or answers nothing any more.
+        Returns how many failed or have to wait. Raises ``FeedLost`` as soon as the connection is gone, or answers
+        nothing any more of what it answered before.
         """
-        waiting = iter(symbols)
+        turns = {symbol: turn for turn, symbol in enumerate(self._silent, 1)}
+        waiting = deque(sorted(symbols, key=lambda symbol: turns.get(symbol, 0)))
         failed = unanswered = 0
 
         async def work() -> None:
             nonlocal failed, unanswered
-            for symbol in waiting:
+            while waiting:
+                symbol = waiting.popleft()
+                asked_sec = self._clock.monotonic()
                 try:
                     await pull(symbol)
                     unanswered = 0
+                    self._silent.pop(symbol, None)
                 except FeedLost:
                     raise
                 except FeedError as exc:
                     failed += 1
-                    unanswered = unanswered + 1 if isinstance(exc, FeedTimeout) else 0
-                    self._progress.request_errors += 1
-                    self._log.log(logging.WARNING, f"{request}_failed", symbol=symbol, error=str(exc))
+                    was_silent = self._note_failure(symbol, exc, request)
+                    # What was asked before the last answer says nothing: it is that one alone that is not answered.
+                    unanswered = unanswered + (self._answered_sec < asked_sec) if isinstance(exc, FeedTimeout) else 0
                     if unanswered >= self.limits.in_flight:
-                        raise FeedLost(f"no {request} request is answered any more: {exc}") from exc
+                        if not was_silent:
+                            raise FeedLost(f"no {request} request is answered any more: {exc}") from exc
+                        failed += len(waiting)
+                        waiting.clear()
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self.limits.in_flight, len(symbols)))]
         try:
@@ -121,6 +136,16 @@ class TickPuller:
             for worker in workers:
                 worker.cancel()
         return failed
+
+    def _note_failure(self, symbol: str, error: FeedError, request: str) -> bool:
+        """Log and count it. Was the symbol not answered at the last time, too?"""
+        self._progress.request_errors += 1
+        self._log.log(logging.WARNING, f"{request}_failed", symbol=symbol, error=str(error))
+        was_silent = symbol in self._silent
+        self._silent.pop(symbol, None)
+        if isinstance(error, FeedTimeout):
+            self._silent[symbol] = None
+        return was_silent
 
 
 def _rows_per_sec(ticks: Sequence[Tick]) -> float:
