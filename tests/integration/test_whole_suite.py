@@ -6,6 +6,8 @@ The real script in a copy of the project whose Python only notes how pytest is c
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 
 from tests import rewritten
 from tests.harness import Process, clean_env, ended, wait_until
-from tests.scratch_tree import copy_tree, make_venv
+from tests.scratch_tree import ROOT, copy_tree, make_venv
 
 PYTHON = """\
 #!/bin/bash
@@ -53,8 +55,8 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def run(tree: Path, *arguments: str, fails: str = "", waits: str = "") -> Process:
-    env = clean_env(tree / "home", PYTHON=sys.executable, FAILS=fails, WAITS=waits)
+def run(tree: Path, *arguments: str, fails: str = "", waits: str = "", **more_env: str) -> Process:
+    env = clean_env(tree / "home", PYTHON=sys.executable, FAILS=fails, WAITS=waits, **more_env)
     return Process(["bash", tree / "scripts" / "test.sh", *arguments], env)
 
 
@@ -102,6 +104,25 @@ def test_a_part_that_fails_stops_no_other_and_is_not_forgotten(tree: Path, part:
     with ended(script := run(tree, fails=part)):
         assert script.wait() == 1, script.output
     assert len(calls(tree)) == 3
+
+
+@pytest.mark.parametrize("program", ["shellcheck", "sqlite3"])
+def test_what_is_missing_is_named_with_its_command_before_any_test(tree: Path, program: str) -> None:
+    """Where it cannot be installed: without apt-get it is root's case, too."""
+    shutil.copy(ROOT / "scripts" / "lib_needs.sh", tree / "scripts")
+    programs = tree / "programs"
+    programs.mkdir()
+    for directory in map(Path, os.get_exec_path()):
+        for path in directory.iterdir() if directory.is_dir() else ():
+            if path.name not in (program, "apt-get") and not (programs / path.name).is_symlink():
+                (programs / path.name).symlink_to(path)
+    with ended(script := run(tree, PATH=str(programs))):
+        assert script.wait() == 69, script.output
+    (line,) = script.lines
+    assert re.match(rf"test\.sh: the tests need: .*\b{program}\b", line)
+    assert re.search(rf"sudo apt-get update && sudo apt-get install .*\b{program}\b", line)
+    assert calls(tree) == []
+    assert not (tree / "compiled").exists()
 
 
 def test_pytest_takes_what_was_rewritten_before(tmp_path: Path) -> None:
