@@ -9,17 +9,17 @@ who fits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 from typing import Protocol
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.sources.culprits import SEARCHED, Culprits
-from hk_tick_collector.sources.source import Link, SourceSpec
+from hk_tick_collector.sources.source import Link, SourceSpec, Subscribed
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ class Subscriptions:
         self._retry_at_monotonic = 0.0
         self._compare_at_monotonic = 0.0
         self._to_give_back = False
+        self._log = RateLimitedLog(log)
         self.active: list[str] = []  # in list order, confirmed by OpenD
         self.refused: dict[str, str] = {}  # code -> OpenD's words
         progress.symbols_wanted = len(wanted)
@@ -166,9 +167,10 @@ class Subscriptions:
     async def reconcile(self) -> list[str]:
         """Compare, subscribe what is missing, compare again. Returns the codes that were not active before.
 
-        A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since.
+        A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since. Where
+        it does not say what is subscribed, its answers to what we asked on this connection count.
         """
-        info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+        info = await self._listed(self.active)
         self._on_wanted(info.symbols.union(self.wanted))
         before = info.symbols.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.symbols]
@@ -180,7 +182,7 @@ class Subscriptions:
             for code in missing[quota:]:
                 refused[code] = f"quota is short: {quota} left for {len(missing)} codes"
             refused.update(await self._asker.subscribe(self._link, fits, self._culprits.note_asked))
-            info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+            info = await self._listed(before.union(fits).difference(refused))
         unwanted = info.symbols.difference(self.wanted)
         self._to_give_back = not await self._give_back(sorted(unwanted))
         self._on_wanted(frozenset(self.wanted).union(unwanted if self._to_give_back else ()))
@@ -188,6 +190,16 @@ class Subscriptions:
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
         self._report(refused, info.quota_left)
         return [code for code in self.active if code not in before]
+
+    async def _listed(self, taken: Collection[str]) -> Subscribed:
+        """What the far side says; ``taken`` when it does not say."""
+        try:
+            return await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+        except FeedLost:
+            raise
+        except FeedError as exc:
+            self._log.log(logging.WARNING, f"{self._spec.provider}_list_unknown", symbols=len(taken), error=str(exc))
+            return Subscribed(frozenset(taken))
 
     async def _give_back(self, codes: list[str]) -> bool:
         """Unsubscribe what is no longer wanted. False: not now (OpenD wants a minute to have passed)."""

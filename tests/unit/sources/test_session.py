@@ -243,6 +243,36 @@ def test_a_list_that_is_not_answered_ends_no_connection() -> None:
     play(life())
 
 
+@pytest.mark.parametrize("how", ["refused", "no answer"])
+def test_an_opend_that_never_says_what_is_subscribed_is_recorded(how: str) -> None:
+    """Its answers to what was asked for count. A refused symbol is asked for again, and so is the list."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        opend.refused = {CODES[2]}
+
+        def trouble(word: str, code: str) -> float | None:
+            if word == "list" and how == "refused":
+                raise FeedError("not now")
+            return 60.0 if word == "list" else None
+
+        opend.trouble = trouble
+        opend.ticks = {code: run(1, 3, symbol=code) for code in CODES}
+
+        async def script() -> None:
+            await bench.until(lambda: {tick.symbol for tick in bench.rows} == set(CODES[:2]), 60)
+            await asyncio.sleep(600)
+            assert (bench.progress.symbols_subscribed, [*bench.progress.refused_symbols]) == (2, [CODES[2]])
+            opend.refused = set()
+            await bench.until(lambda: {tick.symbol for tick in bench.rows} == set(CODES), 400)
+            assert len(opend.connections) == 1
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=7200.0), script())
+
+    play(life())
+
+
 def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
     async def life() -> None:
         bench = Bench(hk_ms(17, 0))
