@@ -6,8 +6,8 @@ faults of one simulator; the server owns it, and asks it at named points:
 
 - accepting a connection: refuse
 - making a tick: renumber, twins, backdate, spoil
-- answering a request: hang, delay-answers, old-answers, yesterday, no-ms, market-state, fail-subscribe, quota, logout,
-  kick-out, right
+- answering a request: hang, delay-answers, keep-silent, old-answers, yesterday, no-ms, market-state, fail-subscribe,
+  quota, logout, kick-out, right
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
 - building a push of an order book: those whose names begin with ``book-``, see ``book_faults.py``; of a broker queue:
   broker-freeze, broker-drop
@@ -100,6 +100,7 @@ RESTART_KINDS = ("remember", "forget")
 DELAY_KINDS = ("late", "under-way")
 MARKET_STATES = ("CLOSED", "REST", "NONE")
 RIGHT_KINDS = ("sf", "level2", "level1", "bmp", "no")
+SILENT_KINDS = ("ticks", "subscribe", "list")
 REPEAT_KINDS = ("price", "push")
 ONE_SIDED_KINDS = ("no-bid", "no-ask")
 GTW_EVENT_KINDS = (
@@ -172,6 +173,12 @@ FAULTS: dict[str, FaultSpec] = {
         ("ms", "kind", "next", "seconds"),
         ("ms",),
         kinds=DELAY_KINDS,
+    ),
+    "keep-silent": FaultSpec(
+        "never answer requests for ticks, subscriptions or the list of them",
+        ("kind", "next", "seconds", "symbol"),
+        ("kind",),
+        kinds=SILENT_KINDS,
     ),
     "old-answers": FaultSpec("answer with ticks as they were so long ago", ("ms", "seconds", "symbol"), ("ms",)),
     "yesterday": FaultSpec("a tick in the middle of an answer is of the day before", ("next", "seconds", "symbol")),

@@ -37,6 +37,7 @@ def get_ticker(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     opend.require_subscribed(client.conn_id, symbol, SUB_TICKER, "TICKER")
     if c2s.maxRetNum < 1:
         raise Refused(f"maxRetNum {c2s.maxRetNum} is not from 1 to {MAX_TICKS}")
+    opend.may_answer("ticks", [symbol])
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
     with_sequence = opend.faults.active("no-sequence", symbol) is None

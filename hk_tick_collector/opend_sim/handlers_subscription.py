@@ -39,6 +39,7 @@ def subscribe(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     if not c2s.isSubOrUnSub:
         opend.book.unsubscribe(client.conn_id, keys)
         return
+    opend.may_answer("subscribe", _symbols(keys, SUB_TICKER))
     if opend.faults.hit("fail-subscribe") is not None:
         raise Refused("subscription failed: the server did not answer, try again")
     if not opend.may_subscribe():
@@ -72,6 +73,7 @@ def register_push(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
 
 def get_sub_info(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     """Subscriptions of this connection or of all, and the quota they use together."""
+    opend.may_answer("list")
     book = opend.book
     own = client.conn_id
     conn_ids = sorted({own, *book.connections()}) if c2s.isReqAllConn else [own]

@@ -20,7 +20,7 @@ from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.limits import RateLimiter
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.simtick import SimTick
-from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Key, Refused, SubscriptionBook
+from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Key, NotAnswered, Refused, SubscriptionBook
 from hk_tick_collector.opend_sim.venue import Venue
 
 SERVER_VERSION = 1011
@@ -208,3 +208,11 @@ class OpenD:
         """Refused unless this connection subscribed it, as OpenD does."""
         if not self.book.holds(conn_id, (symbol, sub_type)):
             raise Refused(f"{symbol}: subscribe to {data_kind} first")
+
+    def may_answer(self, kind: str, symbols: Sequence[str] = ()) -> None:
+        """NotAnswered when a fault wants silence over a request of this kind, or over one of its symbols."""
+        fault = self.faults.active("keep-silent")
+        if fault is None or fault.kind != kind or (fault.symbol and fault.symbol not in symbols):
+            return
+        if self.faults.hit("keep-silent") is not None:
+            raise NotAnswered(f"{kind}: kept silent over")

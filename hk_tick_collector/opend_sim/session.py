@@ -20,7 +20,7 @@ from hk_tick_collector.opend_sim import pb, wire
 from hk_tick_collector.opend_sim.opend import Client, OpenD
 from hk_tick_collector.opend_sim.outlet import Outlet
 from hk_tick_collector.opend_sim.routes import INIT_CONNECT, ROUTES, Route
-from hk_tick_collector.opend_sim.subscriptions import Key, Refused
+from hk_tick_collector.opend_sim.subscriptions import Key, NotAnswered, Refused
 
 INIT_TIMEOUT_SEC = 30.0
 _HANG_POLL_SEC = 0.05
@@ -123,7 +123,10 @@ class ClientSession:
         body = await self._reader.readexactly(header.body_bytes)
         body = self._open(header, body)
         under_way_sec = await self._wait_for_faults()
-        answer, route = self._answer(header, body)
+        try:
+            answer, route = self._answer(header, body)
+        except NotAnswered:
+            return
         if under_way_sec:
             await asyncio.sleep(under_way_sec)
         self.outlet.send(self._frame(header, answer))
@@ -170,6 +173,8 @@ class ClientSession:
             route.handler(self._opend, self.client, request.c2s, answer.s2c)
         except Refused as err:
             return self._refusal(header, str(err)), None
+        except NotAnswered:
+            raise
         except Exception:  # noqa: BLE001 - the edge: one broken request must not end the others
             _log.exception(event("handler_failed", conn=self.client.conn_id, proto=header.proto_id))
             return self._refusal(header, "internal error of the simulator, see its log"), None

@@ -24,6 +24,10 @@ class Refused(RecorderError):
     """A request that OpenD answers with an error; the text goes to the client as it is."""
 
 
+class NotAnswered(RecorderError):
+    """A request that OpenD keeps silent over."""
+
+
 @dataclass(slots=True)
 class _Held:
     since_sec: float

@@ -153,6 +153,17 @@ def test_kicked_out_by_another_terminal(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+def test_an_opend_that_never_says_what_is_subscribed(lab: Lab) -> None:
+    simulator = lab.market(rate=60)
+    simulator.ctl("keep-silent kind=list")
+    recorder = lab.recording(simulator, 200)
+    healed(recorder)
+    verdict = lab.finish(simulator, recorder)
+    verdict.assert_complete()
+    assert "futu_list_unknown symbols=0 " in recorder.output
+    assert "futu_disconnected" not in recorder.output
+
+
 def test_a_hole_that_a_crash_left_open_is_in_gaps_when_opend_no_longer_shows_it(lab: Lab) -> None:
     simulator = lab.market(symbols="HK.00700", rate=400, start=BEFORE_OPENING)
     recorder = lab.recording(simulator, 600, "HK.00700")

@@ -159,6 +159,21 @@ def test_answers_can_be_delayed(simulator: Simulator, client: SdkClient) -> None
     assert (status["hits"]["delay-answers"], status["active"]) == (1, {})
 
 
+def test_silence_over_one_symbol_s_ticks_is_silence_over_nothing_else(simulator: Simulator, client: SdkClient) -> None:
+    simulator.ctl(f"keep-silent kind=ticks symbol={LEADER}")
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(client.ctx.get_rt_ticker(LEADER, 5)[0]))
+    asking.start()
+    assert client.ctx.subscribe(["HK.00005"], [SubType.TICKER])[0] == RET_OK
+    assert client.ctx.get_rt_ticker("HK.00005", 5)[0] == RET_OK
+    assert client.ctx.query_subscription()[0] == RET_OK
+    asking.join(60)
+    assert answers == [RET_ERROR], "the SDK waits no longer"
+    assert simulator.ctl("status")["hits"]["keep-silent"] == 1
+    simulator.ctl("clear")
+    assert client.ctx.get_rt_ticker(LEADER, 5)[0] == RET_OK
+
+
 def test_after_losing_the_server_missed_ticks_come_as_bydisconn(simulator: Simulator, client: SdkClient) -> None:
     simulator.ctl("lose-server seconds=1")
     wait_until(lambda: [t for t in client.ticks() if t.pushDataType == 2], "BYDISCONN ticks")

@@ -342,6 +342,23 @@ def test_an_unknown_symbol_costs_no_other(day: Recorded, copy: Path) -> None:
     assert (by_symbol[VICTIM]["new_ticks"], by_symbol[VICTIM]["complete"]) == (5, True)
 
 
+@pytest.mark.parametrize("kind", by_day(["subscribe", "ticks"], lambda kind: kind == "ticks"))
+def test_a_symbol_that_opend_keeps_silent_over_costs_no_other(day: Recorded, copy: Path, kind: str) -> None:
+    """Those that were asked for in one request with it are asked for again without it."""
+    lose(copy, VICTIM, 300, 5)
+    silent = SYMBOLS[0]
+    day.simulator.ctl(f"keep-silent kind={kind} symbol={silent}")
+    try:
+        repaired = day.json("repair", "--symbols", ",".join(SYMBOLS), data=copy, code=1)
+    finally:
+        day.simulator.ctl("clear kind=keep-silent")
+    by_symbol = {row["symbol"]: row for row in repaired["symbols"]}
+    assert "did not answer" in by_symbol[silent]["error"]
+    assert "refuses" not in by_symbol[silent]["error"]
+    assert (by_symbol[VICTIM]["new_ticks"], by_symbol[VICTIM]["complete"]) == (5, True)
+    assert [row["error"] for symbol, row in by_symbol.items() if symbol != silent] == [None, None]
+
+
 def test_older_days_are_refused_without_asking(day: Recorded, copy: Path) -> None:
     older = CALENDAR.previous_trading_day(DAY)
     code, _, err = day.run("repair", older, data=copy, FUTU_PORT=NOBODY_LISTENS)
