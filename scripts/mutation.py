@@ -75,6 +75,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "store/coverage": _COVERAGE,
     "store/symbol_coverage": _COVERAGE,
     "store/verdict": (
+        "unit/test_verdict.py",
         *_COVERAGE,
         "unit/test_store_totals.py",
         "unit/test_certificate.py",
