@@ -53,6 +53,8 @@ _COVERAGE = (
     "unit/test_store_gaps.py",
     "unit/test_store_positions.py",
     "unit/test_store_replay.py",
+    "unit/test_store_totals.py",
+    "unit/test_absence.py",
     "unit/sources/test_interruptions.py",
 )
 # Module: the tests that have to notice, files or patterns under tests/.
@@ -77,13 +79,17 @@ PLACES: dict[str, tuple[str, ...]] = {
     "store/verdict": (
         "unit/test_verdict.py",
         *_COVERAGE,
-        "unit/test_store_totals.py",
         "unit/test_certificate.py",
         "unit/test_unseen_beginning.py",
     ),
     "store/judging": (*_COVERAGE, "unit/test_certificate.py", "unit/test_unseen_beginning.py"),
     "store/numbering": ("unit/sources/test_numberings.py", "unit/test_store_coverage.py"),
-    "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
+    "store/rows": (
+        "unit/test_store_identity.py",
+        "unit/test_store_views.py",
+        "unit/test_store_coverage.py",
+        "unit/test_store_totals.py",
+    ),
     "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),
     "store/copying": ("unit/test_store_identity.py", "unit/test_store_salvage.py", "unit/test_archive.py"),
     "ingest/spill": ("unit/test_spill.py", "unit/test_spill_model.py"),
