@@ -391,7 +391,7 @@ class Daemon:
         return SnapshotWriter(settings.data_root, settings.sqlite, self._clock.now_ms)
 
     def _make_metrics(self) -> MetricsServer | None:
-        """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""
+        """The endpoint if it is wanted."""
         settings = self._settings
         if not settings.metrics_port:
             return None
@@ -409,9 +409,7 @@ class Daemon:
             queue_limit_rows=settings.max_queue_rows,
             symbol_rows=self._continuity.pushed_rows if settings.metrics_per_symbol else None,
         )
-        server = MetricsServer(sources, settings.metrics_host, settings.metrics_port)
-        log.info(event("metrics_listening", host=settings.metrics_host, port=settings.metrics_port))
-        return server
+        return MetricsServer(sources, settings.metrics_host, settings.metrics_port)
 
     def _put_facts(self, facts: Sequence[Fact | DayFact]) -> None:
         self._lane.put_facts(facts)

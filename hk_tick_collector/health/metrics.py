@@ -17,6 +17,7 @@ import platform
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,11 +33,10 @@ from prometheus_client.registry import Collector
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Complaint, Teller, status_word, told_by
-from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.progress import BookProgress, Progress
 from hk_tick_collector.health.judgement import Backlog
-from hk_tick_collector.health.metrics_server import BoundedServer
+from hk_tick_collector.health.metrics_server import Endpoint
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
 
@@ -280,21 +280,18 @@ class MetricsServer:
     """``http://HOST:PORT/metrics``, served by threads of its own until ``close``."""
 
     def __init__(self, sources: MetricSources, host: str, port: int) -> None:
-        """Listens when this returns. Raises ``ConfigError`` when it cannot."""
+        """Listens when this returns, or as soon as it can."""
         registry = CollectorRegistry()
         registry.register(RecorderCollector(sources))
         ProcessCollector(registry=registry)
-        try:
-            self._server = BoundedServer(host, port, make_wsgi_app(registry))
-        except (OSError, OverflowError) as exc:
-            raise ConfigError(_why_not(exc, host, port)) from exc
+        self._endpoint = Endpoint(host, port, make_wsgi_app(registry), partial(_why_not, host, port))
 
     def close(self) -> None:
         """Stop listening. Scrapes under way are not waited for."""
-        self._server.stop()
+        self._endpoint.close()
 
 
-def _why_not(error: Exception, host: str, port: int) -> str:
+def _why_not(host: str, port: int, error: Exception) -> str:
     """The failed bind in the operator's words."""
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:

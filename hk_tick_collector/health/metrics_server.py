@@ -3,6 +3,9 @@
 At most MAX_CONNECTIONS at a time, each for REQUEST_DEADLINE_SEC from its acceptance to its last byte and for
 MAX_REQUEST_BYTES of request, whatever its pace; what comes beyond is closed at once. The last RESERVED_DESCRIPTORS
 below the process's limit are not given to clients: the store needs them to open a day file or a segment of the spill.
+
+A port that is taken, or an address that is not there yet, is waited for (``Endpoint``): a program that is measured does
+its work whether or not somebody can look at it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from io import BufferedIOBase
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, event
 
 MAX_CONNECTIONS = 16
 REQUEST_DEADLINE_SEC = 10.0
@@ -28,6 +31,8 @@ RESERVED_DESCRIPTORS = 64
 ACCEPT_PAUSE_SEC = 0.2  # after an accept that failed, since the connection still waits and would be tried at once
 CLOSE_TIMEOUT_SEC = 2.0
 LOG_PERIOD_SEC = 60.0
+LISTEN_AGAIN_SEC = 10.0
+NOT_LISTENING_LOG_SEC = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -145,3 +150,57 @@ class BoundedServer(socketserver.ThreadingMixIn, WSGIServer):
                 if since < oldest:
                     with contextlib.suppress(OSError):
                         request.shutdown(socket.SHUT_RDWR)
+
+
+class Endpoint:
+    """A ``BoundedServer`` on a host and port: at once, or as soon as it can be. ``why_not`` puts what stands against it
+    into the operator's words."""
+
+    def __init__(self, host: str, port: int, app: Callable[..., Any], why_not: Callable[[Exception], str]) -> None:
+        """Returns at once; it never fails."""
+        self._where = host, port
+        self._app = app
+        self._why_not = why_not
+        self._log = RateLimitedLog(_log, NOT_LISTENING_LOG_SEC)
+        self._is_closed = threading.Event()
+        self._server: BoundedServer | None = None
+        self._waiting: threading.Thread | None = None
+        if not self._listen():
+            self._waiting = threading.Thread(target=self._wait, name="metrics_wait", daemon=True)
+            self._waiting.start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0: not yet."""
+        return self._server.server_port if self._server is not None else 0
+
+    def close(self) -> None:
+        """Stop listening. Scrapes under way are not waited for."""
+        self._is_closed.set()
+        if self._waiting is not None and self._waiting.is_alive():
+            self._waiting.join(CLOSE_TIMEOUT_SEC)  # it stops what it has just begun
+        elif self._server is not None:
+            self._server.stop()
+
+    def _listen(self) -> bool:
+        host, port = self._where
+        try:
+            self._server = BoundedServer(host, port, self._app)
+        except (OSError, OverflowError) as exc:
+            reason = self._why_not(exc)
+            self._log.log(logging.ERROR, "metrics_not_listening", reason=reason, again_sec=LISTEN_AGAIN_SEC)
+            return False
+        _log.info(event("metrics_listening", host=host, port=self.port))
+        return True
+
+    def _wait(self) -> None:
+        while not self._is_closed.wait(LISTEN_AGAIN_SEC):
+            if self._listen():
+                break
+        if self._is_closed.is_set() and self._server is not None:
+            self._server.stop()
+
+
+def cannot_open(setting: str, port: int, error: Exception) -> str:
+    """Why an endpoint on the loopback address does not listen."""
+    return f"{setting}={port}: it cannot be opened ({error}); give another port, or 0 for no endpoint"

@@ -5,12 +5,13 @@ Needs ``prometheus-client`` (the extra ``metrics``): import this module only whe
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.health.metrics_server import BoundedServer
+from hk_tick_collector.health.metrics_server import Endpoint, cannot_open
 from hk_tick_collector.relay.counts import RelayCounts
 
 HOST = "127.0.0.1"
@@ -46,7 +47,7 @@ class MetricsServer:
     """``http://127.0.0.1:PORT/metrics`` until ``close``."""
 
     def __init__(self, counts: RelayCounts, port: int, of_snapshots: RelayCounts) -> None:
-        """Listens when this returns; 0 is a free port. ConfigError when it cannot."""
+        """Listens when this returns, or as soon as it can; 0 is a free port."""
         registry = CollectorRegistry()
         registry.register(_Counters(counts, of_snapshots))
         for name, field, about in _GAUGES:
@@ -57,15 +58,13 @@ class MetricsServer:
         )
         waiting.set_function(lambda: float(of_snapshots.is_waiting))
         ProcessCollector(registry=registry)
-        try:
-            self._server = BoundedServer(HOST, port, make_wsgi_app(registry))
-        except OSError as exc:
-            raise ConfigError(
-                f"REDIS_METRICS_PORT={port}: {HOST}:{port} cannot be opened ({exc.strerror}); give another port, or 0 "
-                "for no endpoint"
-            ) from exc
-        self.port = self._server.server_port
+        self._endpoint = Endpoint(HOST, port, make_wsgi_app(registry), partial(cannot_open, "REDIS_METRICS_PORT", port))
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0: not yet."""
+        return self._endpoint.port
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.stop()
+        self._endpoint.close()

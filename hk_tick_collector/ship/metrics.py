@@ -6,6 +6,7 @@ Needs ``prometheus-client`` (the extra ``metrics``): import this module only whe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, make_wsgi_app
@@ -14,8 +15,7 @@ from prometheus_client.registry import Collector
 
 from hk_tick_collector.clickhouse.shipping import ShipStatus, read_status
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.health.metrics_server import BoundedServer
+from hk_tick_collector.health.metrics_server import Endpoint, cannot_open
 from hk_tick_collector.ship.counts import ShipCounts
 
 HOST = "127.0.0.1"
@@ -65,7 +65,7 @@ class MetricsServer:
     """``http://127.0.0.1:PORT/metrics`` until ``close``."""
 
     def __init__(self, counts: ShipCounts, ship_dir: Path, port: int) -> None:
-        """Listens when this returns; 0 is a free port. ConfigError when it cannot."""
+        """Listens when this returns, or as soon as it can; 0 is a free port."""
         registry = CollectorRegistry()
         registry.register(_Counters(counts))
 
@@ -87,15 +87,13 @@ class MetricsServer:
         gauge("last_put_timestamp_seconds", "When ClickHouse took ticks last", lambda counts: counts.last_put_ms / 1000)
         gauge("unequal", "1 while a day's copy cannot be made equal", lambda counts: bool(counts.unequal))
         ProcessCollector(registry=registry)
-        try:
-            self._server = BoundedServer(HOST, port, make_wsgi_app(registry))
-        except OSError as exc:
-            raise ConfigError(
-                f"SHIP_METRICS_PORT={port}: {HOST}:{port} cannot be opened ({exc.strerror}); give another port, or 0 "
-                "for no endpoint"
-            ) from exc
-        self.port = self._server.server_port
+        self._endpoint = Endpoint(HOST, port, make_wsgi_app(registry), partial(cannot_open, "SHIP_METRICS_PORT", port))
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0: not yet."""
+        return self._endpoint.port
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.stop()
+        self._endpoint.close()

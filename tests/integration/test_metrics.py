@@ -288,13 +288,16 @@ def started(tmp_path: Path, without_package: bool = False, **settings: object) -
     return Recorder(tmp_path / "data", free_port(), SYMBOLS, **settings)
 
 
-def test_a_taken_port_ends_the_start_with_78(tmp_path: Path) -> None:
+def test_a_taken_port_keeps_nobody_from_recording(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         recorder = started(tmp_path, METRICS_PORT=port)
         with ended(recorder):
-            assert recorder.wait() == 78
-            assert re.search(rf"METRICS_PORT={port}: another program listens", recorder.output)
+            recorder.wait_for(f"metrics_not_listening .*METRICS_PORT={port}: another program listens")
+            recorder.wait_for("futu_connect_failed")
+            other.close()
+            recorder.wait_for(f"metrics_listening host=127.0.0.1 port={port}")
+            assert recorder.stop() == 0
             assert "Traceback" not in recorder.output
 
 

@@ -24,9 +24,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from hk_tick_collector.core.clock import ManualClock, SystemClock
-from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health import metrics_server
+from hk_tick_collector.health import metrics, metrics_server
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.metrics import LINK_STATES, MetricSources, MetricsServer, RecorderCollector
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -386,17 +385,30 @@ def test_it_listens_on_its_address_alone(scraped: Scraped) -> None:
         server.close()
 
 
-def test_a_taken_port_is_a_configuration_error(scraped: Scraped) -> None:
+def test_a_taken_port_is_waited_for(
+    scraped: Scraped, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "LISTEN_AGAIN_SEC", 0.05)
+    tries: list[str] = []
+    why_not = metrics._why_not
+    monkeypatch.setattr(metrics, "_why_not", lambda *given: tries.append(why_not(*given)) or tries[-1])
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"METRICS_PORT={port}: another program listens .* or 0 for no endpoint"):
-            MetricsServer(scraped.sources, "127.0.0.1", port)
+        server = MetricsServer(scraped.sources, "127.0.0.1", port)
+        wait_until(lambda: len(tries) > 3, "it is tried again")
+    assert caplog.text.count("metrics_not_listening") == 1, "and said once in ten minutes"
+    assert re.search(rf"METRICS_PORT={port}: another program listens .* or 0 for no endpoint", caplog.text)
+    wait_until(lambda: answers(port), "the port is free")
+    server.close()
+    assert not answers(port)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_of_another_machine_is_a_configuration_error(scraped: Scraped, host: str) -> None:
-    with pytest.raises(ConfigError, match=rf"METRICS_HOST={host} is not an address of this machine"):
-        MetricsServer(scraped.sources, host, free_port())
+def test_an_address_that_is_not_there_is_named_and_waited_for(
+    scraped: Scraped, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    MetricsServer(scraped.sources, host, free_port()).close()
+    assert f"METRICS_HOST={host} is not an address of this machine" in caplog.text
 
 
 def alerts() -> list[dict[str, Any]]:
