@@ -378,7 +378,7 @@ class DataRootLock:
 
     def acquire(self) -> None:
         """Take the lock and write our pid into it; ConfigError with the holder's pid when it is taken, StoreUnavailable
-        when the disk does not let us ask."""
+        when the disk does not let us ask, or when our own service's last process has not ended yet."""
         if self._descriptor is not None:
             return
         try:
@@ -396,6 +396,10 @@ class DataRootLock:
             os.close(descriptor)
             if not isinstance(exc, BlockingIOError):
                 raise StoreUnavailable(f"DATA_ROOT: {self.path} cannot be locked ({exc.strerror})") from exc
+            if _is_of_our_service(holder):
+                raise StoreUnavailable(
+                    f"DATA_ROOT: this service's process before (pid {holder}) has not ended yet and holds {self.path}"
+                ) from exc
             raise ConfigError(
                 f"DATA_ROOT: another recorder (pid {holder}) already writes to {self.path.parent}; "
                 f"stop it or give this one another DATA_ROOT"
@@ -419,6 +423,17 @@ class DataRootLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _is_of_our_service(pid: str) -> bool:
+    """Did the service manager start us beside it? It does so when a disk that hangs keeps a process alive that it has
+    killed: that one ends with the hanging."""
+    if not os.environ.get("NOTIFY_SOCKET") or not pid.isdecimal():
+        return False
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text() == Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return False
 
 
 def _holder(descriptor: int) -> str:

@@ -164,6 +164,19 @@ def test_stopped_for_fifteen_seconds(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+def test_a_service_waits_for_its_own_process_of_before(lab: Lab) -> None:
+    """systemd starts the next one beside a process that a hanging disk keeps from dying."""
+    simulator = lab.market()
+    recorder = lab.recording(simulator, 300)
+    following = lab.recorder(simulator, NOTIFY_SOCKET=lab.data_root.parent / "nobody.sock")
+    following.wait_for(f"start_waits error=.*this service.s process before .pid {recorder.proc.pid}. has not ended yet")
+    recorder.signal(signal.SIGKILL)
+    recorder.wait()
+    more_recorded(following, 600)
+    healed(following)
+    lab.finish(simulator, following).assert_complete()
+
+
 def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 300)
