@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector import __version__
+from hk_tick_collector.app.start import may_heal
 from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.core.extras import how_to_install, missing_library
 from hk_tick_collector.core.no_pandas import without_pandas
@@ -59,6 +60,11 @@ def program(
         with without_pandas():
             return run(settings)
     except ConfigError as exc:
+        if may_heal(exc):
+            print(
+                printable(f"{name}: the machine does not let the configuration be read\n{exc}", "\n"), file=sys.stderr
+            )
+            return EXIT_FAILED
         print(printable(f"{name}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG
     except RecorderError as exc:

@@ -28,6 +28,12 @@ _MACHINE_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE
 T = TypeVar("T")
 
 
+def may_heal(error: ConfigError) -> bool:
+    """Is it the machine that does not let a file of settings be read, and nothing that stands in it?"""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS
+
+
 class Patience:
     """Says what is waited for, and how long to wait until the next attempt."""
 
@@ -59,7 +65,6 @@ def until_it_works(step: Callable[[], T], sleep: Callable[[float], None] = time.
         except StoreError as exc:
             sleep(patience.next_sec(exc))
         except ConfigError as exc:
-            cause = exc.__cause__
-            if not isinstance(cause, OSError) or cause.errno not in _MACHINE_ERRNOS:
+            if not may_heal(exc):
                 raise
             sleep(patience.next_sec(exc))

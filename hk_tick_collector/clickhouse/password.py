@@ -26,7 +26,7 @@ def password_of(path: Path | None, environ: Mapping[str, str], key: str, credent
         with open_regular(path) as file:
             head = file.read(_PASSWORD_BYTES + 1)
     except OSError as exc:
-        raise ConfigError(f"{key}={path} cannot be read: {exc.strerror}") from None
+        raise ConfigError(f"{key}={path} cannot be read: {exc.strerror}") from exc
     if len(head) > _PASSWORD_BYTES:
         raise ConfigError(f"{key}={path} holds more than a password: it is one line")
     line = head.partition(b"\n")[0].strip().decode("latin-1")
@@ -39,6 +39,6 @@ def _check_closed(path: Path, key: str) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as exc:
-        raise ConfigError(f"{key}={path} cannot be read: {exc.strerror}") from None
+        raise ConfigError(f"{key}={path} cannot be read: {exc.strerror}") from exc
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{key}={path} is open to others: chmod 600 {path}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from hk_tick_collector.app.config_sources import given_settings
-from hk_tick_collector.app.start import RETRY_MAX_SEC, until_it_works
+from hk_tick_collector.app.program import program
+from hk_tick_collector.app.start import RETRY_MAX_SEC, may_heal, until_it_works
+from hk_tick_collector.clickhouse import password
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 
 
@@ -70,3 +73,36 @@ def test_a_settings_file_on_a_disk_that_stumbles_is_read_again(
     except ConfigError:
         assert not waits
     assert len(waits_sec) == waits
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EIO, 1), (errno.ESTALE, 1), (errno.ENOENT, 78), (errno.EACCES, 78)]
+)
+def test_other_programs_too_stay_down_only_for_what_no_time_heals(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 78 the service manager starts none of them again."""
+
+    def load(path: Path | None) -> None:
+        try:
+            raise OSError(number, os.strerror(number), "secret")
+        except OSError as exc:
+            raise ConfigError(f"SHIP_PASSWORD_FILE=secret cannot be read: {exc.strerror}") from exc
+
+    assert program("hk-tick-ship", "Ship.", "ship", load, lambda _: "", lambda _: 0, []) == code
+    assert os.strerror(number) in capsys.readouterr().err
+
+
+def test_a_password_on_a_disk_that_stumbles_is_the_machines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    file = tmp_path / "password"
+    file.write_text("x")
+    file.chmod(0o600)
+    monkeypatch.setattr(password, "open_regular", stumble)
+    with pytest.raises(ConfigError) as info:
+        password.password_of(file, {}, "SHIP_PASSWORD_FILE", "ship")
+    assert may_heal(info.value)
