@@ -1151,6 +1151,34 @@ def test_a_refused_file_is_left_as_the_recorder_made_it(place: Place) -> None:
         assert conn.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+@pytest.mark.parametrize("age_sec", [0.0, retain.STAMP_SEC / 2])
+def test_a_file_is_compared_once_its_time_is_so_old_that_a_later_write_shows(
+    place: Place, monkeypatch: pytest.MonkeyPatch, age_sec: float
+) -> None:
+    record_day(place.data, DAY, count=1)
+    written_sec = retain._stamp(place.db)[-1] / 1e9
+    clock = [written_sec + age_sec]
+    monkeypatch.setattr(retain.time, "time", lambda: clock[0])
+    monkeypatch.setattr(retain.time, "sleep", lambda sec: clock.append(clock.pop() + sec + 1e-6))
+    assert retain._settled_stamp(place.db) == retain._stamp(place.db)
+    assert clock[0] - written_sec >= retain.STAMP_SEC
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_a_file_that_cannot_be_looked_at_is_refused_with_the_reason(place: Place, how: str) -> None:
+    """And costs no other day: ``retain`` goes on to the next one."""
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    if how == "damaged":
+        place.db.write_bytes(b"no database" * 100)
+    else:
+        place.db.unlink()
+    verdict = place.retain()
+    assert (verdict.action, verdict.rows, verdict.fine) == ("refused", 0, False)
+    assert (verdict.reason or "").startswith(f"{place.db} stays: ")
+    assert place.db.exists() is (how == "damaged")
+
+
 def test_an_open_reader_keeps_the_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     record_day(place.data, DAY, count=20)
     place.put_away()
