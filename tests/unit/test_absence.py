@@ -239,6 +239,7 @@ def test_a_time_without_subscription_is_closed_only_by_an_answer_after_it_that_p
     writer.write([], [window(A, "09:00:00", "11:00:00", over=True)])
     writer.write(make_ticks(1, 9, symbol=A), [Verified(A, DAY, 9, at("2026-11-20T11:00:05"))])
     assert row(tmp_path, A)[0] == "unproven", "the head is not known"
+    assert windows(tmp_path) == [(A, "11:00:00", "open")]
     writer.write([], [HeadProven(A, DAY, 1)])
     assert row(tmp_path, A) == ("proven", None)
     assert windows(tmp_path) == [(A, "11:00:00", "closed")]

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import (
     NO_TICK,
     PUSH_PULL_DISAGREE,
     GapFound,
     HeadProven,
+    Interrupted,
     Subscribed,
     Unproven,
     Verified,
@@ -31,7 +33,8 @@ from hk_tick_collector.store.connect import COLUMNS, SqliteOptions
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.extents import count
 from hk_tick_collector.store.rows import COLLISION
-from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES
+from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
+from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES, ranges_of
 from hk_tick_collector.store.verdict import Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
@@ -682,3 +685,45 @@ class TestNumbersThatNameNothing:
     def test_other_symbols_keep_their_numbers(self, writer, db) -> None:
         writer.write([], [Unproven(OTHER, DAY, PUSH_PULL_DISAGREE)])
         assert writer.write([*ticks(4), *self.renumbered(ticks(4))]).inserted_rows == 8
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_file_in_another_s_place_interrupts_what_is_counted_and_holds_something(tmp_path, db, counts):
+    """What counts nothing goes on from nothing, and neither does a symbol without a tick."""
+    writer = DayFileWriter(tmp_path, evidence=EvidenceLevel.COUNTER if counts else EvidenceLevel.ID)
+    writer.write(ticks(5), [Subscribed(DAY, (OTHER,), NOW_MS)])
+    writer.close()
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
+        coverage = DayCoverage.load(conn, DAY, counts=counts)
+        coverage.interrupt_all(conn)
+    told = {symbol: coverage.track(symbol).interrupted_seq for symbol in (SYMBOL, OTHER)}
+    assert told == {SYMBOL: tick(5).seq if counts else None, OTHER: None}
+
+
+@pytest.mark.parametrize(
+    ("is_interrupted", "others_seq", "others_later", "later"),
+    [
+        (True, tick(7).seq, "", [tick(7).seq]),
+        (True, tick(7).seq, None, None),
+        (False, tick(3).seq, None, []),  # which is stored: the other's interruption is over here
+        (True, None, None, []),
+    ],
+)
+def test_of_another_file_s_later_interruptions_no_less_is_known_than_it_says(
+    writer, db, is_interrupted, others_seq, others_later, later
+):
+    """A file of before that column leaves them unknown, while any is open."""
+    writer.write(ticks(5), [Interrupted(SYMBOL, DAY, tick(5).seq)] if is_interrupted else [])
+    writer.close()
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
+        coverage = DayCoverage.load(conn, DAY)
+        (row,) = conn.execute(f"SELECT {', '.join(COVERAGE_COLUMNS)} FROM coverage")
+        values = dict(zip(COVERAGE_COLUMNS, row, strict=True))
+        values |= {"interrupted_seq": others_seq, "later_interruptions": others_later}
+        coverage.take_over(conn, [tuple(values.values())])
+    assert coverage.track(SYMBOL).later_seqs == later
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, 5), (5, None), (None, None)])
+def test_a_row_without_one_of_its_ends_holds_nothing(first, last):
+    assert not ranges_of(first, last, None).ranges

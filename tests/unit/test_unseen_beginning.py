@@ -14,7 +14,7 @@ import pytest
 import hk_tick_collector
 from hk_tick_collector.alert.rules import Seer
 from hk_tick_collector.core.complaint import Code, Level
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, NotSubscribed, Unproven, Verified
+from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven, NotSubscribed, Unproven, Verified
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
@@ -217,6 +217,30 @@ def test_what_a_file_knew_to_be_lost_stays_lost_without_the_row_that_said_where(
     assert judging.day_state(tmp_path / f"{DAY}.db").symbols["missing"] == 1
     (symbol,) = certify(tmp_path).symbols
     assert (symbol.state, symbol.missing_ticks) == ("missing", 4)
+
+
+def test_an_old_file_s_loss_between_its_counters_is_read_with_the_doubt_beside_it(tmp_path: Path) -> None:
+    """No row of ``gaps`` tells of either."""
+    write(tmp_path, make_ticks(1, 5) + make_ticks(8, 9), [Unproven(SYMBOL, DAY, UNREAD_TICK)])
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
+        conn.execute("UPDATE coverage SET reason = '2 ticks between the stored ones'")
+    (row,), (symbol,) = judging.judged(reader.notes(tmp_path / f"{DAY}.db")), certify(tmp_path).symbols
+    assert row.reason == symbol.reason == f"2 ticks between the stored ones; {UNREAD_TICK}"
+
+
+def test_a_loss_without_a_size_stays_lost_without_its_row_beside_another_doubt(tmp_path: Path) -> None:
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Unproven(SYMBOL, DAY, UNREAD_TICK)])
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
+        conn.execute("UPDATE coverage SET state = ?, reason = ?, missing_ticks = 0", OLD_WORD)
+    (row,) = judging.judged(reader.notes(tmp_path / f"{DAY}.db"))
+    assert (row.state, row.reason) == OLD_WORD
+
+
+def test_a_row_that_nobody_can_judge_is_left_as_it_stands(root: Path) -> None:
+    with closing(sqlite3.connect(root / f"{DAY}.db")) as conn, conn:
+        conn.execute("UPDATE coverage SET holes = 'nonsense'")
+    (row,) = judging.judged(reader.notes(root / f"{DAY}.db"))
+    assert row.holes == "nonsense"
 
 
 def test_a_gap_of_an_earlier_recorder_that_says_no_size_is_a_loss_wherever_it_is_told(tmp_path: Path) -> None:
