@@ -22,7 +22,7 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import split_statements
 from hk_tick_collector.store.layout import DataRootLock
-from tests.harness import Recorder, Simulator, ended, stored_rows, wait_until
+from tests.harness import DEADLINE_SEC, Recorder, Simulator, ended, stored_rows, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -255,7 +255,7 @@ def test_nothing_is_imported_from_the_current_directory(data_root: Path, planted
             cwd=planted,
             env={**os.environ, "ROLLBACK_REF": "main"},
             capture_output=True,
-            timeout=60,
+            timeout=DEADLINE_SEC,  # one of them makes an environment
             check=False,
         )
         assert not planted.with_name("executed").exists(), f"{command}: {planted.with_name('executed').read_text()}"
