@@ -1,15 +1,18 @@
 """Which symbol a far side ends connections over, where it does so instead of refusing it.
 
 Without this, one such symbol would end every connection right after it was subscribed, and all others with it, for
-ever. After LOSSES connections in a row that ended within CALM_SEC of a request for symbols, a half of those that were
-asked for is asked for, and when it lives, the rest on the same connection; of the part that its connection ends with, a
-half on the next one. One that is left alone is asked for on a connection that has shown to be calm without any of them;
-when that ends too, and another one after it, it is refused for REST_MIN_SEC, and longer each time.
+ever. It is looked for after LOSSES connections in a row that ended as long after a request for symbols as each other,
+to ALIKE_SEC, and within CALM_SEC of it: a far side that ends them over a symbol does so when it reads its name, and a
+line that is cut for other reasons is not so regular. Without that likeness it is looked for after MANY_LOSSES.
 
-Limits: a line that is cut every few seconds costs, from its fourth cut on, a part of the symbols about ten connections,
-CALM_SEC each at most. It is told apart by the last step, which convicts none; the next search takes twice as many
-losses then, up to MAX_LOSSES. Of several such symbols each takes a search of its own. Lives over connections, on the
-loop.
+Then a half of those that were asked for is asked for, and when it lives, the rest on the same connection; of the part
+that its connection ends with, a half on the next one. One that is left alone is asked for on a connection that has
+shown to be calm without any of them; when that ends too, and another one after it, it is refused for REST_MIN_SEC, and
+longer each time.
+
+Limits: a search costs a part of the symbols about ten connections, CALM_SEC each at most. A line that is cut again and
+again, and begins one, is told apart by the last step, which convicts none; the next search takes twice as many losses
+then, up to MAX_LOSSES. Of several such symbols each takes a search of its own. Lives over connections, on the loop.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 
 CALM_SEC = 15.0
-LOSSES, MAX_LOSSES = 4, 64
+ALIKE_SEC = 1.0
+LOSSES, MANY_LOSSES, MAX_LOSSES = 4, 12, 64
 STRIKES = 2  # a cut of the line may fall behind one request
 REST_MIN_SEC, REST_MAX_SEC = 300.0, 3600.0
 
@@ -42,7 +46,7 @@ class Culprits:
         self._is_connected = False
         self._asked: list[str] = []  # on this connection, and not known to be harmless
         self._asked_at = 0.0
-        self._losses = 0  # in a row
+        self._losses_sec: list[float] = []  # in a row, each so long after its request; the newest MAX_LOSSES
         self._enough_losses = LOSSES  # for a search
         self._aside: list[str] = []  # of the search: nobody knows yet
         self._suspects: list[str] = []  # ... one of them, or the line
@@ -83,7 +87,7 @@ class Culprits:
     def look(self) -> bool:
         """Has it become clear that some may be asked for? Called again and again."""
         if self._asked and self._is_calm():
-            self._asked, self._losses, self._enough_losses = [], 0, LOSSES
+            self._asked, self._losses_sec, self._enough_losses = [], [], LOSSES
             self._acquit(self._tried)
         if not self._suspects:
             over = [symbol for symbol, (until, _) in self._rests.items() if self._clock.monotonic() >= until]
@@ -103,16 +107,21 @@ class Culprits:
             self._enough_losses = min(2 * self._enough_losses, MAX_LOSSES)
             self._end_search()
         elif not self._asked or self._is_calm():
-            self._losses = 0
+            self._losses_sec = []
         elif not self._suspects:
-            self._losses += 1
-            if self._losses >= self._enough_losses:
+            self._losses_sec = [*self._losses_sec, self._asked_sec()][-MAX_LOSSES:]
+            if self._is_time_to_search():
                 self._suspects = list(dict.fromkeys(self._asked))
                 self._aside = self._suspects[:]
         elif len(self._suspects) > 1:
             self._suspects = self._tried
         else:
             self._strike(self._suspects[0])
+
+    def _is_time_to_search(self) -> bool:
+        newest = self._losses_sec[-self._enough_losses :]
+        are_alike = len(newest) >= self._enough_losses and max(newest) - min(newest) <= ALIKE_SEC
+        return are_alike or len(self._losses_sec) >= max(self._enough_losses, MANY_LOSSES)
 
     def _acquit(self, symbols: Sequence[str]) -> None:
         if not symbols:
@@ -137,9 +146,12 @@ class Culprits:
         self._end_search()
 
     def _end_search(self) -> None:
-        self._losses = self._strikes = 0
+        self._losses_sec, self._strikes = [], 0
         self._aside, self._suspects, self._tried = [], [], []
 
-    def _is_calm(self) -> bool:
+    def _asked_sec(self) -> float:
         """Since symbols were asked for, or since this connection was made."""
-        return self._clock.monotonic() - self._asked_at >= CALM_SEC
+        return self._clock.monotonic() - self._asked_at
+
+    def _is_calm(self) -> bool:
+        return self._asked_sec() >= CALM_SEC

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.sources.culprits import CALM_SEC, CUT_OFF, LOSSES, REST_MAX_SEC, REST_MIN_SEC
+from hk_tick_collector.sources.culprits import CALM_SEC, CUT_OFF, LOSSES, MANY_LOSSES, REST_MAX_SEC, REST_MIN_SEC
 from tests.unit.sources.bench import DAY, Bench, play
 
 CODES = [f"HK.{number:05d}" for number in range(1, 25)]
@@ -18,13 +19,13 @@ CALENDAR = TradingCalendar(HK)
 AT_MS = day_start_ms(DAY) + 10 * 3_600_000
 
 
-def ends_over(bench: Bench, bad: Sequence[str], after_sec: float) -> None:
+def ends_over(bench: Bench, bad: Sequence[str], after_sec: Callable[[], float]) -> None:
     """The connection ends so long after one of these was asked for."""
 
     def trouble(word: str, code: str) -> None:
         if word == "subscribe" and set(bad).intersection(code.split()):
             connection = bench.opend.connections[-1]
-            asyncio.get_running_loop().call_later(after_sec, connection.lose, "closed with 1009")
+            asyncio.get_running_loop().call_later(after_sec(), connection.lose, "closed with 1009")
 
     bench.opend.trouble = trouble
 
@@ -37,7 +38,7 @@ def test_the_others_are_recorded(bad: list[str], after_sec: float) -> None:
         session = bench.session(CODES, CALENDAR, poll_enabled=False)
 
         async def script() -> None:
-            ends_over(bench, bad, after_sec)
+            ends_over(bench, bad, lambda: after_sec)
             await bench.until(lambda: bench.progress.refused_symbols == dict.fromkeys(bad, CUT_OFF), 2400)
             assert bench.progress.symbols_subscribed == len(CODES) - len(bad)
             known = len(bench.opend.connections)
@@ -99,6 +100,48 @@ def test_a_line_that_is_cut_for_hours_is_recorded_for_the_most_part(lives_sec: f
     play(life())
 
 
+def test_a_line_that_is_cut_at_any_time_costs_the_symbols_little() -> None:
+    """Cuts of ten seconds' mean for an hour: most fall within the time in which a symbol is suspected."""
+
+    async def life() -> None:
+        bench = Bench(AT_MS)
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+        chance = random.Random(1)
+
+        async def script() -> None:
+            recorded_sec = lived_sec = 0.0
+            while lived_sec < 3600:
+                await bench.until(lambda: bench.progress.connected)
+                until_sec = lived_sec + chance.expovariate(1 / 10)
+                while lived_sec < until_sec:
+                    await asyncio.sleep(1)
+                    lived_sec += 1
+                    recorded_sec += bench.progress.symbols_subscribed / len(CODES)
+                bench.opend.connections[-1].lose("reset by peer")
+                await bench.until(lambda: not bench.progress.connected)
+            assert recorded_sec > 0.9 * lived_sec
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_a_symbol_over_which_connections_end_at_any_time_is_found() -> None:
+    async def life() -> None:
+        bench = Bench(AT_MS)
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+        chance = random.Random(1)
+
+        async def script() -> None:
+            ends_over(bench, CODES[7:8], lambda: chance.uniform(0, CALM_SEC / 2))
+            await bench.until(lambda: bench.progress.refused_symbols == {CODES[7]: CUT_OFF}, 2400)
+            assert MANY_LOSSES < len(bench.opend.connections) < MANY_LOSSES + 14
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
 def test_a_line_that_is_well_again_has_all_symbols_after_two_calm_times() -> None:
     async def life() -> None:
         bench = Bench(AT_MS)
@@ -122,7 +165,7 @@ def test_a_line_that_is_cut_behind_one_request_convicts_no_symbol() -> None:
         session = bench.session(CODES, CALENDAR, poll_enabled=False)
 
         async def script() -> None:
-            ends_over(bench, CODES[:1], 0.0)
+            ends_over(bench, CODES[:1], lambda: 0.0)
             await bench.until(lambda: CODES[0] in _asked_alone(bench), 1200)
             bench.opend.trouble = lambda word, code: None
             await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES), 6 * CALM_SEC)
@@ -161,7 +204,7 @@ def test_a_symbol_taken_from_the_list_ends_the_search() -> None:
         session = bench.session(CODES, CALENDAR, poll_enabled=False)
 
         async def script() -> None:
-            ends_over(bench, CODES[:1], 0.0)
+            ends_over(bench, CODES[:1], lambda: 0.0)
             await bench.until(lambda: len(bench.opend.connections) > LOSSES + 1)
             session.set_symbols(CODES[1:])
             await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES) - 1, 1200)
