@@ -78,6 +78,7 @@ trap 'exit 129' HUP
 begin systemd "${pytest[@]}"
 begin faults "${many[@]}" -n "$((processes - 1))"
 PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
+PYTHON=$python bash scripts/vendors.sh || echo "$me: tests with code of vendors are left out" >&2
 status=0
 nice -n 5 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
 while ((${#running[@]})); do

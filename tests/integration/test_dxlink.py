@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,8 +20,11 @@ from hk_tick_collector.dxlink_sim.tape import read_truth
 from hk_tick_collector.store import reader
 from tests.forked import parent
 from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, stored_rows, wait_until
+from tests.nights import every_test
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
+ROOT = Path(__file__).resolve().parents[2]
+DXFEED = ROOT / ".venv/dxlink/node_modules"
 
 
 class Endpoint(Process):
@@ -287,6 +291,37 @@ def test_an_independent_client_is_told_the_same_trades(tmp_path: Path, endpoint:
 
     seen = asyncio.run(asyncio.wait_for(listen(), 120))
     wait_until(lambda: seen <= endpoint.trades(), "the truth file has what it saw")
+
+
+def test_dxfeed_s_own_client_is_told_the_same_trades(tmp_path: Path, endpoint: Endpoint) -> None:
+    """In JavaScript; it rounds ``index``, so trades are known by all else."""
+    if not DXFEED.exists() or shutil.which("node") is None:
+        assert not (every_test() and shutil.which("npm")), "bash scripts/vendors.sh says why it is not installed"
+        pytest.skip("dxFeed's client is not installed: bash scripts/vendors.sh")
+    with urllib.request.urlopen(f"{endpoint.rest}/api-quote-tokens", timeout=30) as answer:
+        token = json.load(answer)["data"]["token"]
+    done = subprocess.run(
+        [
+            "node", "--experimental-websocket", ROOT / "tests/dxlink_program.mjs", DXFEED, endpoint.url, token, "50",
+            "AAPL", "MSFT",
+        ],
+        env=clean_env(tmp_path / "home"), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = ("eventSymbol", "time", "price", "size")
+    told = [tuple(json.loads(line)[name] for name in names) for line in done.stdout.splitlines()]
+    assert len(told) >= 50
+    assert {symbol for symbol, *_ in told} == {"AAPL", "MSFT"}
+    wait_until(
+        lambda: (
+            set(told)
+            <= {
+                (event["symbol"], event["time"], round(event["price"], 2), event["size"])
+                for event in read_truth(endpoint.truth)
+            }
+        ),
+        "the truth file has what it was told",
+    )
 
 
 def test_refused_secrets_are_a_sentence_and_not_asked_again(tmp_path: Path, endpoint: Endpoint) -> None:

@@ -51,7 +51,8 @@ def tree(tmp_path: Path) -> Path:
     python.write_text(PYTHON.format(real=sys.executable))
     python.chmod(0o755)
     (tree / "scripts" / "lib_needs.sh").write_text("ensure_needs() { :; }\n")
-    (tree / "scripts" / "backtest_venv.sh").write_text("exit 0\n")
+    for name in ("backtest_venv.sh", "vendors.sh"):
+        (tree / "scripts" / name).write_text("exit 0\n")
     return tree
 
 
