@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from heapq import merge
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.market.market import Market
@@ -37,12 +37,15 @@ from hk_tick_collector.records.tick import same_moment
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.follow import LIMIT_ROWS, Batch, Follower
+from hk_tick_collector.store.layout import TICKS
 from hk_tick_collector.store.neighbours import rows_in
 from hk_tick_collector.store.position import ROW, JoinedPosition, Place, Position, PositionLost, Row
 from hk_tick_collector.store.rows import content_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
 LOOKED_AT = 64
 RETRY_SEC = 0.5
@@ -83,7 +86,7 @@ class JoinedBatch(NamedTuple):
 class _Side:
     """A data root as it is followed."""
 
-    def __init__(self, number: int, follower: Follower) -> None:
+    def __init__(self, number: int, follower: Follower | SnapshotRows) -> None:
         self.number, self.follower = number, follower
         self.error: StoreError | None = None
         self.retry_at_sec = float("-inf")
@@ -124,9 +127,11 @@ class _Side:
 class JoinedFollower:
     """As ``Follower``, of several data roots. ``numbers``: what messages call each of them, by default 0, 1 ..."""
 
+    kind: ClassVar[str] = TICKS
+
     def __init__(
         self,
-        followers: Sequence[Follower],
+        followers: Sequence[Follower | SnapshotRows],
         market: Market,
         *,
         numbers: Sequence[int] | None = None,
@@ -166,7 +171,7 @@ class JoinedFollower:
         if error is not None and not ends:
             raise error
         newest = max((part.newest_day for part in ends.values()), default="")
-        other = Position.at_start_of(newest) if newest else Position()
+        other = Position.at_start_of(newest, self.kind) if newest else Position(kind=self.kind)
         return JoinedPosition(tuple(ends.get(n, other) for n in range(len(self._sides))))
 
     def read_behind(self, position: JoinedPosition, limit_rows: int = LIMIT_ROWS) -> JoinedBatch | None:
@@ -194,9 +199,9 @@ class JoinedFollower:
         told, self._told = self._told, []
         return JoinedBatch(
             day,
-            _in_order(fresh),
+            self._in_order(fresh),
             JoinedPosition(tuple(parts)),
-            any(len(batch.rows) >= limit_rows for batch in batches.values()),
+            any(self._is_full(batch, limit_rows) for batch in batches.values()),
             tuple(len(batches[n].rows) if n in batches else 0 for n in range(len(self._sides))),
             tuple(told),
             held,
@@ -236,12 +241,12 @@ class JoinedFollower:
     ) -> dict[int, Batch]:
         """What was stored up to the moment that each of them was read to: else one that is far behind would come after
         what another one has stored later."""
-        ends = [_stored_ms(batch.rows[-1]) for batch in batches.values() if len(batch.rows) >= limit_rows]
+        ends = [self._stored_ms(batch.rows[-1]) for batch in batches.values() if self._is_full(batch, limit_rows)]
         if not ends or len(batches) == 1:
             return batches
         cut: dict[int, Batch] = {}
         for n, batch in batches.items():
-            keep = next((at for at, row in enumerate(batch.rows) if _stored_ms(row) > min(ends)), len(batch.rows))
+            keep = next((at for at, row in enumerate(batch.rows) if self._stored_ms(row) > min(ends)), len(batch.rows))
             if keep == len(batch.rows):
                 cut[n] = batch
             elif keep:
@@ -249,6 +254,28 @@ class JoinedFollower:
                 if shorter is not None and shorter.day == batch.day:
                     cut[n] = shorter
         return cut
+
+    def _is_full(self, batch: Batch, limit_rows: int) -> bool:
+        """May there be more behind it?"""
+        return len(batch.rows) >= limit_rows
+
+    def _stored_ms(self, row: Row) -> int:
+        return int(row[_STORED_MS] or 0)
+
+    def _in_order(self, fresh: dict[int, list[Row]]) -> list[Row]:
+        """The new rows of all data roots as one list: by when they were stored, a symbol's by sequence."""
+        lists = [rows for rows in fresh.values() if rows]
+        if len(lists) < 2:
+            return lists[0] if lists else []
+        merged = list(merge(*lists, key=self._stored_ms))
+        several = [name for name, roots in _roots_of(lists).items() if roots > 1]
+        for symbol in several:
+            places = [at for at, row in enumerate(merged) if row[_SYMBOL] == symbol]
+            sides = [[row for row in rows if row[_SYMBOL] == symbol] for rows in lists]
+            if all(row[_SEQ] is not None for side in sides for row in side):
+                for at, row in zip(places, merge(*sides, key=lambda row: row[_SEQ]), strict=True):
+                    merged[at] = row
+        return merged
 
     # Which rows are new
 
@@ -260,7 +287,7 @@ class JoinedFollower:
                 continue
             try:
                 place = self._sides[other].was_given(parts[other], batch.day)
-                rows = _Against(self, n, other, batch, place).new(rows) if place.rowid else rows
+                rows = self._not_known(rows, (n, other), batch, place) if place.rowid else rows
             except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
                 side = self._sides[other]
                 self._fails(side, exc)
@@ -269,7 +296,11 @@ class JoinedFollower:
                     self._told.append(
                         {"type": "reset", "reason": "root_unreadable", "day": batch.day, "root": side.number}
                     )
-        return [row for row in rows if n not in self._apart.get((batch.day, row[_SYMBOL]), ())]
+        return [row for row in rows if n not in self._apart.get((batch.day, row[_SYMBOL]), ())] if self._apart else rows
+
+    def _not_known(self, rows: list[Row], pair: tuple[int, int], batch: Batch, place: Place) -> list[Row]:
+        """Those of the first side's rows that the other one has not up to a place in its file."""
+        return _Against(self, pair, batch, place).new(rows)
 
     def side(self, n: int) -> _Side:
         """For ``_Against``."""
@@ -311,10 +342,10 @@ class JoinedFollower:
 class _Against:
     """Rows of one data root held against another one's file, up to a place there."""
 
-    def __init__(self, joined: JoinedFollower, n: int, other: int, batch: Batch, place: Place) -> None:
-        self._joined, self._pair, self._day = joined, (n, other), batch.day
+    def __init__(self, joined: JoinedFollower, pair: tuple[int, int], batch: Batch, place: Place) -> None:
+        self._joined, self._pair, self._day = joined, pair, batch.day
         self._place, self._bound = place, place.rowid
-        self._mine, self._theirs = joined.side(n), joined.side(other)
+        self._mine, self._theirs = joined.side(pair[0]), joined.side(pair[1])
         self._last_rowid = batch.rows[-1][0]
         self._held = ExitStack()  # connections, for as long as rows are held against each other
         self._my_conn: sqlite3.Connection | None = None
@@ -425,10 +456,6 @@ def _is_same_trade(row: Row, stored_row: Sequence[Any]) -> bool:
     return same_moment(row[_TS_MS], stored_row[1]) and tuple(row[at] for at in _content) == tuple(stored_row[2:])
 
 
-def _stored_ms(row: Row) -> int:
-    return int(row[_STORED_MS] or 0)
-
-
 def _stored(conn: sqlite3.Connection, symbol: str, second: int, bound: int, market: Market) -> list[Row]:
     """The rows of a second as ``store.copying`` has them, each with its rowid behind it, up to one rowid."""
     stored = []
@@ -479,22 +506,6 @@ def _table(symbol: str, rows: Sequence[Row]) -> pa.Table:
         "symbol": pa.string(),
     }
     return pa.table({name: pa.array(told[name], kinds.get(name, pa.int64())) for name in twins.COLUMNS})
-
-
-def _in_order(fresh: dict[int, list[Row]]) -> list[Row]:
-    """The new rows of all data roots as one list: by when they were stored, a symbol's by sequence."""
-    lists = [rows for rows in fresh.values() if rows]
-    if len(lists) < 2:
-        return lists[0] if lists else []
-    merged = list(merge(*lists, key=_stored_ms))
-    several = [name for name, roots in _roots_of(lists).items() if roots > 1]
-    for symbol in several:
-        places = [at for at, row in enumerate(merged) if row[_SYMBOL] == symbol]
-        sides = [[row for row in rows if row[_SYMBOL] == symbol] for rows in lists]
-        if all(row[_SEQ] is not None for side in sides for row in side):
-            for at, row in zip(places, merge(*sides, key=lambda row: row[_SEQ]), strict=True):
-                merged[at] = row
-    return merged
 
 
 def _roots_of(lists: Sequence[Sequence[Row]]) -> dict[str, int]:

@@ -10,7 +10,7 @@ they are read, and what of them counts in which way in the content hash (``days.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,9 @@ import pyarrow as pa
 from hk_tick_collector.days import books, brokers, snapshots
 from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.days.content import MIX_STEP
+from hk_tick_collector.store import snapshot_follow
 from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND
+from hk_tick_collector.store.position import Row
 from hk_tick_collector.store.side_file import SideKind
 from hk_tick_collector.store.snapshot_file import SNAPSHOT_KIND
 
@@ -45,7 +47,8 @@ class Stored:
     schema: pa.Schema
     read: Read
     chained: tuple[str, ...]
-    live_rows: int = 20_000  # of a shipment: with ten levels a side, or 80 places, some 15 MB; a body may have 100 kB
+    live_rows: int = 20_000  # of a shipment: with ten levels a side, or 80 places, some 15 MB
+    body_bytes: Callable[[Row, Path], int] | None = None  # of a row as it is followed, where some are a thousand others
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -66,7 +69,8 @@ _STORED = {
         ),
     ),
     SNAPSHOT_KIND.word: Stored(
-        snapshots.STORED_SCHEMA, snapshots.read_stored, tuple(snapshots.STORED_SCHEMA.names), live_rows=500
+        snapshots.STORED_SCHEMA, snapshots.read_stored, tuple(snapshots.STORED_SCHEMA.names), live_rows=500,
+        body_bytes=snapshot_follow.body_bytes,
     ),
     BROKER_KIND.word: Stored(brokers.STORED_SCHEMA, brokers.read_stored, tuple(brokers.STORED_SCHEMA.names)),
 }  # fmt: skip

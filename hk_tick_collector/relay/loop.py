@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hk_tick_collector.archive.snapshots import SnapshotDays
 from hk_tick_collector.core.backoff import Backoff
@@ -22,6 +21,7 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
+from hk_tick_collector.days.joined_snapshots import joined_snapshots
 from hk_tick_collector.relay.counts import RelayCounts
 from hk_tick_collector.relay.kinds import TICK_RELAY, Relayed
 from hk_tick_collector.relay.sink import Frame, Sink, SinkAway, SinkMoved
@@ -48,11 +48,21 @@ Days = Catalog | SnapshotDays
 AnyFollower = Follower | JoinedFollower | SnapshotRows
 
 
+class Stop(Protocol):
+    """What ends a relay: a ``threading.Event``, or what asks one and more."""
+
+    def is_set(self) -> bool:
+        """Is it to end?"""
+
+    def wait(self, timeout: float) -> bool:
+        """Until it is to end, or for so many seconds; whether it is."""
+
+
 def run(
     root: Path,
     sink: Sink,
     *,
-    stop: threading.Event,
+    stop: Stop,
     look_sec: float = LOOK_SEC,
     backoff: Backoff | None = None,
     archive_root: Path | None = None,
@@ -62,8 +72,8 @@ def run(
 ) -> None:
     """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed.
 
-    ``beside``: more data roots of the same market, each with its archive. All are followed as one: each trade once.
-    Of another kind than ticks one data root is followed.
+    ``beside``: more data roots of the same market, each with its archive. All are followed as one: each trade, or
+    picture, once.
     """
     days_of = Catalog if relayed is TICK_RELAY else SnapshotDays
     days = [days_of(root, archive_root or archive_dir(root)), *(days_of(*place) for place in beside)]
@@ -125,9 +135,7 @@ class _PutRefused(Exception):
         self.error = error
 
 
-def _relay(
-    days: Sequence[Days], sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting, relayed: Relayed
-) -> None:
+def _relay(days: Sequence[Days], sink: Sink, stop: Stop, look_sec: float, waiting: _Waiting, relayed: Relayed) -> None:
     stood = sink.where()
     waiting.over(in_put=False)
     with closing(_follower(days)) as follower:
@@ -156,6 +164,8 @@ def _relay(
 def _follower(days: Sequence[Days]) -> AnyFollower:
     first = days[0]
     if isinstance(first, SnapshotDays):
+        if len(days) > 1:
+            return joined_snapshots([of.data_root for of in days], [of.was_end for of in days])
         return SnapshotRows(first.data_root, was_end=first.was_end)
     followers = [Follower(root_days.data_root, was_end=root_days.was_end) for root_days in days]
     return followers[0] if len(days) == 1 else JoinedFollower(followers, first.market)

@@ -65,8 +65,8 @@ def _run(settings: RelaySettings) -> int:
     print(printable(f"{NAME}: {_check(settings)}"), flush=True)
     beside_ticks: list[_Beside] = []
     if settings.redis_snapshots:
-        sink = RedisSink(settings, relayed=SNAPSHOT_RELAY)
-        of_roots = partial(relay_snapshots, settings.roots, sink, stop, of_snapshots)
+        make_sink = partial(RedisSink, settings, relayed=SNAPSHOT_RELAY)
+        of_roots = partial(relay_snapshots, settings.roots, make_sink, stop, of_snapshots)
         beside_ticks.append(_Beside("snapshots", of_roots, stop))
     if settings.hooks_dir is not None and settings.redis_signals:
         of_hooks = partial(relay_signals, settings.hooks_dir, RedisSink(settings), stop, counts=counts)

@@ -1,44 +1,63 @@
-"""Snapshots to Redis, beside the ticks: ``loop.run`` on a thread of its own, of one data root.
+"""Snapshots to Redis, beside the ticks: ``loop.run`` on a thread of its own.
 
-Of several data roots the first one that has snapshots is followed: whose they are, is decided when the first of them is
-there, and once.
+Of several data roots those that have snapshots are followed as one. Most have none, and are looked at now and then:
+when another one has some, what is relayed begins its newest day again out of all of them.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hk_tick_collector.core.logline import event
 from hk_tick_collector.relay.counts import RelayCounts
 from hk_tick_collector.relay.kinds import SNAPSHOT_RELAY
 from hk_tick_collector.relay.loop import run
-from hk_tick_collector.relay.redis_sink import RedisSink
+from hk_tick_collector.relay.sink import Sink
 from hk_tick_collector.store.layout import snapshot_days
 
-LOOK_SEC = 2.0  # while there is none
-
-_log = logging.getLogger(__name__)
+LOOK_SEC = 2.0  # at those that have none
 
 
 def relay_snapshots(
     roots: Sequence[tuple[Path, Path]],
-    sink: RedisSink,
+    make_sink: Callable[[], Sink],
     stop: threading.Event,
     counts: RelayCounts,
     look_sec: float = LOOK_SEC,
 ) -> None:
-    """Until ``stop``. ``roots``: data roots, each with its archive. The sink is closed."""
+    """Until ``stop``. ``roots``: data roots, each with its archive."""
+    having: list[tuple[Path, Path]] = []
     while not stop.is_set():
-        having = [(root, archive_root) for root, archive_root in roots if snapshot_days(root)]
-        if having:
-            (root, archive_root), *left = having
-            if left:
-                names = ",".join(str(root) for root, _ in left)
-                _log.warning(event("relay_snapshots_left", data_root=names, action="give each a relay of its own"))
-            run(root, sink, stop=stop, archive_root=archive_root, counts=counts, relayed=SNAPSHOT_RELAY)
-            return
-        stop.wait(look_sec)
-    sink.close()
+        having = [place for place in roots if place in having or snapshot_days(place[0])]
+        if not having:
+            stop.wait(look_sec)
+            continue
+        (root, archive_root), *beside = having
+        until = _UntilMore(stop, [root for root, archive in roots if (root, archive) not in having], look_sec)
+        run(
+            root, make_sink(), stop=until, archive_root=archive_root, counts=counts, beside=beside,
+            relayed=SNAPSHOT_RELAY,
+        )  # fmt: skip
+
+
+class _UntilMore:
+    """A ``loop.Stop``: the order to end, or that one of these data roots has snapshots now."""
+
+    def __init__(self, stop: threading.Event, without: Sequence[Path], look_sec: float) -> None:
+        self._stop, self._without, self._look_sec = stop, without, look_sec
+        self._look_at_sec = float("-inf")
+        self._has_more = False
+
+    def is_set(self) -> bool:
+        """As of an event."""
+        if self._without and not self._has_more and time.monotonic() >= self._look_at_sec:
+            self._has_more = any(map(snapshot_days, self._without))
+            self._look_at_sec = time.monotonic() + self._look_sec
+        return self._has_more or self._stop.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """As of an event."""
+        self._stop.wait(timeout)
+        return self.is_set()

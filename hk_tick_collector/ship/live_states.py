@@ -11,11 +11,13 @@ out, and all others go on. Such a day is never proven.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +37,8 @@ from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
 
+MAX_BODY_BYTES = 16 * 1024 * 1024  # of the rows of a shipment that have bodies, and of BODY_ROWS more
+BODY_ROWS = 10  # that are read at a time, where they have
 OLD_DAYS_SEC = 30.0  # between two looks at days that are over
 _FILES_SEC = 60.0
 _SYMBOL = BOOKS.row.index("symbol")
@@ -129,7 +133,7 @@ class LiveStates:
         mark = self._mark_at_rest(day)
         if mark is not None and self._ended.get(day) == (place, mark):
             return 0  # each look would prove the place anew, which reads all of a file that was copied or compacted
-        rows, behind = self._rows_behind(place, self._max_rows)
+        rows, behind = self._rows_behind(place, self._max_rows, MAX_BODY_BYTES)
         if rows:
             return self._send(place, rows, behind)
         if mark is not None:
@@ -189,14 +193,27 @@ class LiveStates:
             )
         return batches, frozenset(left_out)
 
-    def _rows_behind(self, place: Place, limit_rows: int) -> tuple[list[Row], Place]:
+    def _rows_behind(self, place: Place, limit_rows: int, limit_bytes: float = inf) -> tuple[list[Row], Place]:
         rows: list[Row] = []
-        while len(rows) < limit_rows:
-            more, place = self._follower.read_in(place, min(LIMIT_ROWS, limit_rows - len(rows)))
+        taken_bytes = 0
+        step_rows = LIMIT_ROWS if self._copies.stored.body_bytes is None else BODY_ROWS
+        while len(rows) < limit_rows and taken_bytes < limit_bytes:
+            more, place = self._follower.read_in(place, min(step_rows, limit_rows - len(rows)))
             if not more:
                 break
             rows += more
+            taken_bytes += self._body_bytes(more, place.day)
         return rows, place
+
+    def _body_bytes(self, rows: Sequence[Row], day: str) -> int:
+        """What of them is of no bounded size. One that cannot be unpacked is left out when they are decoded."""
+        body_bytes, taken_bytes = self._copies.stored.body_bytes, 0
+        if body_bytes is not None:
+            path = self._kind.file_of(self._root, day)
+            for row in rows:
+                with contextlib.suppress(StoreCorrupt):
+                    taken_bytes += body_bytes(row, path)
+        return taken_bytes
 
     def _guarded(self, day: str, work: Callable[[], int]) -> int:
         """What ``work`` gives; 0 when the file is in the way, which is said."""

@@ -140,9 +140,10 @@ class JoinedPosition(NamedTuple):
         return max(part.newest_day for part in self.of)
 
     @classmethod
-    def parse(cls, text: str) -> JoinedPosition:
-        """The position of a text that ``str`` made. ValueError with a sentence when it is none."""
-        return cls(tuple(map(Position.parse, text.split(_BETWEEN))))
+    def parse(cls, text: str, kind: str = TICKS) -> JoinedPosition:
+        """The position of a text that ``str`` made, in this kind of record. ValueError with a sentence when it is
+        none."""
+        return cls(tuple(Position.parse(part, kind) for part in text.split(_BETWEEN)))
 
     def __str__(self) -> str:
         return _BETWEEN.join(map(str, self.of))
@@ -156,10 +157,8 @@ Stand = Position | JoinedPosition
 
 
 def parse_stand(text: str, kind: str = TICKS) -> Stand:
-    """Either of them, from its text; in another kind than ticks that of one data root. ValueError."""
-    if kind != TICKS:
-        return Position.parse(text, kind)
-    joined = JoinedPosition.parse(text)
+    """Either of them, from its text. ValueError."""
+    joined = JoinedPosition.parse(text, kind)
     return joined if len(joined.of) > 1 else joined.of[0]
 
 

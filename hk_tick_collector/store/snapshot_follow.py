@@ -24,10 +24,17 @@ COLUMNS = (
 BODY = 1 + COLUMNS.index("body")  # in a row, behind its rowid
 SERIES = tuple(1 + COLUMNS.index(name) for name in ("symbol", "package", "category"))
 MAX_BATCH_BYTES = 4 * 1024 * 1024  # of bodies, so that large pictures come in smaller batches
+MAX_BATCH_ROWS = 100  # that are read, packed as they are, before their bodies are looked at
+
+
+def body_bytes(row: Row, path: Path) -> int:
+    """How large the body of a row is that ``Follower`` gives, unpacked. StoreCorrupt when it cannot be."""
+    return len(unpacked(row[-1], path))
 
 
 class SnapshotRows:
-    """``Follower`` with rows of COLUMNS behind the rowid; bodies of no more than about MAX_BATCH_BYTES at a time."""
+    """``Follower`` with rows of COLUMNS behind the rowid; at a time MAX_BATCH_ROWS, and bodies of no more than
+    ``max_bytes`` and one body."""
 
     def __init__(
         self,
@@ -36,12 +43,13 @@ class SnapshotRows:
         days_look_sec: float = DAYS_LOOK_SEC,
         was_end: Callable[[Place], bool] | None = None,
         symbols: frozenset[str] | None = None,
+        max_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         """``was_end``: as of ``Follower``. ``symbols``: of these alone; a batch may then have no row."""
-        self._root, self._symbols = root, symbols
+        self._root, self._symbols, self.max_bytes = root, symbols, max_bytes
         self._follower = Follower(root, kind=SNAPSHOTS, days_look_sec=days_look_sec, was_end=was_end)
         self._market = market_of(data_root.market_of(root)).code
-        self.close, self.end = self._follower.close, self._follower.end
+        self.close, self.end, self.look_into = self._follower.close, self._follower.end, self._follower.look_into
 
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """As ``Follower.read_behind``; StoreCorrupt, too, for a body that cannot be unpacked."""
@@ -50,6 +58,7 @@ class SnapshotRows:
 
     def piece(self, position: Position, limit_rows: int, symbols: frozenset[str] | None) -> tuple[Batch, bool] | None:
         """The same of these symbols, and whether there may be more behind it."""
+        limit_rows = min(limit_rows, MAX_BATCH_ROWS)
         batch = self._follower.read_behind(position, limit_rows)
         if batch is None:
             return None
@@ -60,7 +69,7 @@ class SnapshotRows:
             if symbols is None or row[1] in symbols:
                 rows.append(self._row(row, batch.day, path))
                 body_bytes += len(rows[-1][BODY])
-            if body_bytes >= MAX_BATCH_BYTES and number < len(batch.rows):
+            if body_bytes >= self.max_bytes and number < len(batch.rows):
                 return self.piece(position, number, symbols)
         return Batch(batch.day, rows, batch.position), len(batch.rows) >= limit_rows
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from hk_tick_collector.relay.redis_sink import RedisSink
 from hk_tick_collector.relay.settings import RelaySettings
 from hk_tick_collector.relay.snapshots import relay_snapshots
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.layout import archive_dir, snapshot_file
 from hk_tick_collector.store.snapshot_follow import SnapshotRows
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 from tests.redis_server import RedisServer
@@ -143,25 +146,132 @@ def test_large_pictures_go_in_frames_of_bounded_size(tmp_path: Path, server: Red
     assert len(sizes) >= 6
 
 
-def test_the_data_root_that_has_snapshots_is_followed_once_it_has_some(tmp_path: Path, server: RedisServer) -> None:
-    empty, having, second = tmp_path / "ticks", tmp_path / "gex", tmp_path / "gex2"
-    for root in (empty, having):
-        root.mkdir()
-    stop, counts = threading.Event(), RelayCounts(relayed=SNAPSHOT_RELAY)
-    roots = [(root, archive_dir(root)) for root in (empty, having, second)]
-    sink = RedisSink(settings_of(server), relayed=SNAPSHOT_RELAY)
-    thread = threading.Thread(target=relay_snapshots, args=(roots, sink, stop, counts, 0.05))
+@contextmanager
+def relaying_those_that_have(roots: Sequence[Path], settings: RelaySettings, counts: RelayCounts) -> Iterator[None]:
+    stop = threading.Event()
+    places = [(root, archive_dir(root)) for root in roots]
+    make_sink = partial(RedisSink, settings, relayed=SNAPSHOT_RELAY)
+    thread = threading.Thread(target=relay_snapshots, args=(places, make_sink, stop, counts, 0.05))
     thread.start()
     try:
-        record(having, [snapshot(SPX, 1)])
-        wait_for(lambda: counts.ticks == 1)
-        record(second, [snapshot(SPX, 2)])
-        record(having, [snapshot(SPX, 3)])
-        wait_for(lambda: counts.ticks == 2)
+        yield
     finally:
         stop.set()
         thread.join(DEADLINE_SEC)
-    assert streamed(server) == recorded(having)
+        assert not thread.is_alive()
+
+
+def in_use(server: RedisServer) -> list[dict[str, Any]]:
+    """What the day's stream in use holds; each entry says which one was before it."""
+    stream = server.client.hget("hk:snapshots:current", DAY)
+    rows: list[dict[str, Any]] = []
+    before = f"{DAY}-0"
+    for entry_id, fields in server.client.xrange(stream) if stream else []:  # type: ignore[union-attr,arg-type]
+        assert fields["after"] == before
+        before = entry_id
+        rows += [dict(zip(COLUMNS, row, strict=True)) for row in json.loads(fields["snapshots"])]
+    return rows
+
+
+def told(rows: Iterable[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
+    """Which pictures these are, by all that makes two of them two."""
+    return Counter((row["symbol"], row["package"], row["category"], row["ts_sec"], row["body"]) for row in rows)
+
+
+def each_once(roots: Iterable[Path]) -> Counter[tuple[Any, ...]]:
+    return Counter(dict.fromkeys(told(row for root in roots for row in recorded(root)), 1))
+
+
+def test_snapshots_of_several_data_roots_are_one_stream_with_each_picture_once(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    of_ticks, first, second = roots = [tmp_path / name for name in ("ticks", "gex", "gex2")]
+    of_ticks.mkdir()
+    second.mkdir()
+    record(first, [snapshot(SPX, moment) for moment in range(5)])
+    counts = RelayCounts(relayed=SNAPSHOT_RELAY)
+    with relaying_those_that_have(roots, settings_of(server), counts):
+        wait_for(lambda: told(in_use(server)) == each_once([first]))
+        # The other one has the same and more, and tells one second otherwise.
+        record(second, [*(snapshot(SPX, moment) for moment in range(1, 7)), snapshot(NDX, 3)])
+        record(second, [snapshot(SPX, 2, says="otherwise")])
+        wait_for(lambda: told(in_use(server)) == each_once([first, second]))
+        record(first, [snapshot(SPX, moment) for moment in range(5, 9)])
+        record(second, [snapshot(SPX, moment) for moment in range(7, 10)])
+        wait_for(lambda: told(in_use(server)) == each_once([first, second]))
+    assert len(in_use(server)) == 12
+    with relaying_those_that_have(roots, settings_of(server), counts):  # another relay goes on where Redis stands
+        record(first, [snapshot(FLOW, 1)])
+        wait_for(lambda: told(in_use(server)) == each_once([first, second]))
+    assert server.client.hget("hk:snapshots:current", DAY) == f"{STREAM}:2", (
+        "begun again once, with the other data root"
+    )
+    newest = server.client.hgetall("hk:snapshot:US.SPX:classic:gex_full")
+    assert newest["ts_sec"] == str(OPEN_SEC + 9)  # type: ignore[index]
+
+
+def test_large_pictures_of_several_data_roots_share_the_size_of_a_frame(tmp_path: Path, server: RedisServer) -> None:
+    roots = [tmp_path / name for name in ("gex", "gex2", "gex3")]
+    for number, root in enumerate(roots):
+        record(root, [snapshot(SPX, 3 * second + number, large=700_000) for second in range(8)])
+    with relaying_those_that_have(roots, settings_of(server), RelayCounts(relayed=SNAPSHOT_RELAY)):
+        wait_for(lambda: len(in_use(server)) == 24)
+    sizes = [len(fields["snapshots"]) for _, fields in server.client.xrange(STREAM)]  # type: ignore[union-attr]
+    assert max(sizes) < 7 * 1024 * 1024, "4 MB, and the picture of each that passes its share"
+
+
+def test_a_data_root_whose_snapshots_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, broken = tmp_path / "gex", tmp_path / "gex2"
+    record(first, [snapshot(SPX, 1)])
+    record(broken, [snapshot(SPX, 1)])
+    file = snapshot_file(broken, DAY)
+    whole = file.read_bytes()
+    file.write_bytes(b"no database" * 1000)
+    with relaying_those_that_have([first, broken], settings_of(server), RelayCounts(relayed=SNAPSHOT_RELAY)):
+        wait_for(lambda: len(in_use(server)) == 1)
+        record(first, [snapshot(SPX, 2)])
+        wait_for(lambda: len(in_use(server)) == 2)
+        wait_for(lambda: "relay_roots unreadable=1" in caplog.text)
+        file.with_name("whole").write_bytes(whole)
+        file.with_name("whole").replace(file)
+        record(broken, [snapshot(NDX, 4)])
+        wait_for(lambda: told(in_use(server)) == each_once([first, broken]))
+
+
+def test_a_relay_of_several_data_roots_killed_in_the_middle_gives_each_picture_once(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root in roots:
+        record(root, [snapshot(SPX, 0)])
+    writers = [SnapshotWriter(root, SqliteOptions(), lambda: (OPEN_SEC + 90_000) * 1000) for root in roots]
+    command = [sys.executable, "-m", "hk_tick_collector.relay.main"]
+    env = {
+        **os.environ, "DATA_ROOTS": ",".join(map(str, roots)), "REDIS_URL": server.url, "HOME": str(tmp_path),
+        "HOOKS_DIR": "",
+    }  # fmt: skip
+    chance = random.Random(7)
+    process = None
+    try:
+        for turn in range(3):
+            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            for second in range(turn * 60 + 1, turn * 60 + 61):
+                for writer in chance.sample(writers, chance.choice((1, 2, 2))):
+                    writer.write([snapshot(SPX, second, large=2000)], [])
+            wait_for(lambda: len(in_use(server)) > turn * 60 + 20)  # noqa: B023
+            process.kill()
+            process.wait(DEADLINE_SEC)
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for(lambda: told(in_use(server)) == each_once(roots))
+    finally:
+        for writer in writers:
+            writer.close()
+        if process is not None:
+            process.kill()
+            process.wait()
+    assert len(in_use(server)) == 181
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])

@@ -25,10 +25,12 @@ from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.serve.api import jobs
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.keys import ANONYMOUS
+from hk_tick_collector.ship import live_states
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.ship.states import StateCopies, notes_of
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.data_root import claim
 from hk_tick_collector.store.layout import archive_dir, snapshot_file
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 from tests.clickhouse import ClickHouseServer
@@ -168,6 +170,23 @@ def test_they_arrive_as_they_are_stored_and_none_twice(
             assert numbers(engine) == list(range(1, 20 * number + 1))
     keeper = keeper_of(root, engine, state)
     assert keeper.check_states("snapshots", DAY) == "", "nothing was brought anew"
+
+
+def test_large_pictures_go_in_shipments_of_bounded_size(
+    tmp_path: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_states, "MAX_BODY_BYTES", 3_000_000)
+    root = tmp_path / "US"
+    root.mkdir()
+    claim(root, "US")
+    sent: list[int] = []
+    with closing(SnapshotWriter(root, SqliteOptions(), lambda: (OPEN_SEC + 90_000) * 1000)) as writer:
+        writer.write([snapshot(SPX, second, large=200_000 if second < 40 else 10) for second in range(200)], [])
+        with closing(LiveStates(catalog(root), StateCopies(engine, "A", "US", SNAPSHOTS), state)) as live:
+            while rows := live.step():
+                sent.append(rows)
+    assert sent == [20, 20, 160]
+    assert numbers(engine) == list(range(1, 201))
 
 
 @pytest.mark.parametrize(
