@@ -20,6 +20,7 @@ from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, is_offered
 from hk_tick_collector.sims.rest import Rest, start_handler
 
 SLOW_SEC = 1.5
+SKEW_SEC = 3600
 CATEGORIES = {
     "classic": ["gex_full", "gex_zero", "gex_one"],
     "state": ["gex_full", "gex_zero", "gex_one", "delta_zero", "gamma_zero", "vanna_zero", "charm_zero"],
@@ -34,6 +35,9 @@ FAULTS = {
     "revoke": "the key is taken no more (401), until `accept`",
     "forbid": "what is asked for is not in the subscription (403), until `accept`",
     "busy": "429, to be left alone for a minute, until `accept`",
+    "maintenance": "503 to whatever is asked, until `accept`",
+    "skew": "pictures are of an hour ahead, until `on_time`",
+    "on_time": "pictures of now again",
     "accept": "keys are taken again",
     "nan": "one picture with a spot of NaN",
     "garbage": "one answer that is no JSON",
@@ -58,13 +62,19 @@ class Market:
     missing_a_thousand: int = 1
     file_seconds: int = SESSION_SEC
     asked: Counter[str] = field(default_factory=Counter)
-    states: set[str] = field(default_factory=set)  # stale slow mute revoke forbid busy no_file
+    states: set[str] = field(default_factory=set)  # stale slow mute revoke forbid busy maintenance skew no_file
     once: list[str] = field(default_factory=list)  # nan garbage half other_ticker twice cut_file
     stale_second: int = 0
 
     _ENDS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "fresh": ("stale",), "fast": ("slow", "mute"), "accept": ("revoke", "forbid", "busy"), "file": ("no_file",)
+        "fresh": ("stale",), "fast": ("slow", "mute"), "accept": ("revoke", "forbid", "busy", "maintenance"),
+        "on_time": ("skew",), "file": ("no_file",)
     }  # fmt: skip
+
+    @property
+    def skew_sec(self) -> int:
+        """How far its clock is ahead."""
+        return SKEW_SEC if "skew" in self.states else 0
 
     def fault(self, fault: str) -> None:
         """What FAULTS says."""
@@ -90,7 +100,7 @@ class Market:
 
     def newest(self, series: str) -> dict[str, Any]:
         """The newest picture that is offered, noted as shown."""
-        second = self.stale_second if "stale" in self.states else int(time.time())
+        second = self.stale_second if "stale" in self.states else int(time.time()) + self.skew_sec
         while not is_offered(series, second, self.seed, self.missing_a_thousand):
             second -= 1
         return picture(series, second, self.seed, self.strikes)
@@ -125,6 +135,9 @@ class _Gexbot(Rest):
         if "mute" in market.states:
             time.sleep(SLOW_SEC)
             self.close_connection = True
+            return
+        if "maintenance" in market.states:
+            self.answer(503, {"error": "down for maintenance"})
             return
         if not self.headers.get("User-Agent") or "Accept" not in self.headers:
             self.answer(400, {"error": "User-Agent and Accept are required"})
@@ -175,7 +188,8 @@ class _Gexbot(Rest):
         text = json.dumps(made)
         if oddity == "half":
             text = text[: len(text) // 2]
-        market.truth.note(series, [(made, oddity in ("nan", "half", "other_ticker"))], "live")
+        is_odd = oddity in ("nan", "half", "other_ticker") or bool(market.skew_sec)
+        market.truth.note(series, [(made, is_odd)], "live")
         self.send(200, text.encode())
 
     def _send_address(self, words: list[str]) -> None:

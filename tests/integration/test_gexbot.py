@@ -166,7 +166,7 @@ def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(p
             wait_until(lambda: stored(place).total() > before + 2, f"pictures after {fault}")  # noqa: B023
         assert not recorder.find("gexbot_disconnected")
         gexbot.do("mute")
-        recorder.wait_for("gexbot_disconnected reason=.*answered nothing for 30 s", timeout_sec=120)
+        recorder.wait_for("gexbot_disconnected reason=.*given no picture for 30 s", timeout_sec=120)
         recorder.wait_for('gexbot_connect_failed .*error="gexbot ', timeout_sec=60)
         gexbot.do("fast")
         before = stored(place).total()

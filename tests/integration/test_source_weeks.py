@@ -11,9 +11,11 @@ import json
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Sequence
-from contextlib import closing, suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.shioaji_sim.cli import _of_truth, _read
 from hk_tick_collector.shioaji_sim.tape import read_truth
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.restarts import leave
 from tests.harness import BIN, Process, clean_env, ended, wait_until
-from tests.integration.test_downstream import SOURCES, Recording, Source, _rows, clock_of, recording
+from tests.integration.test_downstream import SOURCES, Recording, Source, _rows, clock_of, do_fault, recording
 from tests.nights import at_night
 from tests.tickctl import tickctl, tickctl_json
 
@@ -41,17 +44,21 @@ FAULTS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("skew", "skew", "unauthorized"),
         ("maintenance accept",),
     ),
+    "schwab": (
+        (),
+        ("nan", "fraction", "reorder", "garbage", "half", "repeat"),
+        ("cut", "stop_streaming", "expire cut"),
+        ("skew", "delayed", "reset"),
+        ("maintenance accept",),
+    ),
     "shioaji": (
         (),
         ("nan", "fraction", "backwards", "trial", "reorder", "garbage", "binary"),
         ("hole", "cut", "half_event"),
         ("skew", "on_time", "restart"),
-        ("stale", "recovering", "recovered"),
+        ("stale", "recovering", "recovered", "maintenance accept"),
     ),
 }
-
-
-LIVED = [source for source in SOURCES if source.name in FAULTS]
 
 
 @pytest.fixture(params=SOURCES, ids=lambda source: source.name)
@@ -60,26 +67,25 @@ def source(request: pytest.FixtureRequest) -> Source:
     return source_asked
 
 
-@pytest.mark.parametrize("source", LIVED, ids=lambda source: source.name)
 def test_two_days_and_never_a_false_word(source: Source, tmp_path: Path) -> None:
     faults = FAULTS[source.name]
     live_through(source, tmp_path, {WEEK[2]: (*faults[1], *faults[2]), WEEK[3]: (*faults[3], *faults[4])})
 
 
 @at_night(held_by="test_two_days_and_never_a_false_word")
-@pytest.mark.parametrize("source", LIVED, ids=lambda source: source.name)
 def test_a_week_and_never_a_false_word(source: Source, tmp_path: Path) -> None:
     live_through(source, tmp_path, dict(zip(WEEK, FAULTS[source.name], strict=True)))
 
 
 def live_through(source: Source, directory: Path, faults: dict[str, Sequence[str]]) -> None:
+    (directory / "restarts").mkdir()
     output = ""
     for day, of_day in faults.items():
-        with recording(source, directory, day, **SOON) as now:
+        with recording(source, directory, day, RESTARTS_DIR=directory / "restarts", **SOON) as now:
             _trades_go_on(source, directory, day, now)
             for fault in of_day:
                 for name in fault.split():
-                    now.fault(source, name)
+                    now.fault(name)
                 _trades_go_on(source, directory, day, now)
             if day == min(faults):
                 now.recorder.signal(signal.SIGKILL)
@@ -87,10 +93,12 @@ def live_through(source: Source, directory: Path, faults: dict[str, Sequence[str
                 again = Process([BIN / "hk-tick-collector"], clean_env(directory, **now.settings))
                 with ended(again):
                     _trades_go_on(source, directory, day, replace(now, recorder=again))
-                    _stopped_after_all_is_stored(source, now, again)
+                    _stopped_after_all_is_stored(now, again)
                 output += again.output
             else:
-                _stopped_after_all_is_stored(source, now, now.recorder)
+                _feed_is_restarted(source, directory, now)
+                _trades_go_on(source, directory, day, now)
+                _stopped_after_all_is_stored(now, now.recorder)
             output += now.recorder.output
     assert "Traceback" not in output
     assert "thread_failed" not in output
@@ -106,8 +114,15 @@ def _trades_go_on(source: Source, directory: Path, day: str, now: Recording) -> 
     assert now.recorder.proc.poll() is None, now.recorder.output
 
 
-def _stopped_after_all_is_stored(source: Source, now: Recording, recorder: Process) -> None:
-    now.fault(source, "pause")
+def _feed_is_restarted(source: Source, directory: Path, now: Recording) -> None:
+    """As somebody asks for it on the dashboard."""
+    now_ms = int((time.time() + int(str(now.settings["FAKETIME"]))) * 1000)
+    leave(directory / "restarts", directory / source.market, "desk", now_ms)
+    now.recorder.wait_for("feed_restart by=desk")
+
+
+def _stopped_after_all_is_stored(now: Recording, recorder: Process) -> None:
+    now.fault("pause")
     assert recorder.stop() == 0, recorder.output
 
 
@@ -185,7 +200,7 @@ def test_the_day_changes_under_a_recorder_that_runs(source: Source, tmp_path: Pa
                 lambda: now.recorder.proc.poll() is not None or _rows(path).total() > 30,  # noqa: B023
                 f"trades of {trading_day}",
             )
-        _stopped_after_all_is_stored(source, now, now.recorder)
+        _stopped_after_all_is_stored(now, now.recorder)
         assert not now.recorder.find(f"{source.name}_disconnected")
         assert "Traceback" not in now.recorder.output
     _truth_agrees(source, tmp_path)
@@ -196,54 +211,87 @@ def test_the_day_changes_under_a_recorder_that_runs(source: Source, tmp_path: Pa
         assert all((ts_ms < turn_ms) is is_before for ts_ms in times)
 
 
+class Pictures:
+    """A simulated gexbot and recorders of it, which live at one time of one day after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root, self.truth = directory / "US", directory / "truth"
+        self._directory, self._market = directory, market_of("US")
+        self._key = directory / "key"
+        self._key.write_text("key=gexbot_custom_sim\n")
+        self._key.chmod(0o600)
+
+    @contextmanager
+    def gexbot(self, day: str, clock_ms: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], Process]]]:
+        """What does a fault, and what starts a recorder, which is told how many days' files to get."""
+        clock = clock_of(self._market, day, clock_ms)
+        command: list[str | Path] = [
+            BIN / "hk-gexbot-sim", "run", "--truth", self.truth, "--file-seconds", str(FILE_SECONDS), "--tickers",
+            "SPX,NDX",
+        ]  # fmt: skip
+        with ended(simulator := Process(command, clean_env(self._directory, **clock))):
+            api = simulator.wait_for(r"gexbot_sim_ready api=(\S+)").group(1)
+
+            def recorder(copy_days: int) -> Process:
+                settings = clean_env(
+                    self._directory, SOURCE="gexbot", MARKET="US", FUTU_SYMBOLS="US.SPX,US.NDX", DATA_ROOT=self.root,
+                    GEXBOT_API=api, GEXBOT_KEY_FILE=self._key, CHECK_INTERVAL_SEC=0.2, GEXBOT_COPY_DAYS=copy_days,
+                    FUTU_POLL_TRADING_ONLY=0, **clock, **SOON,
+                )  # fmt: skip
+                return Process([BIN / "hk-tick-collector"], settings)
+
+            yield partial(do_fault, api.split(":")[2].split("/")[0]), recorder
+
+    def counts(self) -> dict[str, int]:
+        """What the simulator says of all that is stored: none of it twice, none that was not shown."""
+        checked = subprocess.run(
+            [BIN / "hk-gexbot-sim", "check", self.truth, self.root], capture_output=True, text=True, check=False
+        )
+        counts: dict[str, int] = json.loads(checked.stdout)
+        assert [counts[name] for name in ("doubled", "invented", "missing_of_copies")] == [0, 0, 0], counts
+        return counts
+
+    def wait_for_more(self, recorder: Process, day: str, rows: int) -> None:
+        known = _pictures(self.root, day)
+        wait_until(
+            lambda: recorder.proc.poll() is not None or _pictures(self.root, day) > known + rows, "pictures of now"
+        )
+        assert recorder.proc.poll() is None, recorder.output
+
+
 def test_a_week_of_gexbot_and_never_a_false_word(tmp_path: Path) -> None:
     """Live on Friday with faults, and on Saturday the files of the week; one that is not to be had proves nothing."""
-    key = tmp_path / "key"
-    key.write_text("key=gexbot_custom_sim\n")
-    key.chmod(0o600)
-    market, root, truth = market_of("US"), tmp_path / "US", tmp_path / "truth"
-
-    def given(api: str, clock: dict[str, object], **more: object) -> dict[str, str]:
-        return clean_env(
-            tmp_path, SOURCE="gexbot", MARKET="US", FUTU_SYMBOLS="US.SPX,US.NDX", DATA_ROOT=root, GEXBOT_API=api,
-            GEXBOT_KEY_FILE=key, CHECK_INTERVAL_SEC=0.2, **clock, **SOON, **more,
-        )  # fmt: skip
-
-    command: list[str | Path] = [
-        BIN / "hk-gexbot-sim",
-        "run",
-        "--truth",
-        truth,
-        "--file-seconds",
-        str(FILE_SECONDS),
-        "--tickers",
-        "SPX,NDX",
-    ]
-    for day, faults in ((WEEK[4], ("nan", "half", "garbage", "other_ticker", "twice")), ("20261121", ("cut_file",))):
-        clock = clock_of(market, day, hm(9, 31) if day == WEEK[4] else hm(10))
-        with ended(simulator := Process(command, clean_env(tmp_path, **clock))):
-            api = simulator.wait_for(r"gexbot_sim_ready api=(\S+)").group(1)
-            for fault in faults:
-                subprocess.run(
-                    [BIN / "hk-gexbot-sim", "fault", api.split(":")[2].split("/")[0], fault], check=True, timeout=60
-                )
-            with ended(
-                recorder := Process(
-                    [BIN / "hk-tick-collector"], given(api, clock, GEXBOT_COPY_DAYS=0 if day == WEEK[4] else 4)
-                )
-            ):
-                if day == WEEK[4]:
-                    recorder.wait_for("gexbot_subscribed symbols=2")
-                    wait_until(lambda: _pictures(root, WEEK[4]) > 20, "pictures of now")
-                else:
-                    wait_until(lambda: len(_copied(root)) == 2 * 4 - 1, "all files but the one that ends early")
-                assert recorder.stop() == 0
-                assert "Traceback" not in recorder.output
-    checked = subprocess.run([BIN / "hk-gexbot-sim", "check", truth, root], capture_output=True, text=True, check=False)
-    counts = json.loads(checked.stdout)
-    wrong = [counts[name] for name in ("doubled", "invented", "missing_of_copies")]
-    assert (wrong, counts["copies"]) == ([0, 0, 0], 2 * 4 - 1), counts
-    assert counts["of_these_stored"] > 20
+    pictures = Pictures(tmp_path)
+    root = pictures.root
+    with pictures.gexbot(WEEK[4], hm(9, 31)) as (fault, recorder):
+        for name in ("nan", "half", "garbage", "other_ticker", "twice"):
+            fault(name)
+        with ended(first := recorder(0)):
+            first.wait_for("gexbot_subscribed symbols=2")
+            pictures.wait_for_more(first, WEEK[4], 10)
+            fault("skew")
+            wait_until(lambda: "is still to come" in _quarantined(root), "pictures of an hour ahead")
+            fault("on_time")
+            fault("maintenance")
+            first.wait_for("gexbot_no_answer .*503")
+            fault("accept")
+            pictures.wait_for_more(first, WEEK[4], 4)
+            assert not first.find("gexbot_disconnected|Traceback")
+            first.signal(signal.SIGKILL)
+            first.wait()
+        with ended(second := recorder(0)):
+            pictures.wait_for_more(second, WEEK[4], 4)
+            assert second.stop() == 0
+            assert not second.find("Traceback")
+    with pictures.gexbot("20261121", hm(10)) as (fault, recorder):
+        fault("cut_file")
+        with ended(third := recorder(4)):
+            wait_until(lambda: len(_copied(root)) == 2 * 4 - 1, "all files but the one that ends early")
+            assert third.stop() == 0
+            assert not third.find("Traceback")
+    counts = pictures.counts()
+    assert counts["copies"] == 2 * 4 - 1
+    assert counts["of_these_stored"] > 18
     copied = _copied(root)
     for day in sorted({day for _, day in copied}):
         of_day = {symbol for symbol, told in copied if told == day}
@@ -252,6 +300,26 @@ def test_a_week_of_gexbot_and_never_a_false_word(tmp_path: Path) -> None:
         proven = {row["symbol"] for row in report["series"] if row["state"] == "proven"}
         assert proven == of_day, report
         assert (done.returncode == 0) is (proven == {row["symbol"] for row in report["series"]})
+
+
+def test_the_day_changes_under_a_recorder_of_gexbot(tmp_path: Path) -> None:
+    day, clock_ms, next_day = CHANGES["US"]
+    pictures = Pictures(tmp_path)
+    with pictures.gexbot(day, clock_ms) as (_, recorder), ended(process := recorder(0)):
+        pictures.wait_for_more(process, day, 2)
+        pictures.wait_for_more(process, next_day, 2)
+        assert process.stop() == 0
+        assert not process.find("gexbot_disconnected|Traceback")
+    turn_sec = market_of("US").day_bounds(next_day)[0] // 1000
+    for trading_day, is_before in ((day, True), (next_day, False)):
+        with closing(sqlite3.connect(pictures.root / "snapshot" / f"{trading_day}.snapshot.db")) as conn:
+            seconds = [second for (second,) in conn.execute("SELECT ts_sec FROM snapshots")]
+        assert all((second < turn_sec) is is_before for second in seconds)
+    assert pictures.counts()["of_these_stored"] > 4
+
+
+def _quarantined(root: Path) -> str:
+    return "".join(path.read_text() for path in (root / "_quarantine" / "snapshots").glob("*.jsonl"))
 
 
 def _files(root: Path) -> list[Path]:

@@ -2,7 +2,9 @@
 
 The grid is fixed: a series is asked at its own place in every second, once at most, and an answer that takes longer
 than a second is given up. A slow series holds up no other, and no question is made up for: the second is gone, and the
-source's copy of the day has it. An answer whose second is known already is an answer, not a loss.
+source's copy of the day has it. An answer whose second is known already is an answer, not a loss; that it cannot serve
+now (5xx) is none. A second of that costs a second, MUTE_SEC of it the connection, and with Retry-After it is left alone
+at once.
 
 Owns the series as they were asked for, what each is refused for, and the judgement that the far side is mute. The
 thread may be held up by a full queue; the recorder's loop never waits for it.
@@ -40,7 +42,7 @@ ANSWER_SEC = 1.0  # what gexbot asks its clients to wait at most
 LIST_SEC = 5.0
 MAX_LIST_BYTES = 1024 * 1024
 MAX_LIST_NAMES = 5000
-MUTE_SEC = 30.0  # asked and not answered once
+MUTE_SEC = 30.0  # asked, and not served once
 CLOSED_CHECK_SEC = 1.0
 REFUSED_MIN_SEC, REFUSED_MAX_SEC = 60.0, 3600.0
 SHOWN_CHARS = 120
@@ -182,8 +184,10 @@ class Polls:
                 status, body, retry_after = await self._get(url, PLAIN_HEADERS, MAX_LIST_BYTES)
         except TimeoutError:
             raise FeedError(f"gexbot did not answer in {LIST_SEC:g} s") from None
-        if status == 429:
+        if status == 429 or (status >= 500 and retry_after):
             raise self._access.refuse(status, retry_after, is_key=False)
+        if status >= 500:
+            raise FeedError(f"gexbot cannot serve now ({status})")
         if status != 200:
             raise FeedError(f"gexbot's list of tickers was answered with status {status}; is GEXBOT_API right?")
         return names_in(body)
@@ -243,6 +247,10 @@ class Polls:
             counts.failed += 1
             self._note_silence(str(exc) or f"no answer in {ANSWER_SEC:g} s")
             return
+        if status >= 500:
+            counts.failed += 1
+            self._note_unserved(status, retry_after)
+            return
         counts.heard_sec, self._quiet_since_sec = self._clock.monotonic(), 0.0
         if status == 200:
             self._access.served()
@@ -270,13 +278,18 @@ class Polls:
             return
         self._log.log(logging.WARNING, "gexbot_answer", key=str(status), status=status, series=series)
 
+    def _note_unserved(self, status: int, retry_after: str | None) -> None:
+        if retry_after:
+            raise FeedLost(str(self._access.refuse(status, retry_after, is_key=False)))
+        self._note_silence(f"it cannot serve now ({status})")
+
     def _note_silence(self, why: str) -> None:
         now_sec = self._clock.monotonic()
         self._log.log(logging.WARNING, "gexbot_no_answer", error=why, failed=self.counts.failed)
         if not self._quiet_since_sec:
             self._quiet_since_sec = now_sec
         elif now_sec - self._quiet_since_sec >= MUTE_SEC:
-            raise FeedLost(f"gexbot has answered nothing for {MUTE_SEC:.0f} s: {why}")
+            raise FeedLost(f"gexbot has given no picture for {MUTE_SEC:.0f} s: {why}")
 
     def _take(self, series: Series, asked: _Asked, body: bytes) -> None:
         recv_ts_ms = self._clock.now_ms()

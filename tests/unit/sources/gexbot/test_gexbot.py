@@ -8,6 +8,7 @@ import math
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +28,9 @@ from hk_tick_collector.sources.gexbot import mapping
 from hk_tick_collector.sources.gexbot.access import Access, Banned
 from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, records_in, unpacked
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
+from hk_tick_collector.sources.gexbot.polls import MUTE_SEC, Polls
 from hk_tick_collector.sources.gexbot.series import Picture, parse_picture
+from tests.harness import wait_until
 
 US = market_of("US")
 SPX = Series("US.SPX", "classic", "gex_full")
@@ -183,6 +186,58 @@ def test_another_key_is_tried_at_once(key: Path) -> None:
     key.write_text("key=gexbot_custom_another\n")
     access.check()
     assert access.headers()["Authorization"] == "Bearer gexbot_custom_another"
+
+
+class Unserved(BaseHTTPRequestHandler):
+    """Lists its tickers, and cannot serve."""
+
+    retry_after = ""
+    asked = 0
+
+    def do_GET(self) -> None:
+        status = 200 if self.path == "/v2/tickers" else 503
+        type(self).asked += status != 200
+        self.send_response(status)
+        if self.retry_after and status != 200:
+            self.send_header("Retry-After", self.retry_after)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("retry_after", ["", "90"])
+def test_who_cannot_serve_is_asked_on_for_half_a_minute_or_left_alone_where_it_says_so(
+    key: Path, retry_after: str
+) -> None:
+    handler = type("Handler", (Unserved,), {"retry_after": retry_after})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    clock = ManualClock(NOON * 1000)
+    access = Access(f"http://127.0.0.1:{server.server_port}/v2", key, clock)
+    lost: Future[str] = Future()
+    polls = Polls(access, MAPPER, Silent(), clock, lambda: True, lost.set_result)
+    try:
+        polls.start()
+        polls.opened.result(60)
+        polls.add([SPX])
+        if not retry_after:
+            wait_until(lambda: handler.asked >= 2, "a second one is asked")  # type: ignore[attr-defined]
+            assert not lost.done()
+            clock.advance(MUTE_SEC)
+        reason = lost.result(60)
+        assert ("left alone (503); not asked again before" in reason) is bool(retry_after), reason
+        assert retry_after or "no picture for 30 s: it cannot serve now (503)" in reason
+        assert bool(access.banned) is bool(retry_after)
+        clock.advance(89)
+        assert bool(access.banned) is bool(retry_after)
+        clock.advance(2)
+        assert not access.banned
+    finally:
+        polls.stop()
+        server.shutdown()
+        server.server_close()
 
 
 # --- which days ---
