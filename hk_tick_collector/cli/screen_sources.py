@@ -106,23 +106,8 @@ class LocalSource:
             return None
         if self._looks is None:
             self._looks = PictureLooks(self._app.data_root, self._app.calendar)
-        pictures = self._looks.newest(self._app.now_ms)
-        return [
-            {
-                "symbol": picture.series.symbol,
-                "series": str(picture.series),
-                "name": f"{picture.series.package}/{picture.series.category}",
-                "state": "missing" if picture.missed else "held",
-                "stored_ticks": picture.held,
-                "held": picture.held,
-                "missed": picture.missed,
-                "last_ts_ms": picture.last_ts_ms,
-                "age_sec": None
-                if picture.last_ts_ms is None
-                else max(0, self._app.now_ms - picture.last_ts_ms) // 1000,
-            }
-            for picture in pictures
-        ] or None
+        now_ms = self._app.now_ms
+        return [_shown(picture.as_json(now_ms)) for picture in self._looks.newest(now_ms)] or None
 
     def _newest(self) -> str | None:
         from hk_tick_collector.store import layout  # noqa: PLC0415
@@ -163,9 +148,10 @@ class RemoteSource:
         """The newest."""
         return self._data("/v1/ticks/latest", symbols=symbol, n=rows)
 
-    def pictures(self) -> None:
-        """A server does not tell them series by series."""
-        return
+    def pictures(self) -> list[Facts] | None:
+        """Of the first data root, where it has no ticks."""
+        rows = self._data("/v1/snapshots/series")
+        return [_shown(row) for row in rows if row["root"] == 0] or None
 
     def _data(self, path: str, **asked: Any) -> list[Facts]:
         rows: list[Facts] = self._ask(path, **asked)["data"]
@@ -182,6 +168,16 @@ class RemoteSource:
         if answer.status_code != 200:
             raise RecorderError(f"{self.name} refuses: {body.get('detail', answer.status_code)}")
         return body
+
+
+def _shown(picture: Facts) -> Facts:
+    """A series as a row of the screen, which sorts and filters it as it does a symbol."""
+    name = f"{picture['package']}/{picture['category']}"
+    state = "missing" if picture["missed"] else "held"
+    return {
+        **picture, "series": f"{picture['symbol']}/{name}", "name": name, "state": state,
+        "stored_ticks": picture["held"],
+    }  # fmt: skip
 
 
 def read_key(path: Path | None) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.records.snapshot import Series
@@ -31,6 +31,12 @@ class PictureState(NamedTuple):
     held: int
     missed: int
     last_ts_ms: int | None
+
+    def as_json(self, now_ms: int) -> dict[str, Any]:
+        """As ``/v1/snapshots/series`` has it. ``age_sec``: of the newest second."""
+        age_sec = None if self.last_ts_ms is None else max(0, now_ms - self.last_ts_ms) // 1000
+        named = {**self.series._asdict(), "held": self.held, "missed": self.missed}
+        return {**named, "last_ts_ms": self.last_ts_ms, "age_sec": age_sec}
 
 
 class PictureLooks:

@@ -235,6 +235,27 @@ def test_a_terminal_that_is_closed_ends_it(root: Path, tmp_path: Path) -> None:
         process.wait(DEADLINE_SEC)
 
 
+def test_files_and_server_give_the_same_series_of_snapshots(root: Path, tmp_path: Path) -> None:
+    pictures = snapshots.record(
+        tmp_path / "US", [snapshots.snapshot(series, 9) for series in (snapshots.SPX, snapshots.NDX)]
+    )
+    with ended(server := ApiServer(tmp_path, pictures, API_ANONYMOUS=1)):
+        here, there = local(pictures), RemoteSource(server.url, None)
+        for _ in range(2):
+            mine, theirs = here.pictures(), there.pictures()
+            assert mine is not None
+            assert theirs is not None
+            names = ("symbol", "series", "name", "state", "stored_ticks", "held", "missed", "last_ts_ms")
+            assert [[row[name] for name in names] for row in theirs] == [[row[name] for name in names] for row in mine]
+            assert [row["held"] for row in theirs] == [len(theirs) - 1] * len(theirs)
+            snapshots.record(
+                pictures, [snapshots.snapshot(series, 10) for series in (snapshots.SPX, snapshots.NDX, snapshots.FLOW)]
+            )
+            snapshots.record(pictures, [snapshots.snapshot(snapshots.FLOW, 11)])
+    with ended(server := ApiServer(tmp_path, root, API_ANONYMOUS=1)):
+        assert RemoteSource(server.url, None).pictures() is None, "it has ticks"
+
+
 def test_a_data_root_of_snapshots_shows_its_series_on_80_columns(tmp_path: Path) -> None:
     root = snapshots.record(
         tmp_path / "US",

@@ -21,7 +21,7 @@ from hk_tick_collector.serve.api.roots import Root, Roots, bad, packed
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
 from hk_tick_collector.store import restarts
-from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.store.layout import check_day, holds_snapshots
 from hk_tick_collector.watch import condition as watch
 
 _log = logging.getLogger(__name__)
@@ -122,6 +122,14 @@ def condition(root: Root) -> dict[str, Any]:
     condition_json["market"] = root.market.code
     cleaned: dict[str, Any] = _without_paths(condition_json)
     return cleaned
+
+
+def series(root: Root) -> list[dict[str, Any]]:
+    """How each series of the newest day of snapshots goes; none where there are ticks. StoreError."""
+    if not holds_snapshots(root.data_root):
+        return []
+    now_ms = root.now_ms
+    return [{"root": root.number, **picture.as_json(now_ms)} for picture in root.pictures.newest(now_ms)]
 
 
 def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:

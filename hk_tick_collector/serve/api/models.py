@@ -455,6 +455,26 @@ class SnapshotsAnswer(_Page):
     data: list[Snapshot]
 
 
+class SeriesState(BaseModel):
+    """How the newest day of a series goes. Nothing is judged: the source leaves seconds out, and its own file of the
+    day tells which."""
+
+    root: int = Field(description="The number of its data root.")
+    symbol: str
+    package: str
+    category: str
+    held: int = Field(description="Seconds of trading so far of which a picture is stored.")
+    missed: int = Field(description="Those of which none is.")
+    last_ts_ms: int | None = Field(description="The newest second.")
+    age_sec: int | None = Field(description="Of the newest second.")
+
+
+class SeriesAnswer(BaseModel):
+    """Each series of the newest day of snapshots."""
+
+    data: list[SeriesState]
+
+
 class BookLevel(BaseModel):
     """A price of a side, with its shares and how many orders they are."""
 

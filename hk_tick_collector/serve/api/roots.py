@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.clickhouse.older import Older
     from hk_tick_collector.serve.api.pages import BarPages, DayBars
     from hk_tick_collector.serve.api.today import TodayBars
+    from hk_tick_collector.watch.pictures import PictureLooks
 
 ALL = "all"
 MAX_SYMBOLS = 50
@@ -67,6 +68,13 @@ class Root:
         from hk_tick_collector.serve.api.today import TodayBars  # noqa: PLC0415 - the server does without Arrow
 
         return TodayBars(self)
+
+    @cached_property
+    def pictures(self) -> PictureLooks:
+        """What is known of its newest day of snapshots."""
+        from hk_tick_collector.watch.pictures import PictureLooks  # noqa: PLC0415 - few data roots have some
+
+        return PictureLooks(self.data_root, self.calendar)
 
     @property
     def now_ms(self) -> int:

@@ -250,6 +250,17 @@ async def snapshots(request: Request, reader: Reader, query: Annotated[models.Sn
     return service_of(request).ask(reader, "snapshots", _books_asked(request, query))
 
 
+@router.get("/v1/snapshots/series", response_model=models.SeriesAnswer, tags=["snapshots"])
+async def snapshot_series(request: Request, reader: Reader, query: Nothing) -> Response:
+    """Each series of the newest day, and how it goes: seconds of trading held and missed so far, the newest one. Of
+    data roots that hold snapshots and no ticks. It may be asked every second: what was stored since is read."""
+    roots = service_of(request).roots.all
+    rows = [row for root in roots for row in await in_thread(facts.series, root) if reader.key.may_read(row["symbol"])]
+    return Response(
+        orjson.dumps({"data": rows}), headers={**_NO_STORE, **reader.headers}, media_type="application/json"
+    )
+
+
 @router.post("/v1/snapshots", response_model=models.SnapshotsAnswer, tags=["snapshots"])
 async def snapshots_by_body(
     request: Request, reader: Reader, query: Annotated[models.SnapshotsQuery, Body()]
