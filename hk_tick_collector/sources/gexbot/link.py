@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import CONTINUOUS
 from hk_tick_collector.market.registry import market_of
@@ -20,6 +19,7 @@ from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
 from hk_tick_collector.sources.gexbot.polls import Polls
 from hk_tick_collector.sources.gexbot.series import MAX_SERIES, Picture, nearest, series_of, ticker_of
+from hk_tick_collector.sources.remote.conversation import within
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
 GRACE_SEC = 2.0  # of the polls after the close: the last second is told a moment later
@@ -43,7 +43,7 @@ class GexbotLink:
     async def open(self, timeout_sec: float) -> None:
         """The key is there, and gexbot answers."""
         self._polls.start()
-        await _within(self._polls.opened, timeout_sec)
+        await within(self._polls.opened, timeout_sec, "gexbot did not answer")
         self._copies.start()
 
     async def ready(self, timeout_sec: float) -> Ready:
@@ -153,12 +153,3 @@ class GexbotSource:
     def advice(self, error: FeedError) -> str:
         """The same whatever it was: the error says what failed."""
         return "retrying; hk-tickctl doctor tries each step (docs/gexbot.md)"
-
-
-async def _within(future: Future[None], timeout_sec: float) -> None:
-    done = asyncio.wrap_future(future)
-    await asyncio.wait({done}, timeout=timeout_sec)
-    if not done.done():
-        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
-        raise FeedTimeout(f"gexbot did not answer in {timeout_sec:g} s")
-    done.result()

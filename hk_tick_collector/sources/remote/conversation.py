@@ -271,9 +271,9 @@ class Conversation(ABC):
 async def within(future: Future[T], timeout_sec: float, problem: str) -> T:
     """Its result, on another loop. FeedTimeout says ``problem`` did not happen."""
     done = asyncio.wrap_future(future)
+    done.add_done_callback(lambda late: late.cancelled() or late.exception())  # whoever waited may be gone by then
     await asyncio.wait({done}, timeout=timeout_sec)
     if not done.done():
-        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
         raise FeedTimeout(f"{problem} in {timeout_sec:g} s")
     return done.result()
 
