@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("nan", "fraction", "backwards", "trial", "reorder", "garbage", "binary"),
         ("hole", "cut", "half_event"),
         ("skew", "on_time", "restart"),
-        ("stale", "recovering", "recovered", "maintenance accept"),
+        ("stale", "recovering", "recovered", "pause maintenance accept resume"),
     ),
 }
 
@@ -119,10 +119,12 @@ def _trades_go_on(source: Source, directory: Path, day: str, now: Recording) -> 
 
 
 def _feed_is_restarted(source: Source, directory: Path, now: Recording) -> None:
-    """As somebody asks for it on the dashboard."""
+    """As somebody asks for it on the dashboard. No trade is under way then, which would be lost with the connection."""
+    now.fault("pause")
     now_ms = int((time.time() + int(str(now.settings["FAKETIME"]))) * 1000)
     leave(directory / "restarts", directory / source.market, "desk", now_ms)
     now.recorder.wait_for("feed_restart by=desk")
+    now.fault("resume")
 
 
 def _stopped_after_all_is_stored(now: Recording, recorder: Process) -> None:
