@@ -54,9 +54,9 @@ def run(name: str, rows: int, *arguments: str | Path, fine: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=1_000_000)
-    parser.add_argument("--short", action="store_true", help="20,000 rows.")
+    parser.add_argument("--short", action="store_true", help="3,000 rows.")
     given = parser.parse_args()
-    rows = 20_000 if given.short else given.rows
+    rows = 3_000 if given.short else given.rows
     with tempfile.TemporaryDirectory(prefix="twins-") as name:
         first, second, merged = (Path(name) / part for part in ("a", "b", "merged"))
         first.mkdir()

@@ -133,6 +133,7 @@ def test_sources_store_all_that_was_shown(tmp_path: Path) -> None:
     assert number(ratio["CPU us"]) == pytest.approx(expected, rel=0.02)
 
 
+@at_night(held_by="test_client_reads_a_day_and_a_year")
 def test_two_recordings_are_compared_and_merged(tmp_path: Path) -> None:
     done = bench(tmp_path, "twins")
     assert done.returncode == 0, done.stdout + done.stderr
