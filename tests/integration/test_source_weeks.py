@@ -308,6 +308,7 @@ def test_a_week_of_gexbot_and_never_a_false_word(tmp_path: Path) -> None:
         assert (done.returncode == 0) is (proven == {row["symbol"] for row in report["series"]})
 
 
+@at_night(held_by="test_the_day_changes_under_a_recorder_that_runs")
 def test_the_day_changes_under_a_recorder_of_gexbot(tmp_path: Path) -> None:
     day, clock_ms, next_day = CHANGES["US"]
     pictures = Pictures(tmp_path)
