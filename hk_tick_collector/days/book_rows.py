@@ -10,21 +10,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import adbc_driver_manager
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.core.errors import StoreCorrupt, StoreError
-from hk_tick_collector.days.arrow_sql import open_statement, run_statement
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.days.arrow_sql import Column, ReadColumns, reading_columns
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.book_reader import symbols
 from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.side_file import uri_of
 
 FIRST_ROWS = 4096
 CHUNK_ROWS = 65_536
@@ -35,11 +33,12 @@ KINDS = tuple(RowKind)
 FULL, DELTA, SAME, BREAK = (KINDS.index(kind) for kind in (RowKind.FULL, RowKind.DELTA, RowKind.SAME, RowKind.BREAK))
 
 _COLUMNS = (
-    # In SQLite's order a text is less than any blob; the driver would take its bytes for one.
-    "rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, "
-    "CASE WHEN payload < x'' THEN -1 ELSE coalesce(unicode(kind), 0) END, merged, coalesce(payload, x'')"
+    *(Column(name, name, pa.int64()) for name in ("rowid", "symbol_id", "recv_ts_us", "bid_lag_ms", "ask_lag_ms")),
+    # In SQLite's order a text is less than any blob; Arrow would take its bytes for one.
+    Column("kind", "CASE WHEN payload < x'' THEN -1 ELSE coalesce(unicode(kind), 0) END", pa.int64()),
+    Column("merged", "merged", pa.int64()),
+    Column("payload", "coalesce(payload, x'')", pa.binary()),
 )
-_DRIVER_TYPES = [pa.int64()] * 7 + [pa.binary()]
 _KIND_OF_CODE = np.full(256, -1, dtype=np.int64)
 _KIND_OF_CODE[[ord(kind) for kind in KINDS]] = range(len(KINDS))
 
@@ -108,23 +107,17 @@ def chunks(
     StoreError; StoreCorrupt for a damaged one."""
     with reading(path) as conn:
         try:
-            with open_statement(uri_of(conn, path), max_rows + 1) as statement:
-                yield from _chunks(conn, statement, only, part, max_rows, of_themselves)
+            with reading_columns(conn) as read:
+                yield from _chunks(conn, read, only, part, max_rows, of_themselves)
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
-        except (adbc_driver_manager.Error, ValueError, TypeError, OverflowError) as exc:  # Arrow's are ValueErrors
-            raise _translated(exc, path) from exc
-
-
-def _translated(exc: Exception, path: Path) -> StoreError:
-    if isinstance(exc, adbc_driver_manager.Error) and "Type mismatch" not in str(exc):
-        return translate(sqlite3.DatabaseError(str(exc)), path)
-    return StoreCorrupt(f"{path} is damaged: {exc}")
+        except (ValueError, TypeError, OverflowError) as exc:  # Arrow's are ValueErrors
+            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
 
 
 def _chunks(
     conn: sqlite3.Connection,
-    statement: Any,
+    read: ReadColumns,
     only: Sequence[int] | None,
     part: Part,
     max_rows: int,
@@ -138,10 +131,10 @@ def _chunks(
         only = sorted(firsts)
     late_us = None if part.before_us is None else part.before_us + CLOCK_MARGIN_US
     where = "" if only is None else f"AND {_is_one_of(only)}"
-    sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"  # noqa: S608
+    tail = f"FROM pushes WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT ?"
     last = part.after_no if of_themselves else max(0, min(firsts.values(), default=1) - 1)
     rows = min(FIRST_ROWS, max_rows)
-    while (fetched := _fetched(statement, sql, (last, high, rows))) is not None:
+    while (fetched := _fetched(read, tail, (last, high, rows))) is not None:
         last, rows = fetched["rowid"][-1].as_py(), min(rows * GROWTH, max_rows)
         if late_us is not None and pc.min(fetched["recv_ts_us"]).as_py() > late_us:
             return
@@ -161,16 +154,10 @@ def _is_one_of(symbol_ids: Sequence[int]) -> str:
     return f"({' OR '.join(f'symbol_id BETWEEN {run[0]} AND {run[-1]}' for run in runs)})"
 
 
-def _fetched(statement: Any, sql: str, values: tuple[int, int, int]) -> pa.RecordBatch | None:
-    """The rows of a query; None without any."""
-    batches = list(run_statement(statement, sql, values))
-    if not sum(batch.num_rows for batch in batches):
-        return None
-    (batch,) = batches
-    for field, kind in zip(batch.schema, _DRIVER_TYPES, strict=True):
-        if field.type != kind:  # the driver widens a column's type within its first rows
-            raise ValueError(f"column {field.name} holds {field.type} values")
-    return batch
+def _fetched(read: ReadColumns, tail: str, values: tuple[int, int, int]) -> pa.RecordBatch | None:
+    """The rows of a query, whose last value is its limit; None without any."""
+    batches = list(read(_COLUMNS, [tail], values, values[-1] + 1))
+    return batches[0] if batches else None
 
 
 def _from_firsts(fetched: pa.RecordBatch, firsts: dict[int, int]) -> pa.RecordBatch:

@@ -1,10 +1,9 @@
-"""Reading a day file into Arrow at more than a million rows a second, without standing in the writer's way.
+"""Reading a day file into Arrow, a closed one at more than a million rows a second, out of the writer's way.
 
-The rows come through ADBC's SQLite driver, which builds Arrow buffers in C with the interpreter lock released: twice
-the speed of sqlite3's tuples on one core, and two cores work. A day is read in stripes of rowids; each stripe is a
-read transaction of its own, a fraction of a second long, so checkpoints of a writer are never held up for long. The
-recorder only appends: all rows up to the newest rowid at the start are one consistent state, however many transactions
-read them.
+A day is read in stripes of rowids; each stripe is a read transaction of its own, a fraction of a second long, so
+checkpoints of a writer are never held up for long. The recorder only appends: all rows up to the newest rowid at the
+start are one consistent state, however many transactions read them. Of a closed file two threads read, of a live one
+the thread that wants the rows (``arrow_sql`` says why they are read in two ways).
 
 Raises as ``store.reader.open_read_only`` does, and StoreCorrupt for values of a kind that no tick has.
 """
@@ -20,21 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_manager
 import pyarrow as pa
 
-from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.days.arrow_sql import open_statement, run_statement
+from hk_tick_collector.core.errors import StoreCorrupt, StoreError
+from hk_tick_collector.days.arrow_sql import Column, reading_columns
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema, with_nulls
 from hk_tick_collector.records.columns import known_to_all
 from hk_tick_collector.store.connect import table_columns, translate
-from hk_tick_collector.store.reader import open_read_only, open_read_only_uri, select_list
+from hk_tick_collector.store.reader import ClosedFile, column_sql, open_read_only
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
 BATCHES_AHEAD = 4  # what workers may have ready before the consumer takes it: 32,768 rows are about 4 MB each
 _POLL_SEC = 0.1
 
-Stripe = tuple[int, int]  # first and last rowid
+Values = Sequence[Any]
 
 
 def scan_day_file(
@@ -47,25 +45,22 @@ def scan_day_file(
 ) -> Iterator[pa.RecordBatch]:
     """Every tick of a day file as record batches of ``ticks_schema(columns)``, stripes of rowids in any order.
 
-    Rows committed after the call began are left out, and those behind ``last_rowid``. ``workers``: threads that read;
-    1 beside a working recorder.
+    Rows committed after the call began are left out, and those behind ``last_rowid``. ``workers``: threads that read a
+    closed file; 1 beside a working recorder.
     """
     names = tuple(columns)
-    connection, uri = open_read_only_uri(db)
-    with closing(connection) as conn:  # held open: SQLite keeps the WAL index then, and the drivers need not build it
+    with closing(open_read_only(db)) as conn:
         try:
             low, high = conn.execute("SELECT MIN(rowid), MAX(rowid) FROM ticks").fetchone()
             if high is None:
                 return
             high = high if last_rowid is None else min(high, last_rowid)
-            wanted = _told(conn, names, high)
-            select = select_list(conn, wanted)
+            wanted = _columns(conn, _told(conn, names, high))
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
         stripes = [(first, min(first + stripe_rows - 1, high)) for first in range(low, high + 1, stripe_rows)]
-        sql = f"SELECT {select} FROM ticks WHERE rowid BETWEEN ? AND ?"  # noqa: S608 - our names
-        read = partial(_read, uri, db, sql, wanted)
-        if workers <= 1 or len(stripes) == 1:
+        read = partial(_read, conn, db, wanted, ["FROM ticks WHERE rowid BETWEEN ? AND ?"])
+        if workers <= 1 or len(stripes) == 1 or not isinstance(conn, ClosedFile):
             batches = read(stripes)
         else:
             batches = _Workers(read, stripes).batches(min(workers, len(stripes)))
@@ -114,73 +109,48 @@ def scan_symbols(
     given = {"ts_ms >= ?": start_ms, "ts_ms < ?": end_ms, "rowid <= ?": last_rowid}
     bounds = "".join(f" AND {condition}" for condition, bound in given.items() if bound is not None)
     times = [bound for bound in given.values() if bound is not None]
-    connection, uri = open_read_only_uri(db)
+    # One branch an index: without it SQLite would scan the table.
+    tails = [f"FROM ticks WHERE symbol = ? AND seq IS {kind}{bounds}" for kind in ("NOT NULL", "NULL")]
     batches: list[pa.RecordBatch] = []
-    with closing(connection) as conn:
-        select = select_list(conn, names)
-        # One branch an index: without it SQLite would scan the table.
-        branches = [
-            f"SELECT {select} FROM ticks WHERE symbol = ? AND seq IS {kind}{bounds}"  # noqa: S608 - our names
-            for kind in ("NOT NULL", "NULL")
-        ]
-        parameters = [(symbol, *times, symbol, *times) for symbol in dict.fromkeys(symbols)]
-        batches.extend(_read(uri, db, " UNION ALL ".join(branches), names, parameters))
+    with closing(open_read_only(db)) as conn:
+        values = [(symbol, *times, symbol, *times) for symbol in dict.fromkeys(symbols)]
+        batches.extend(_read(conn, db, _columns(conn, names), tails, values))
     return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
 
 
 def _read(
-    uri: str, db: Path, sql: str, names: tuple[str, ...], parameters: Iterable[Sequence[Any]]
+    conn: sqlite3.Connection, db: Path, columns: Sequence[Column], tails: Sequence[str], sets: Iterable[Values]
 ) -> Iterator[pa.RecordBatch]:
-    """Run a statement once for each set of parameters, one connection for all."""
-    typed = f"{_typed_row(names)} UNION ALL {sql}"
+    """Run a statement once for each set of values."""
     try:
-        with open_statement(uri, STRIPE_ROWS + 1) as statement:
-            for values in parameters:
-                is_first = True
-                for batch in run_statement(statement, typed, values):
-                    rows = batch.slice(1) if is_first else batch
-                    is_first = False
-                    if rows.num_rows:
-                        yield _as_ticks(rows, names)
-    except (adbc_driver_manager.Error, OSError, pa.ArrowException) as exc:
+        with reading_columns(conn) as read:
+            for values in sets:
+                yield from map(_as_ticks, read(columns, tails, values, STRIPE_ROWS + 1))
+    except (sqlite3.Error, OSError, pa.ArrowException) as exc:
         raise _translated(exc, db) from exc
 
 
-def _typed_row(names: tuple[str, ...]) -> str:
-    """A first row that shows the driver each column's type: it guesses from the first rows, where any may be NULL."""
-    values = []
-    for name in names:
+def _columns(conn: sqlite3.Connection, names: tuple[str, ...]) -> list[Column]:
+    """How each column of a tick is read from a file of any version."""
+    columns = []
+    for name, sql in column_sql(conn, names).items():
         kind = TICKS.field(name).type
-        values.append("'x'" if pa.types.is_dictionary(kind) else "0.5" if pa.types.is_floating(kind) else "0")
-    return f"SELECT {', '.join(values)}"
+        columns.append(Column(name, sql, kind, is_word=pa.types.is_dictionary(kind) and name != "symbol"))
+    return columns
 
 
-def _as_ticks(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
-    arrays = []
+def _as_ticks(batch: pa.RecordBatch) -> pa.RecordBatch:
+    names = tuple(batch.schema.names)
     for name, array in zip(names, batch.columns, strict=True):
-        kind = TICKS.field(name).type
-        if array.type != _driver_type(kind):  # the driver widens a column's type within its first batch
-            raise pa.ArrowInvalid(f"column {name} holds {array.type} values")
-        if pa.types.is_dictionary(kind):
-            encoded = array.dictionary_encode()
-        else:
-            encoded = array.view(kind) if pa.types.is_timestamp(kind) else array
-        if encoded.null_count and not TICKS.field(name).nullable:
+        if array.null_count and not TICKS.field(name).nullable:
             raise pa.ArrowInvalid(f"column {name} holds NULL, which no tick of a recorder does")
-        arrays.append(encoded)
-    return pa.RecordBatch.from_arrays(arrays, schema=ticks_schema(names))
-
-
-def _driver_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return pa.string()
-    return kind if pa.types.is_floating(kind) else pa.int64()
+    return pa.RecordBatch.from_arrays(batch.columns, schema=ticks_schema(names))
 
 
 class _Workers:
     """Threads that read stripes and hand their batches over; at most BATCHES_AHEAD of them wait to be taken."""
 
-    def __init__(self, read: Callable[[Iterable[Stripe]], Iterator[pa.RecordBatch]], stripes: Sequence[Stripe]) -> None:
+    def __init__(self, read: Callable[[Iterable[Values]], Iterator[pa.RecordBatch]], stripes: Sequence[Values]) -> None:
         self._read = read
         self._todo = iter(stripes)
         self._lock = threading.Lock()
@@ -217,7 +187,7 @@ class _Workers:
             self._put(exc)
         self._put(None)
 
-    def _stripes(self) -> Iterator[Stripe]:
+    def _stripes(self) -> Iterator[Values]:
         while not self._stop.is_set():
             with self._lock:
                 stripe = next(self._todo, None)
@@ -233,9 +203,6 @@ class _Workers:
 
 
 def _translated(exc: BaseException, db: Path) -> StoreError:
-    text = str(exc)
-    if "Type mismatch" in text or isinstance(exc, pa.ArrowException):
-        return StoreCorrupt(f"{db}: a value is of a kind that no tick has: {text}")
-    if "locked" in text or "unable to open" in text:
-        return StoreUnavailable(f"{db}: {text}")
-    return translate(sqlite3.DatabaseError(text), db)
+    if isinstance(exc, pa.ArrowException):
+        return StoreCorrupt(f"{db}: a value is of a kind that no tick has: {exc}")
+    return translate(exc, db)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ _WRITE_VERSION = 18  # offset in a database's header: 2 for WAL mode
 _WAL_VERSION = 2
 
 _FileId = tuple[int, int]
+
+# Held while ``sqlite3`` opens a live file to read it, and while another library closes its descriptor of a closed one,
+# which drops the locks that this process has on it: nobody begins to read it as a live one in between.
+OPENING = threading.RLock()
 
 
 class Mark(NamedTuple):

@@ -29,7 +29,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
-from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
+from hk_tick_collector.store.companions import OPENING, Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import LAST_SEQ_SQL
 from hk_tick_collector.store.extents import Extent, parse_extents
@@ -172,16 +172,12 @@ class AmendmentRow:
 
 
 def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
-    """A read-only connection to a day file; ``damaged`` also opens one that was cut short.
+    """A read-only connection to a day file; ``damaged`` also opens one that was cut short. One thread after the other
+    may use it.
 
     StoreUnavailable when it is absent, locked or may not be read; StoreCorrupt when it is damaged, belongs to another
     program or has no ``ticks`` table.
     """
-    return open_read_only_uri(path, damaged=damaged)[0]
-
-
-def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, str]:
-    """As ``open_read_only``, with the URI by which another SQLite client can open the file in the same way."""
     uri = path.absolute().as_uri()
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
@@ -196,7 +192,8 @@ def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Co
             f"it once (start the recorder, or run this as its user)"
         )
     try:
-        return _open_uri(f"{uri}?mode=ro", path, damaged)
+        with OPENING:
+            return _open_uri(f"{uri}?mode=ro", path, damaged)
     except sqlite3.OperationalError as exc:
         is_locked = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # then somebody writes: it is no closed file
         if is_locked or not path.is_file() or _has_wal_content(path):
@@ -219,22 +216,25 @@ class ClosedFile(sqlite3.Connection):
             raise StoreBusy(f"{self.path} was written to while it was read; ask again")
 
 
-def _open_closed(uri: str, path: Path, damaged: bool) -> tuple[sqlite3.Connection, str]:
+def _open_closed(uri: str, path: Path, damaged: bool) -> sqlite3.Connection:
     """Open a file that nobody writes to, without leaving anything beside it."""
     mark = Mark.of(path)
     try:
-        conn, uri = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, ClosedFile)
+        conn = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, ClosedFile)
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
     assert isinstance(conn, ClosedFile)
     conn.path, conn.mark = path, mark
-    return conn, uri
+    return conn
 
 
 def _open_uri(
     uri: str, path: Path, damaged: bool, kind: type[sqlite3.Connection] = sqlite3.Connection
-) -> tuple[sqlite3.Connection, str]:
-    conn = sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None, factory=kind)
+) -> sqlite3.Connection:
+    # Threads: rows that are read as they are wanted may be wanted by another thread than the one that asked for them.
+    conn = sqlite3.connect(
+        uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None, factory=kind, check_same_thread=False
+    )
     try:
         if damaged:
             conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says
@@ -246,7 +246,7 @@ def _open_uri(
     except BaseException:
         conn.close()
         raise
-    return conn, uri
+    return conn
 
 
 def _has_wal_content(path: Path) -> bool:
@@ -530,5 +530,10 @@ def count_by_symbol(db: Path, limit: int = 20) -> list[SymbolCount]:
 def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
     """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by their default or as
     NULL."""
+    return ", ".join(f"{sql} AS {name}" if sql != name else name for name, sql in column_sql(conn, fields).items())
+
+
+def column_sql(conn: sqlite3.Connection, fields: Sequence[str]) -> dict[str, str]:
+    """What gives each of ``fields`` from a file of any version."""
     present = set(table_columns(conn))
-    return ", ".join(name if name in present else f"{BY_NAME[name].default or 'NULL'} AS {name}" for name in fields)
+    return {name: name if name in present else BY_NAME[name].default or "NULL" for name in fields}

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
+from hk_tick_collector.store.companions import OPENING, Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
 from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
 
@@ -75,8 +75,10 @@ class SideFile:
                 raise StoreUnavailable(f"{path}: no {self.noun} were recorded there; {self.advice}")
             if would_leave_shm(path):
                 raise StoreUnavailable(f"{path} has a WAL and no -shm: let its owner open it once (start the recorder)")
-            conn = _connect_for_reading(path)
-            if self._is_new(conn, path):
+            with OPENING:
+                conn = _connect_for_reading(path)
+                is_new = self._is_new(conn, path)
+            if is_new:
                 raise NothingYet(f"{path} holds nothing yet")
         except BaseException as exc:
             if conn is not None:
@@ -126,11 +128,6 @@ class SideFile:
             if conn.in_transaction:
                 conn.execute("ROLLBACK")
             raise
-
-
-def uri_of(conn: sqlite3.Connection, path: Path) -> str:
-    """The URI by which another SQLite client opens the file as this connection did, which was opened for reading."""
-    return path.absolute().as_uri() + ("?mode=ro&immutable=1" if isinstance(conn, ClosedFile) else "?mode=ro")
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:

@@ -74,6 +74,24 @@ def test_a_scan_gives_what_is_stored(tmp_path: Path) -> None:
     )
 
 
+def test_a_live_file_gives_what_a_closed_one_gives(tmp_path: Path) -> None:
+    """They are read in two ways (``days.arrow_sql``)."""
+    writer = DayFileWriter(tmp_path)
+    writer.write([*odd_ticks(), make_tick(6, type_sign="\x00\x1f", tick_type=None), *day_ticks("HK.00005", 500)])
+    db = tmp_path / f"{DAY}.db"
+
+    def read() -> list[object]:
+        whole = pa.Table.from_batches(scan.scan_day_file(db, stripe_rows=50), TICKS)
+        words = pa.Table.from_batches(scan.scan_day_file(db, ("symbol", "tick_type", "type_sign")))
+        one = scan.scan_symbols(db, ["HK.00700"])
+        return [(table.schema, rows_of(sort_table(table))) for table in (whole, one)] + [words.to_pylist()]
+
+    live = read()
+    writer.close()
+    assert read() == live
+    assert live[0][1] == stored(db)  # type: ignore[index]
+
+
 def test_one_symbol_is_read_by_its_index_and_bounded_in_time(tmp_path: Path) -> None:
     writer = DayFileWriter(tmp_path)
     writer.write([*odd_ticks(), *day_ticks("HK.00005", 500)])
@@ -129,23 +147,26 @@ def test_a_scan_that_is_given_up_leaves_no_thread_behind(tmp_path: Path) -> None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan-")]
 
 
+@pytest.mark.parametrize("is_live", [False, True], ids=["closed", "live"])
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        ("UPDATE ticks SET volume = 1.5 WHERE rowid = 5", "column volume holds double"),
-        ("UPDATE ticks SET price = 'dear' WHERE rowid = 5", "column price holds string"),
+        ("UPDATE ticks SET volume = 1.5 WHERE rowid = 5", "column volume holds (double|float) values"),
+        ("UPDATE ticks SET price = 'dear' WHERE rowid = 5", "column price holds (string|str) values"),
         ("UPDATE ticks SET volume = 1.5 WHERE rowid = 2500", "(Type mismatch|column volume)"),
         ("UPDATE ticks SET tick_type = x'00ff' WHERE rowid = 2500", "(Type mismatch|column tick_type)"),
     ],
 )
-def test_values_that_no_tick_has_are_named(tmp_path: Path, change: str, pattern: str) -> None:
+def test_values_that_no_tick_has_are_named(tmp_path: Path, change: str, pattern: str, is_live: bool) -> None:
     record_day(tmp_path)
     db = tmp_path / f"{DAY}.db"
     with closing(sqlite3.connect(db)) as conn:
         conn.execute(change)
         conn.commit()
-    with pytest.raises(StoreCorrupt, match=pattern) as caught:
-        list(scan.scan_day_file(db, workers=2, stripe_rows=100))
+        if not is_live:
+            conn.close()
+        with pytest.raises(StoreCorrupt, match=pattern) as caught:
+            list(scan.scan_day_file(db, workers=2, stripe_rows=100))
     assert str(db) in str(caught.value)
 
 

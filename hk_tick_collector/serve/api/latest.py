@@ -35,7 +35,7 @@ from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.follow import SETTLED_SEC, identity_of, newest_place
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Position
-from hk_tick_collector.store.reader import notes_of, open_read_only_uri, select_list
+from hk_tick_collector.store.reader import ClosedFile, notes_of, open_read_only, select_list
 
 DAYS_BACK = 5
 KEEP_SEC = 1.0
@@ -211,9 +211,9 @@ class _Open:
     @classmethod
     def of(cls, path: Path) -> _Open:
         identity = identity_of(path)
-        conn, uri = open_read_only_uri(path)
+        conn = open_read_only(path)
         which_sql = f"SELECT ({changing_sql(conn, _SEQUENCED)}), ({changing_sql(conn, _OTHERS)})"
-        return cls(conn, select_list(conn, NAMES), which_sql, identity, "immutable" not in uri)
+        return cls(conn, select_list(conn, NAMES), which_sql, identity, not isinstance(conn, ClosedFile))
 
 
 @dataclass

@@ -47,7 +47,7 @@ from hk_tick_collector.store.follow import identity_of
 from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Place
-from hk_tick_collector.store.reader import notes_of, open_read_only_uri, select_list
+from hk_tick_collector.store.reader import ClosedFile, notes_of, open_read_only, select_list
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.watch.when import Recorded
 
@@ -101,9 +101,9 @@ class TodayBars:
         part = _Part(*between, is_filled, stretch.as_of_ms)
         try:
             identity = identity_of(path)
-            conn, uri = open_read_only_uri(path)
+            conn = open_read_only(path)
             with closing(conn):
-                if "immutable" in uri or identity_of(path) != identity:
+                if isinstance(conn, ClosedFile) or identity_of(path) != identity:
                     return None
                 conn.execute("BEGIN")
                 return self._answer(_Source(conn, path, identity), symbols, interval_ms, rule, part)

@@ -1,0 +1,181 @@
+"""Files that a recorder writes are read by one SQLite in a process: a second one would drop the first one's locks.
+
+POSIX locks belong to the process, and closing any descriptor of a file gives up all of them (fcntl(2)). SQLite looks
+after that within one library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from hk_tick_collector.days.books import read_stored
+from hk_tick_collector.days.scan import scan_day_file, scan_symbols
+from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.layout import book_file, day_file
+from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import ended
+from tests.serving import BuiltServer
+from tests.tickctl import record_day
+from tests.ticks import make_ticks
+from tests.unit.client.days import recordings
+
+pytestmark = pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+DAY = "20261120"
+ROWS = 2000
+# A recorder: it writes, says so, keeps the files open until it is told to end, and closes them.
+RECORDER = """
+import sys
+from pathlib import Path
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import PushEntry, WatchBegan
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.books import DAY, lively_pushes
+from tests.ticks import make_ticks
+
+root = Path(sys.argv[1])
+ticks = DayFileWriter(root)
+ticks.write(make_ticks(1, int(sys.argv[2])))
+pushes = list(lively_pushes(("HK.00005", "HK.00700"), int(sys.argv[2])))
+books = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: pushes[-1].recv_ts_us // 1000)
+books.write(DAY, [WatchBegan("HK.00005", pushes[0].recv_ts_us), *map(PushEntry, pushes)], len(pushes))
+print("written", flush=True)
+sys.stdin.readline()
+ticks.close()
+books.close()
+"""
+
+
+@contextmanager
+def recorder(root: Path) -> Iterator[Callable[[], None]]:
+    """A recorder that has written a day and has its files open; call to end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORDER, str(root), str(ROWS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def end() -> None:
+        process.communicate("\n", timeout=60)
+        assert process.returncode == 0
+
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        yield end
+    finally:
+        process.kill()
+        process.wait()
+
+
+def locks_of_ours(db: Path) -> list[list[str]]:
+    """The locks of this process on a database and its shared memory, as the kernel lists them: how, device and inode,
+    from where to where."""
+    inodes = {str(path.stat().st_ino) for path in (db, db.with_name(f"{db.name}-shm"))}
+    lines = (line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines())
+    return sorted(
+        fields[3:] for fields in lines if fields[4] == str(os.getpid()) and fields[5].rpartition(":")[2] in inodes
+    )
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> int:
+    return sum(batch.num_rows for batch in batches)
+
+
+def _check_locks_stay(
+    recorder_ends: Callable[[], None], db: Path, reader: sqlite3.Connection, count_sql: str, read: Callable[[], int]
+) -> None:
+    stored_rows = reader.execute(count_sql).fetchone()[0]
+    held = locks_of_ours(db)
+    assert held
+    assert read() == stored_rows
+    assert locks_of_ours(db) == held
+    recorder_ends()
+    # It closed the file, and saw that somebody still reads: else it would have taken the WAL with it.
+    assert db.with_name(f"{db.name}-wal").exists()
+    assert read() == reader.execute(count_sql).fetchone()[0] >= stored_rows
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda db: _rows(scan_day_file(db)), id="a whole day"),
+        pytest.param(lambda db: scan_symbols(db, ["HK.00700"]).num_rows, id="one symbol"),
+        pytest.param(lambda db: recordings(db.parent).load("all", DAY).num_rows, id="the Python API"),
+    ],
+)
+def test_a_reader_of_ticks_keeps_its_locks_while_arrow_reads_them(tmp_path: Path, read: Callable[[Path], int]) -> None:
+    with recorder(tmp_path) as ends:
+        db = day_file(tmp_path, DAY)
+        with closing(open_read_only(db)) as reader:
+            _check_locks_stay(ends, db, reader, "SELECT count(*) FROM ticks", lambda: read(db))
+
+
+def test_a_reader_of_order_books_keeps_its_locks_while_arrow_reads_them(tmp_path: Path) -> None:
+    with recorder(tmp_path) as ends:
+        db = book_file(tmp_path, DAY)
+        with closing(open_for_reading(db)) as reader:
+            count_sql = "SELECT count(*) FROM pushes"
+            _check_locks_stay(ends, db, reader, count_sql, lambda: _rows(read_stored(db)))
+
+
+def test_locks_on_a_closed_file_that_becomes_live_while_it_is_read_stay(tmp_path: Path) -> None:
+    """The driver, with its own SQLite, has the file open by then, and closing it would drop them."""
+    record_day(tmp_path, DAY)
+    db = day_file(tmp_path, DAY)
+    batches = scan_day_file(db, workers=1, stripe_rows=10)
+    next(batches)
+    with recorder(tmp_path) as ends, closing(open_read_only(db)) as reader:
+        reader.execute("SELECT count(*) FROM ticks").fetchone()
+        held = locks_of_ours(db)
+        assert held
+        list(batches)
+        assert locks_of_ours(db) == held
+        ends()
+        assert db.with_name(f"{db.name}-wal").exists()
+    with closing(DayFileWriter(tmp_path)) as writer:
+        writer.write(make_ticks(1, 1))
+    assert _rows(scan_day_file(db))
+    descriptors = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert str(db) not in descriptors, "once the file is closed again, the driver's are closed, too"
+
+
+def _processes_below(pid: int) -> list[int]:
+    """A process and all that it has started, and so on."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    return [pid, *(below for child in parents.get(pid, []) for below in _processes_below(child))]
+
+
+def test_the_server_has_one_sqlite_in_each_of_its_processes_while_a_day_is_recorded(tmp_path: Path) -> None:
+    root = tmp_path / "HK"
+    root.mkdir()
+    with recorder(root):
+        server = BuiltServer(tmp_path / "api", root, API_ANONYMOUS=1)
+        with ended(server), server.client() as client:
+            for path, asked in (
+                ("/v1/ticks", {"symbols": "700", "day": DAY, "format": "arrow"}),
+                ("/v1/ticks", {"symbols": "all", "day": DAY, "format": "parquet"}),
+                ("/v1/ticks/latest", {"symbols": "700"}),
+                ("/v1/bars", {"symbols": "700", "day": DAY, "interval": "1m"}),
+                ("/v1/books", {"symbols": "700", "day": DAY, "form": "long"}),
+                (f"/v1/days/{DAY}/certificate", {}),
+            ):
+                answer = client.get(path, params=asked)
+                assert answer.status_code == 200, answer.text
+            for pid in _processes_below(server.proc.pid):
+                mapped = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+                assert "adbc_driver_sqlite" not in mapped
