@@ -12,9 +12,9 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -23,16 +23,17 @@ from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
 from hk_tick_collector.clickhouse.copy import Copy
 from hk_tick_collector.clickhouse.recorded import CopiedDays
-from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS
+from hk_tick_collector.clickhouse.tables import BOOKS, BROKERS, SNAPSHOTS, StateTables
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import Sent, State
 from hk_tick_collector.ship.states import is_at_rest, notes_of, states_to_ship
-from hk_tick_collector.store.book_file import open_for_writing
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.books import record_books
 from tests.brokers import record_brokers
 from tests.clickhouse import ClickHouseServer, clickhouse_server
+from tests.snapshots import DAY as SNAPSHOT_DAY
+from tests.snapshots import NDX, SPX, filled, record, snapshot
 from tests.unit.ship.test_books import is_equal
 from tests.unit.ship.test_ship import catalog, equal, keeper_of, live_of, raw_rows
 from tests.unit.store_ticks import DAY, ticks
@@ -40,6 +41,7 @@ from tests.unit.store_ticks import DAY, ticks
 BEFORE = "20261119"
 STATES = (BOOKS, BROKERS)
 ROWS = {BEFORE: 20, DAY: 60}
+US_BEFORE = "20261125"
 ALL = os.environ.get("SHIP_STEPS") == "all"
 # A check kills one shipper after the other, each where the one before it had not come to. What each leaves: an intent;
 # rows and no answer; an answer and no cursor; the same of books and queues; a stage; a day swapped in; a day that is
@@ -56,7 +58,26 @@ ENGINE_CHAIN = (
     ("REPLACE ticks", "before"), ("REPLACE coverage", "after"), ("REPLACE books", "after"),
     ("REPLACE broker_notes", "after"),
 )  # fmt: skip
+SNAPSHOT_CHAIN = (
+    ("DROP snapshots", "after"), ("state: intend snapshots", "before"), ("state: intend snapshots", "after"),
+    ("INSERT INTO snapshots", "before"), ("INSERT INTO snapshots", "after"), ("state: arrived snapshots", "before"),
+    ("state: arrived snapshots", "after"), ("INSERT INTO snapshots_stage", "after"), ("REPLACE snapshots", "after"),
+    ("INSERT INTO snapshot_days", "after"), ("state: verified snapshots", "before"),
+)  # fmt: skip
+SNAPSHOT_ENGINE_CHAIN = (
+    ("INSERT INTO snapshots", "before"), ("INSERT INTO snapshots", "after"), ("REPLACE snapshots", "before"),
+    ("REPLACE snapshot_notes", "after"), ("INSERT INTO snapshot_days", "before"),
+)  # fmt: skip
 Step = tuple[int | str, str]  # its number, or the first one of its kind; before or after it
+
+
+class Recorded(NamedTuple):
+    """A data root with two days. Of the newer one what stands beside ticks is sent as it is stored."""
+
+    root: Path
+    tick_rows: Mapping[str, int]  # by day, none where there are no ticks
+    days: tuple[str, ...]  # oldest first
+    states: tuple[StateTables, ...]
 
 
 class Steps:
@@ -116,52 +137,58 @@ def _counted(steps: Steps, owner: type, name: str) -> Callable[..., Any]:
     return changed
 
 
-def notes_that_differ(engine: ClickHouse, root: Path, recorder: str, days: Iterable[str] = ROWS) -> list[str]:
+def notes_that_differ(engine: ClickHouse, recorded: Recorded, recorder: str) -> list[str]:
     """Tables of notes that do not have, row by row, what the files have."""
     wrong = []
-    for day in days:
-        sql = f"SELECT symbol, stored_ticks FROM hk.coverage WHERE recorder = '{recorder}' AND trading_day = '{day}'"
-        here = [[row.symbol, row.stored_ticks] for row in catalog(root).day(day).coverage()]
-        wrong += [f"coverage of {day}"] if sorted(engine.rows(sql)) != here else []
-        for of in STATES:
+    for day in recorded.days:
+        if day in recorded.tick_rows:
+            sql = (
+                f"SELECT symbol, stored_ticks FROM hk.coverage WHERE recorder = '{recorder}' AND trading_day = '{day}'"
+            )
+            here = [[row.symbol, row.stored_ticks] for row in catalog(recorded.root).day(day).coverage()]
+            wrong += [f"coverage of {day}"] if sorted(engine.rows(sql)) != here else []
+        for of in recorded.states:
             sql = f"SELECT name, row_json FROM hk.{of.notes} WHERE recorder = '{recorder}' AND trading_day = '{day}'"
-            here = [[*note] for note in notes_of(of.kind.file_of(root, day), of)]
+            here = [[*note] for note in notes_of(of.kind.file_of(recorded.root, day), of)]
             wrong += [f"{of.notes} of {day}"] if sorted(engine.rows(sql)) != sorted(here) else []
     return wrong
 
 
 @contextlib.contextmanager
-def held_open(root: Path) -> Iterator[None]:
-    """The newest day's books and queues, as a recorder holds them: they are sent as they are stored. Those of the day
+def held_open(recorded: Recorded) -> Iterator[None]:
+    """The newest day's files beside ticks, as a recorder holds them: they are sent as they are stored. Those of the day
     before are sent as a whole."""
+    day = recorded.days[-1]
     with contextlib.ExitStack() as held:
-        for of in STATES:
-            conn = held.enter_context(contextlib.closing(open_for_writing(of.kind.file_of(root, DAY), SqliteOptions())))
-            conn.execute("SELECT count(*) FROM pushes").fetchone()
-            assert not is_at_rest(of.kind, root, DAY)
+        for kind in (of.kind for of in recorded.states):
+            path = kind.file_of(recorded.root, day)
+            conn = held.enter_context(contextlib.closing(kind.file.open_for_writing(path, SqliteOptions())))
+            conn.execute(f"SELECT count(*) FROM {kind.file.table}").fetchone()
+            assert not is_at_rest(kind, recorded.root, day)
         yield
 
 
 class Life:
     """One recorder's shipping, from its own directory on."""
 
-    def __init__(self, server: ClickHouseServer, root: Path, directory: Path, recorder: str) -> None:
-        self.server, self.root, self.directory, self.recorder = server, root, directory, recorder
+    def __init__(self, server: ClickHouseServer, recorded: Recorded, directory: Path, recorder: str) -> None:
+        self.server, self.recorded, self.directory, self.recorder = server, recorded, directory, recorder
 
     def run(self) -> None:
         """All that there is to do: rows as they are stored, then whole days."""
+        root = self.recorded.root
         state = State(self.directory)
         try:
             with self.server.engine("hk") as engine:
-                with held_open(self.root):
+                with held_open(self.recorded):
                     beside = [
-                        LiveStates(catalog(self.root), states.copies, state, max_rows=40)
-                        for states in states_to_ship(catalog(self.root), engine, self.recorder)
+                        LiveStates(catalog(root), states.copies, state, max_rows=40)
+                        for states in states_to_ship(catalog(root), engine, self.recorder)
                     ]
-                    live = live_of(self.root, engine, state, self.recorder, max_rows=25, beside=beside)
+                    live = live_of(root, engine, state, self.recorder, max_rows=25, beside=beside)
                     while live.step():
                         pass
-                keeper_of(self.root, engine, state, self.recorder).look()
+                keeper_of(root, engine, state, self.recorder).look()
         finally:
             state.close()
 
@@ -184,28 +211,29 @@ class Life:
 
     def lacking(self) -> list[str]:
         """Is each row there once, and each day proven, by the hash, there and here? What is not."""
+        root, tick_rows, days, states = self.recorded
         wrong = []
         with self.server.engine("hk") as engine:
-            wrong += [day for day in ROWS if not equal(self.root, engine, day, self.recorder)]
+            wrong += [day for day in tick_rows if not equal(root, engine, day, self.recorder)]
             wrong += [
                 f"{of.word} of {day}"
-                for of in STATES
-                for day in ROWS
-                if not is_equal(of, of.kind.file_of(self.root, day), engine, self.recorder, day)
+                for of in states
+                for day in days
+                if not is_equal(of, of.kind.file_of(root, day), engine, self.recorder, day)
             ]
-            if raw_rows(engine, self.recorder) != sum(ROWS.values()):
+            if raw_rows(engine, self.recorder) != sum(tick_rows.values()):
                 wrong.append("rows that came twice")
-            wrong += notes_that_differ(engine, self.root, self.recorder)
-            for table in ("days", *(of.days for of in STATES)):
+            wrong += notes_that_differ(engine, self.recorded, self.recorder)
+            for table in (*(["days"] if tick_rows else []), *(of.days for of in states)):
                 sql = f"SELECT trading_day FROM hk.{table} FINAL WHERE recorder = '{self.recorder}' ORDER BY 1"
                 noted = [day for (day,) in engine.rows(sql)]
-                wrong += [f"{table}: {noted}"] if noted != sorted(ROWS) else []
+                wrong += [f"{table}: {noted}"] if noted != sorted(days) else []
         return wrong
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A day that is sent row by row, and one before it; each with order books and broker queues."""
+def hong_kong(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Ticks, order books and broker queues."""
     root = tmp_path_factory.mktemp("steps") / "HK"
     root.mkdir()
     writer = DayFileWriter(root)
@@ -214,7 +242,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day in ROWS:
         record_books(root, day, pushes=50)
         record_brokers(root, day, pushes=50)
-    return root
+    return Recorded(root, ROWS, (BEFORE, DAY), STATES)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Snapshots alone, as a recorder of gexbot has them."""
+    root = tmp_path_factory.mktemp("steps") / "US"
+    days_back_sec = -2 * 86_400
+    for shift_sec in (days_back_sec, 0):
+        live = [snapshot(SPX, shift_sec + second) for second in range(60)]
+        record(root, [*live, *filled(NDX, range(shift_sec, shift_sec + 20))])
+    return Recorded(root, {}, (US_BEFORE, SNAPSHOT_DAY), (SNAPSHOTS,))
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Recorded:
+    """One of those two, by its name."""
+    recorded: Recorded = request.getfixturevalue(request.param)
+    return recorded
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +273,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
 
 def spoil(life: Life) -> None:
     """A row of the day before that no file has: its copy will be replaced as a whole."""
+    if not life.recorded.tick_rows:
+        return
     with life.server.engine("hk") as engine:
         engine.run(
             "INSERT INTO hk.ticks (market, symbol, ts_ms, trading_day, recv_ts_ms, inserted_at_ms, occurrence, "
@@ -252,15 +300,24 @@ Kill = Callable[[Step, Life], None]
 
 
 @pytest.mark.timeout(600)  # twenty lives, and four hashes of books worked out in SQL
-@pytest.mark.parametrize(("kill", "chain"), [(killed_at, CHAIN), (engine_killed_at, ENGINE_CHAIN)])
+@pytest.mark.parametrize(
+    ("kill", "chain", "recorded"),
+    [
+        (killed_at, CHAIN, "hong_kong"),
+        (engine_killed_at, ENGINE_CHAIN, "hong_kong"),
+        (killed_at, SNAPSHOT_CHAIN, "pictures"),
+        (engine_killed_at, SNAPSHOT_ENGINE_CHAIN, "pictures"),
+    ],
+    indirect=["recorded"],
+)
 def test_killed_again_and_again_it_loses_and_doubles_nothing(
     kill: Callable[[Step, Life], None],
     chain: tuple[Step, ...],
     own_server: ClickHouseServer,
-    root: Path,
+    recorded: Recorded,
     tmp_path: Path,
 ) -> None:
-    life = Life(own_server, root, tmp_path / "ship", kill.__name__)
+    life = Life(own_server, recorded, tmp_path / "ship", f"{kill.__name__}-{recorded.root.name}")
     spoil(life)
     for step in chain:
         kill(step, life)
@@ -275,17 +332,18 @@ def test_notes_that_come_back_with_a_killed_engine_are_mended(tmp_path: Path) ->
     writer = DayFileWriter(root)
     with clickhouse_server(tmp_path / "engine") as server, server.engine("hk") as engine:
         tables.init(engine, tables.Shape(), 1)
-        life = Life(server, root, tmp_path / "ship", "A")
+        recorded = Recorded(root, {DAY: 0}, (DAY,), STATES)
+        life = Life(server, recorded, tmp_path / "ship", "A")
         for number in (1, 2):
             writer.write(ticks(10, first=10 * number))
             for record in (record_books, record_brokers):
                 record(root, DAY, pushes=10 * number, symbols=("HK.00700", "HK.00005")[:number])
             life.run()
-        assert notes_that_differ(engine, root, "A", [DAY]) == []
+        assert notes_that_differ(engine, recorded, "A") == []
         server.kill()
         server.start()
         doubled = [f"{table} of {DAY}" for table in ("coverage", "book_notes", "broker_notes")]
-        assert notes_that_differ(engine, root, "A", [DAY]) == doubled  # else nothing is shown here
+        assert notes_that_differ(engine, recorded, "A") == doubled  # else nothing is shown here
         copied = CopiedDays(Copy(engine, "A"), "HK").day(DAY)
         assert copied.coverage() == catalog(root).day(DAY).coverage()
         with copied.books().opened() as path:
@@ -293,16 +351,18 @@ def test_notes_that_come_back_with_a_killed_engine_are_mended(tmp_path: Path) ->
             assert sorted(notes_of(path, BOOKS)) == sorted(here)
         for _ in range(2):
             life.run()
-        assert notes_that_differ(engine, root, "A", [DAY]) == []
+        assert notes_that_differ(engine, recorded, "A") == []
     writer.close()
 
 
 @pytest.mark.skipif(not ALL, reason="every night: SHIP_STEPS=all")
 @pytest.mark.parametrize("kill", [killed_at, engine_killed_at])
+@pytest.mark.parametrize("recorded", ["hong_kong", "pictures"], indirect=True)
 def test_killed_at_any_step_it_loses_and_doubles_nothing(
-    kill: Kill, own_server: ClickHouseServer, root: Path, tmp_path: Path
+    kill: Kill, own_server: ClickHouseServer, recorded: Recorded, tmp_path: Path
 ) -> None:
-    undisturbed = Life(own_server, root, tmp_path / "undisturbed", "undisturbed")
+    name = f"{kill.__name__}-{recorded.root.name}"
+    undisturbed = Life(own_server, recorded, tmp_path / "undisturbed", f"{name}-undisturbed")
     spoil(undisturbed)
     steps = Steps()
     with pytest.MonkeyPatch.context() as patch:
@@ -313,7 +373,7 @@ def test_killed_at_any_step_it_loses_and_doubles_nothing(
         if kill is engine_killed_at and kind.startswith("state"):
             continue
         for moment in ("before", "after"):
-            life = Life(own_server, root, tmp_path / f"{number}-{moment}", f"{kill.__name__}-{number}-{moment}")
+            life = Life(own_server, recorded, tmp_path / f"{number}-{moment}", f"{name}-{number}-{moment}")
             spoil(life)
             kill((number, moment), life)
             life.run()
