@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.clickhouse.making import Making
 from hk_tick_collector.clickhouse.tables import DAY, RECORDER, STATES, TICKS_TABLE, columns_there, quoted
 
 _Key = TypeVar("_Key")
@@ -18,6 +19,7 @@ class Copy:
 
     engine: ClickHouse
     recorder: str
+    making: Making = field(default_factory=Making, compare=False)  # of files that are made anew of it
 
     @property
     def place(self) -> Path:

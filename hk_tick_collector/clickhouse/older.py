@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.copy import Copy, days_there_of, not_there_now, recorders
+from hk_tick_collector.clickhouse.making import Making
 from hk_tick_collector.clickhouse.recorded import CopiedDays
 from hk_tick_collector.clickhouse.recorded_snapshots import CopiedSnapshotDays
 from hk_tick_collector.clickhouse.recorded_states import CopiedStateDays
@@ -73,8 +74,11 @@ class Older:
         connect: Callable[[], ClickHouse],
         recorder: str = "",
         monotonic: Callable[[], float] = time.monotonic,
+        making: Making | None = None,
     ) -> None:
+        """``making``: how much may be made anew of copies at once."""
         self._connect, self._recorder, self._monotonic = connect, recorder, monotonic
+        self._making = making or Making()
         self._engine: ClickHouse | None = None
         self._held: list[_Held] = []
         self._look_at_sec = float("-inf")
@@ -97,7 +101,8 @@ class Older:
                 ),
             }
             if mine and (names or any(with_states.values())) and self._engine is not None:
-                stored_here.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_states))
+                copy = Copy(self._engine, held.recorder, self._making)
+                stored_here.append(OlderDays(copy, held.market, names, with_states))
         return stored_here
 
     def _look(self) -> None:

@@ -51,8 +51,11 @@ class CopiedStateDay(BookDay):
 
     def rows(self) -> int:
         """As of ``BookDay``."""
+        return self._rows_of(None)
+
+    def _rows_of(self, wanted: frozenset[str] | None) -> int:
         engine = self.copy.engine
-        where = self.copy.where(self.trading_day)
+        where = f"{self.copy.where(self.trading_day)}{_only(wanted)}"
         return int(engine.rows(f"SELECT count() FROM {engine.database}.{self.states.rows} WHERE {where}")[0][0])
 
     @contextmanager
@@ -75,7 +78,7 @@ class CopiedStateDay(BookDay):
             self.copy,
             self._told,
             lambda directory: self.states.kind.file_of(directory, self.trading_day),
-            lambda: self.rows() * _ROW_BYTES if wanted is None else 0,
+            lambda: self._rows_of(wanted) * _ROW_BYTES,
             open_for_writing,
             fill,
         )
@@ -102,10 +105,9 @@ class CopiedStateDay(BookDay):
 
     def _pushes(self, wanted: frozenset[str] | None) -> Iterator[pa.RecordBatch]:
         engine = self.copy.engine
-        only = "" if wanted is None else f" AND symbol IN ({', '.join(map(quoted, sorted(wanted))) or quoted('')})"
         columns = ", ".join(text for name, text in _COLUMNS.items() if name in self.states.columns)
         source, where = f"{engine.database}.{self.states.rows}", self.copy.where(self.trading_day)
-        sql = f"SELECT {columns} FROM {source} WHERE {where}{only} ORDER BY update_no"
+        sql = f"SELECT {columns} FROM {source} WHERE {where}{_only(wanted)} ORDER BY update_no"
         return batches_of(
             engine,
             sql,
@@ -143,6 +145,10 @@ class CopiedStateDays(BookDays):
             there = f"; {days_there(days)}" if days else ""
             raise NoData(f"no {self.kind.file.noun} of {trading_day} are in {self.copy.place}{there}")
         return CopiedStateDay(trading_day, self.copy, self._states)
+
+
+def _only(wanted: frozenset[str] | None) -> str:
+    return "" if wanted is None else f" AND symbol IN ({', '.join(map(quoted, sorted(wanted))) or quoted('')})"
 
 
 def _rows(batch: pa.RecordBatch, ids: Noted[str]) -> Iterator[tuple[Any, ...]]:

@@ -35,13 +35,15 @@ def remade(
     """Make a file in a temporary directory. ``of_day``: ``the snapshots of 20261127``; ``size_bytes``: about so large
     it will be; ``fill`` writes all of it, in one transaction.
 
-    EngineAway, also when one number has two rows; EngineRefused; StoreUnavailable without room on the disk;
-    StoreCorrupt for rows that do not fit."""
+    EngineAway, also when one number has two rows; EngineRefused; TooMuchAtOnce beyond what may be made at once;
+    StoreUnavailable without room on the disk; StoreCorrupt for rows that do not fit."""
+    estimate_bytes = size_bytes()
     try:
         directory = tempfile.TemporaryDirectory(prefix="hk-remade-")
+        copy.making.begin(directory, of_day, estimate_bytes)
         path = path_in(Path(directory.name))
         path.parent.mkdir()
-        check_room(path.parent, size_bytes())
+        check_room(path.parent, estimate_bytes)
     except OSError as exc:
         raise unavailable(Path(tempfile.gettempdir()), exc) from exc
     conn = open_for_writing(path, SqliteOptions())

@@ -81,6 +81,10 @@ class CopiesUnavailable(RecorderError):
     """The engine that holds copies of recorded days cannot answer, or refuses."""
 
 
+class TooMuchAtOnce(RecorderError):
+    """More is asked for than may be made ready at once: ask for fewer days or symbols."""
+
+
 class RowRefused(StoreError):
     """SQLite refuses a single row for what it holds."""
 

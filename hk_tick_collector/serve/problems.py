@@ -19,6 +19,7 @@ from hk_tick_collector.core.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreUnavailable,
+    TooMuchAtOnce,
 )
 from hk_tick_collector.core.text import cut, printable
 
@@ -147,13 +148,21 @@ def shown(text: str) -> str:
 _SLUGS: tuple[tuple[type[BaseException], str], ...] = (
     (InputError, "bad-parameter"),
     (NoData, "no-data"),
+    (TooMuchAtOnce, "too-large"),
     (StoreCorrupt, "store-damaged"),
     (StoreBusy, "store-busy"),
     (StoreUnavailable, "store-unreadable"),
     (CopiesUnavailable, "store-unreadable"),
 )
 DAYS_LISTED = ("hk.days()", "GET /v1/days")  # as the Python API names it, and as HTTP does
-_FOR_CLIENTS = ("bad-parameter", "no-data", "unknown-symbol", "not-proven", "day-packed")  # their texts name no file
+_FOR_CLIENTS = (
+    "bad-parameter",
+    "no-data",
+    "unknown-symbol",
+    "not-proven",
+    "day-packed",
+    "too-large",
+)  # their texts name no file
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CREDENTIAL = "api-clickhouse-password"
 PASSWORD_FILE = "API_CLICKHOUSE_PASSWORD_FILE"  # noqa: S105 - the name of a setting
 TIMEOUT_SEC = 20.0
+MAX_FILES, MAX_BYTES = 100, 1 << 30  # of days that one question has made anew in temporary files
 
 
 class OlderAt(NamedTuple):
@@ -51,6 +52,7 @@ class OlderAt(NamedTuple):
 
     def open(self) -> Older:
         """For one reading process."""
-        from hk_tick_collector.clickhouse.older import Older  # noqa: PLC0415 - with its HTTP library
+        from hk_tick_collector.clickhouse.making import Making  # noqa: PLC0415 - with its HTTP library
+        from hk_tick_collector.clickhouse.older import Older  # noqa: PLC0415
 
-        return Older(self.connect, self.recorder)
+        return Older(self.connect, self.recorder, making=Making(MAX_FILES, MAX_BYTES))

@@ -1,0 +1,32 @@
+"""How many days' files may be made anew of copies at once, and how large."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+
+from hk_tick_collector.core.errors import TooMuchAtOnce
+
+
+class Making:
+    """The bounds of one process, None for no bound. A file counts, as large as it was thought to become, for as long as
+    somebody holds its directory."""
+
+    def __init__(self, max_files: int | None = None, max_bytes: int | None = None) -> None:
+        self.max_files, self.max_bytes = max_files, max_bytes
+        self._bytes_of: weakref.WeakKeyDictionary[tempfile.TemporaryDirectory[str], int] = weakref.WeakKeyDictionary()
+
+    def begin(self, directory: tempfile.TemporaryDirectory[str], of_day: str, size_bytes: int) -> None:
+        """Count a file that is to be made in a directory. TooMuchAtOnce when it does not fit beside the others."""
+        files, there_bytes = len(self._bytes_of) + 1, sum(self._bytes_of.values()) + size_bytes
+        if self.max_files is not None and files > self.max_files:
+            raise TooMuchAtOnce(
+                f"{of_day} would be day {files} to be made anew of a copy in ClickHouse for one question; "
+                f"{self.max_files} at most"
+            )
+        if self.max_bytes is not None and there_bytes > self.max_bytes:
+            raise TooMuchAtOnce(
+                f"{of_day} and the days before it would take {there_bytes >> 20:,} MB to be made anew of copies in "
+                f"ClickHouse for one question; {self.max_bytes >> 20:,} MB at most"
+            )
+        self._bytes_of[directory] = size_bytes
