@@ -240,8 +240,9 @@ class JoinedFollower:
         self, position: JoinedPosition, batches: dict[int, Batch], limit_rows: int
     ) -> dict[int, Batch]:
         """What was stored up to the moment that each of them was read to: else one that is far behind would come after
-        what another one has stored later."""
-        ends = [self._stored_ms(batch.rows[-1]) for batch in batches.values() if self._is_full(batch, limit_rows)]
+        what another one has stored later. A clock that was set back gives late rows early times, so the moment is that
+        of a batch's latest row: one batch at least is kept whole, and reading goes on."""
+        ends = [max(map(self._stored_ms, batch.rows)) for batch in batches.values() if self._is_full(batch, limit_rows)]
         if not ends or len(batches) == 1:
             return batches
         cut: dict[int, Batch] = {}

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
@@ -28,7 +29,7 @@ from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.layout import archive_dir, day_file
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, JoinedPosition, Position, parts_of
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.unit.store_ticks import DAY, tick, ticks
+from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 
 NEXT_DAY = "20261123"
 SYMBOLS = ("HK.00700", "HK.00005")
@@ -207,6 +208,25 @@ def test_shards_that_share_no_symbol_are_one_line(tmp_path: Path) -> None:
     while reader.read(7):
         reader.cut()
     assert Counter(row[1] for row in reader.rows) == dict.fromkeys(symbols, 50)
+
+
+@pytest.mark.parametrize("back_sec", [0.3, 3600])
+def test_a_clock_that_was_set_back_holds_up_no_reader(tmp_path: Path, back_sec: float) -> None:
+    """Rows of one batch then have earlier times than those before them, while the other recorder's go on."""
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root, symbol, step_sec in zip(roots, SYMBOLS, (back_sec, 0.0), strict=True):
+        clock = ManualClock(OPEN_MS)
+        with closing(DayFileWriter(root, clock=clock)) as writer:
+            for row in ticks(60, symbol=symbol):
+                clock.advance(0.01)
+                if row.seq == tick(25).seq:
+                    clock.step_wall(-step_sec)
+                writer.write([row])
+    reader = Reader(roots)
+    for _ in range(120):
+        if not reader.read(20):
+            break
+    assert Counter(row[1] for row in reader.rows) == dict.fromkeys(SYMBOLS, 60)
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
