@@ -331,8 +331,9 @@ class FeedSession:
                 if was_ready and (interrupted or not ready):
                     self._begin_again()
                 if ready:
-                    if interrupted or not was_ready or subscriptions.retry_due() or await subscriptions.lost_some():
-                        await self._subscribe(subscriptions)
+                    anew = interrupted or not was_ready
+                    if anew or subscriptions.retry_due() or await subscriptions.lost_some():
+                        await self._subscribe(subscriptions, anew=anew)
                     await self._backfill(link, subscriptions)
                 was_ready = ready
                 if repair.done():
@@ -360,8 +361,8 @@ class FeedSession:
         self._continuity.connected()
         self._backfiller.interrupted()
 
-    async def _subscribe(self, subscriptions: Subscriptions) -> None:
-        self._backfiller.interrupted(await subscriptions.reconcile())
+    async def _subscribe(self, subscriptions: Subscriptions, *, anew: bool = False) -> None:
+        self._backfiller.interrupted(await subscriptions.reconcile(anew=anew))
         self._absences.note(subscriptions.wanted, subscriptions.active, subscriptions.refused, NO_CONNECTION)
 
     def _note_wanted(self, symbols: frozenset[str]) -> None:

@@ -152,7 +152,8 @@ class Subscriptions:
         return (not self.complete or self._to_give_back) and self._clock.monotonic() >= self._retry_at_monotonic
 
     async def lost_some(self) -> bool:
-        """Does OpenD no longer list a code that was active? Asked at most every ``COMPARE_SEC``; no answer is none."""
+        """Does OpenD no longer list a code that was active? Asked at most every ``COMPARE_SEC``; no answer is none.
+        Such a code is not active from then on."""
         if self._clock.monotonic() < self._compare_at_monotonic:
             return False
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
@@ -162,15 +163,19 @@ class Subscriptions:
             raise
         except FeedError:
             return False
-        return not info.symbols.issuperset(self.active)
+        listed = [code for code in self.active if code in info.symbols]
+        has_lost = len(listed) < len(self.active)
+        self.active = listed
+        return has_lost
 
-    async def reconcile(self) -> list[str]:
+    async def reconcile(self, *, anew: bool = False) -> list[str]:
         """Compare, subscribe what is missing, compare again. Returns the codes that were not active before.
 
         A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since. Where
-        it does not say what is subscribed, its answers to what we asked on this connection count.
+        it does not say what is subscribed, its answers to what we asked on this connection count; ``anew``: it may have
+        dropped all of that.
         """
-        info = await self._listed(self.active)
+        info = await self._listed(() if anew else self.active)
         self._on_wanted(info.symbols.union(self.wanted))
         before = info.symbols.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.symbols]

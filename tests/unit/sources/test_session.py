@@ -293,6 +293,39 @@ def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
     play(life())
 
 
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["with its login", "without a word"])
+def test_what_opend_dropped_is_asked_for_again_though_it_does_not_say_what_is_left(is_noticed: bool) -> None:
+    """What was agreed to before counts no longer, and nobody is called subscribed for it."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=7200.0)
+        lists = 0
+
+        def trouble(word: str, code: str) -> float | None:
+            nonlocal lists
+            lists += word == "list"
+            return 60.0 if word == "list" and (is_noticed or lists > 1) else None
+
+        async def script() -> None:
+            await bench.until(lambda: bench.progress.symbols_subscribed == len(CODES))
+            await asyncio.sleep(30)
+            (connection,) = opend.connections
+            opend.trouble = trouble
+            connection.subscribed.clear()
+            if is_noticed:
+                opend.ready = False
+                await bench.until(lambda: not bench.progress.connected)
+                opend.ready = True
+            await bench.until(lambda: set(connection.subscribed) == set(CODES), 200)
+            assert opend.connections == [connection]
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
 OUTAGES = [
     Notice("GtwEvent", "KickedOut", {"desc": "another terminal"}),
     Notice("ConnStatus", "", {"qot_logined": False, "trd_logined": True}),
