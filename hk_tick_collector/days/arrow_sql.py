@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from hk_tick_collector.store.companions import OPENING, is_closed
+from hk_tick_collector.store.companions import holds_locks, is_closed, opening
 from hk_tick_collector.store.reader import ClosedFile
 
 _TOLD_AS: dict[pa.DataType, set[type]] = {
@@ -127,7 +128,8 @@ def _word_arrays(words: Sequence[Column], texts: Sequence[str]) -> dict[str, pa.
     }
 
 
-_held: list[tuple[Path, Any]] = []  # files with a connection of the driver that is not used any more; under OPENING
+_held: dict[Path, list[Any]] = {}  # the driver's connections that are not used any more, by file
+_held_lock = threading.Lock()
 
 
 @contextmanager
@@ -146,18 +148,22 @@ def _driver(path: Path) -> Iterator[Any]:
     except adbc_driver_manager.Error as exc:
         raise _own(exc) from exc
     finally:
-        with OPENING:
-            _held.extend((path, handle) for handle in handles)
-            _close_held()
+        with _held_lock:
+            _held.setdefault(path, []).extend(handles)
+        _close_held()
 
 
 def _close_held() -> None:
-    """Close what nobody uses any more, but for files that are live by now: of those somebody here may hold a lock."""
-    closed = {path for path in {path for path, _ in _held} if is_closed(path) or not path.exists()}
-    for path, handle in _held:
-        if path in closed:
-            handle.close()
-    _held[:] = [(path, handle) for path, handle in _held if path not in closed]
+    """Close what nobody uses any more, but for files that are live by now and on which somebody here holds a lock."""
+    with _held_lock:
+        paths = list(_held)
+    for path in paths:
+        with opening(path):
+            if is_closed(path) or not path.exists() or holds_locks(path) is False:
+                with _held_lock:
+                    handles = _held.pop(path, [])
+                for handle in handles:
+                    handle.close()
 
 
 def _own(exc: Exception) -> Exception:
@@ -205,5 +211,12 @@ def _as_meant(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatc
         kind = column.type
         if array.type != _plain(kind):  # the driver widens a column's type within its first batch
             raise pa.ArrowInvalid(f"column {column.name} holds {array.type} values")
-        arrays.append(array.dictionary_encode() if _is_text(kind) else array.view(kind))
+        arrays.append(_checked_texts(array) if _is_text(kind) else array.view(kind))
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+
+
+def _checked_texts(array: pa.StringArray) -> pa.DictionaryArray:
+    """The driver takes any bytes for a text."""
+    encoded = array.dictionary_encode()
+    encoded.dictionary.validate(full=True)
+    return encoded

@@ -12,6 +12,8 @@ import contextlib
 import os
 import pwd
 import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +25,41 @@ _WAL_VERSION = 2
 
 _FileId = tuple[int, int]
 
-# Held while ``sqlite3`` opens a live file to read it, and while another library closes its descriptor of a closed one,
-# which drops the locks that this process has on it: nobody begins to read it as a live one in between.
-OPENING = threading.RLock()
+
+class _Turn:
+    """The lock of one file; it goes when nobody uses it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+
+_turns: weakref.WeakValueDictionary[str, _Turn] = weakref.WeakValueDictionary()  # by absolute path
+_turns_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Held while ``sqlite3`` opens a live file to read it, and while anybody else closes a descriptor of that file,
+    which drops the locks that this process has on it: nobody begins to read it as a live one in between. Each file has
+    its own: one that is locked, or whose disk hangs, holds up no other."""
+    name = os.path.abspath(path)  # noqa: PTH100 - Path has nothing that asks no disk
+    with _turns_lock:
+        turn = _turns.get(name)
+        if turn is None:
+            turn = _turns[name] = _Turn()
+    with turn.lock:
+        yield
+
+
+def holds_locks(path: Path) -> bool | None:
+    """Has this process POSIX locks on the file? None where the kernel does not tell."""
+    try:
+        inode, pid = str(path.stat().st_ino), str(os.getpid())
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    locks = (line.split() for line in lines)  # 1: POSIX ADVISORY READ pid major:minor:inode from to
+    return any(lock[1] == "POSIX" and lock[4] == pid and lock[5].rpartition(":")[2] == inode for lock in locks)
 
 
 class Mark(NamedTuple):
@@ -53,16 +87,19 @@ def is_closed(path: Path) -> bool:
     Companions that another program made and left look like those of a writer at work: then the answer is False.
     """
     wal, shm, journal = (path.with_name(path.name + suffix) for suffix in COMPANION_SUFFIXES)
-    try:
-        if os.path.lexists(journal) or (os.path.lexists(wal) and os.path.lexists(shm)):
+    with opening(path):
+        try:
+            if os.path.lexists(journal) or (os.path.lexists(wal) and os.path.lexists(shm)):
+                return False
+            if os.path.lexists(wal) and wal.stat().st_size:
+                return False
+            # Closing it would drop them. With a rollback journal a database has no companions most of the time.
+            if holds_locks(path):
+                return False
+            with path.open("rb") as file:
+                header = file.read(_HEADER_BYTES)
+        except OSError:
             return False
-        if os.path.lexists(wal) and wal.stat().st_size:
-            return False
-        # Closing a database drops the POSIX locks that this process has on it. Without companions it has none.
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError:
-        return False
     return len(header) == _HEADER_BYTES and header[_WRITE_VERSION] == _WAL_VERSION
 
 

@@ -29,7 +29,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
-from hk_tick_collector.store.companions import OPENING, Mark, is_closed, would_leave_shm
+from hk_tick_collector.store.companions import Mark, is_closed, opening, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import LAST_SEQ_SQL
 from hk_tick_collector.store.extents import Extent, parse_extents
@@ -192,7 +192,7 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
             f"it once (start the recorder, or run this as its user)"
         )
     try:
-        with OPENING:
+        with opening(path):
             return _open_uri(f"{uri}?mode=ro", path, damaged)
     except sqlite3.OperationalError as exc:
         is_locked = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # then somebody writes: it is no closed file

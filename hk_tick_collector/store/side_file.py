@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.store.companions import OPENING, Mark, is_closed, would_leave_shm
+from hk_tick_collector.store.companions import Mark, is_closed, opening, would_leave_shm
 from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
 from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
 
@@ -75,7 +75,7 @@ class SideFile:
                 raise StoreUnavailable(f"{path}: no {self.noun} were recorded there; {self.advice}")
             if would_leave_shm(path):
                 raise StoreUnavailable(f"{path} has a WAL and no -shm: let its owner open it once (start the recorder)")
-            with OPENING:
+            with opening(path):
                 conn = _connect_for_reading(path)
                 is_new = self._is_new(conn, path)
             if is_new:

@@ -12,15 +12,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.companions import is_closed, opening
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file, day_file
 from hk_tick_collector.store.reader import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
@@ -81,7 +85,7 @@ def recorder(root: Path) -> Iterator[Callable[[], None]]:
 def locks_of_ours(db: Path) -> list[list[str]]:
     """The locks of this process on a database and its shared memory, as the kernel lists them: how, device and inode,
     from where to where."""
-    inodes = {str(path.stat().st_ino) for path in (db, db.with_name(f"{db.name}-shm"))}
+    inodes = {str(path.stat().st_ino) for path in (db, db.with_name(f"{db.name}-shm")) if path.exists()}
     lines = (line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines())
     return sorted(
         fields[3:] for fields in lines if fields[4] == str(os.getpid()) and fields[5].rpartition(":")[2] in inodes
@@ -148,6 +152,60 @@ def test_locks_on_a_closed_file_that_becomes_live_while_it_is_read_stay(tmp_path
     assert _rows(scan_day_file(db))
     descriptors = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
     assert str(db) not in descriptors, "once the file is closed again, the driver's are closed, too"
+
+
+@pytest.mark.parametrize("who", ["reader", "writer"])
+def test_locks_on_a_file_with_a_rollback_journal_stay_when_it_is_looked_at(tmp_path: Path, who: str) -> None:
+    """Nothing stands beside such a file while it is read, or before a transaction writes its first page."""
+    with closing(DayFileWriter(tmp_path, SqliteOptions(journal_mode="DELETE"))) as writer:
+        writer.write(make_ticks(1, ROWS))
+    db = day_file(tmp_path, DAY)
+    with closing(sqlite3.connect(db, isolation_level=None)) as conn:
+        rows = conn.execute("BEGIN IMMEDIATE" if who == "writer" else "SELECT price FROM ticks")
+        rows.fetchone()
+        held = locks_of_ours(db)
+        assert held
+        assert not is_closed(db)
+        with closing(open_read_only(db)) as reader:
+            assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (ROWS,)
+        assert locks_of_ours(db) == held
+        rows.close()
+
+
+def test_a_file_whose_opening_takes_long_holds_up_no_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as others, opening(tmp_path / "of a disk that hangs.db"):
+        record_day(tmp_path, DAY)
+        reader = others.submit(open_read_only, day_file(tmp_path, DAY)).result(timeout=60)
+        reader.close()
+
+
+def test_what_cannot_be_opened_as_a_live_file_leaves_no_descriptor(tmp_path: Path) -> None:
+    """It is read as a closed one, and looks as if it were live."""
+    record_day(tmp_path, DAY)
+    db = day_file(tmp_path, DAY)
+    db.with_name(f"{db.name}-wal").touch()
+    db.with_name(f"{db.name}-shm").symlink_to(tmp_path / "nowhere" / "shm")  # as one that others may not open
+    assert not is_closed(db)
+    assert _rows(scan_day_file(db))
+    descriptors = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert str(db) not in descriptors
+
+
+@pytest.mark.parametrize("column", ["symbol", "tick_type"])
+@pytest.mark.parametrize("is_live", [True, False], ids=["live", "closed"])
+def test_bytes_that_are_no_text_are_told(tmp_path: Path, column: str, is_live: bool) -> None:
+    record_day(tmp_path, DAY)
+    db = day_file(tmp_path, DAY)
+    conn = sqlite3.connect(db, isolation_level=None)
+    try:
+        conn.execute(f"UPDATE ticks SET {column} = CAST(x'ff41' AS TEXT) WHERE rowid = 3")
+        if not is_live:
+            conn.close()
+        assert is_closed(db) is not is_live
+        with pytest.raises(StoreCorrupt, match=rf"{db}: a value is of a kind that no tick has: .*UTF-?8"):
+            _rows(scan_day_file(db))
+    finally:
+        conn.close()
 
 
 def _processes_below(pid: int) -> list[int]:
