@@ -178,15 +178,14 @@ class Endpoint:
         """Stop listening. Scrapes under way are not waited for."""
         self._is_closed.set()
         if self._waiting is not None and self._waiting.is_alive():
-            self._waiting.join(CLOSE_TIMEOUT_SEC)  # it stops what it has just begun
-        elif self._server is not None:
-            self._server.stop()
+            self._waiting.join(CLOSE_TIMEOUT_SEC)
+        self._stop()
 
     def _listen(self) -> bool:
         host, port = self._where
         try:
             self._server = BoundedServer(host, port, self._app)
-        except (OSError, OverflowError) as exc:
+        except (OSError, OverflowError, UnicodeError) as exc:  # the last for what cannot be a name
             reason = self._why_not(exc)
             self._log.log(logging.ERROR, "metrics_not_listening", reason=reason, again_sec=LISTEN_AGAIN_SEC)
             return False
@@ -197,8 +196,13 @@ class Endpoint:
         while not self._is_closed.wait(LISTEN_AGAIN_SEC):
             if self._listen():
                 break
-        if self._is_closed.is_set() and self._server is not None:
-            self._server.stop()
+        if self._is_closed.is_set():  # and nobody may wait for this thread any more
+            self._stop()
+
+    def _stop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
 
 
 def cannot_open(setting: str, port: int, error: Exception) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.records.totals import NO_TRADE, units_of
+from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION, units_of
 from hk_tick_collector.store.symbol_coverage import Row, SymbolCoverage
 
 _SYMBOL, _SEQ = Tick._fields.index("symbol"), Tick._fields.index("seq")
@@ -93,7 +93,7 @@ class _Beyond:
 
 def take_total(track: SymbolCoverage, seq: int, volume: int | None) -> bool:
     """Note a trade that is stored. False when it may be stored already, or contradicts what is."""
-    if volume is None or volume <= 0 or seq >= NO_TRADE:
+    if volume is None or not 0 < volume <= seq % SECOND_SESSION or seq >= NO_TRADE:
         return False
     first, last = units_of(seq, volume)
     newest = track.newest

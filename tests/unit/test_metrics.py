@@ -411,6 +411,14 @@ def test_an_address_that_is_not_there_is_named_and_waited_for(
     assert f"METRICS_HOST={host} is not an address of this machine" in caplog.text
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_name_that_cannot_be_one_is_told_and_stops_nothing(
+    scraped: Scraped, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    MetricsServer(scraped.sources, host, free_port()).close()
+    assert f"on METRICS_HOST={host} cannot be opened" in caplog.text
+
+
 def alerts() -> list[dict[str, Any]]:
     content = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
     return [rule for group in content["groups"] for rule in group["rules"]]

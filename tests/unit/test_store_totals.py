@@ -153,6 +153,18 @@ def test_what_contradicts_the_totals_takes_the_proof_away(tmp_path: Path) -> Non
     assert TOTALS_DISAGREE in str(row.distrust)
 
 
+@pytest.mark.parametrize(("total", "volume"), [(3, 4), (3, 5), (SECOND_SESSION + 3, 5)])
+def test_a_trade_of_more_than_its_total_proves_nothing_and_no_other_symbol_is_harmed(
+    tmp_path: Path, total: int, volume: int
+) -> None:
+    """No source of ours gives such a one; other hands may have put it into the file."""
+    row = store(tmp_path, [tick(symbol=SYMBOL, seq=total, ts_ms=NINE_MS, volume=volume)], shown(total))
+    assert (row.state, row.stored_ticks) == ("missing", 1)
+    assert TOTALS_DISAGREE in str(row.distrust)
+    other = store(tmp_path / "other", trades([3, 2]), shown(5))
+    assert (other.state, other.last_counter) == ("proven", 5)
+
+
 @pytest.mark.parametrize(
     ("evidence", "state"),
     [
