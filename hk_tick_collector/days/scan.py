@@ -29,6 +29,7 @@ from hk_tick_collector.store.connect import table_columns, translate
 from hk_tick_collector.store.reader import ClosedFile, column_sql, open_read_only
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
+SYMBOLS_AT_ONCE = 100  # of which rows are asked for by one statement
 BATCHES_AHEAD = 4  # what workers may have ready before the consumer takes it: 32,768 rows are about 4 MB each
 _POLL_SEC = 0.1
 
@@ -109,12 +110,17 @@ def scan_symbols(
     given = {"ts_ms >= ?": start_ms, "ts_ms < ?": end_ms, "rowid <= ?": last_rowid}
     bounds = "".join(f" AND {condition}" for condition, bound in given.items() if bound is not None)
     times = [bound for bound in given.values() if bound is not None]
+    different = list(dict.fromkeys(symbols))
     # One branch an index: without it SQLite would scan the table.
-    tails = [f"FROM ticks WHERE symbol = ? AND seq IS {kind}{bounds}" for kind in ("NOT NULL", "NULL")]
+    together = min(len(different), SYMBOLS_AT_ONCE)
+    marks = ", ".join("?" * together)
+    tails = [f"FROM ticks WHERE symbol IN ({marks}) AND seq IS {kind}{bounds}" for kind in ("NOT NULL", "NULL")]
     batches: list[pa.RecordBatch] = []
     with closing(open_read_only(db)) as conn:
-        values = [(symbol, *times, symbol, *times) for symbol in dict.fromkeys(symbols)]
-        batches.extend(_read(conn, db, _columns(conn, names), tails, values))
+        groups = (different[at : at + together] for at in range(0, len(different), together or 1))
+        # A last one that is smaller names its first symbol again, which changes nothing.
+        branches = ([*group, *group[:1] * (together - len(group)), *times] for group in groups)
+        batches.extend(_read(conn, db, _columns(conn, names), tails, [branch * 2 for branch in branches]))
     return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
 
 

@@ -108,10 +108,11 @@ def differences(first: Day, second: Day, symbols: Sequence[str] | None = None) -
     """Every symbol of two recordings of a day, or those of these, in order. StoreError as of ``Day.ticks``."""
     notes = [{row.symbol: row.distrust for row in day.coverage()} for day in (first, second)]
     held = [day.rows_by_symbol() for day in (first, second)]
-    for symbol in sorted({*held[0], *held[1]} if symbols is None else symbols):
-        tables = [day.ticks([symbol], COLUMNS) for day in (first, second)]
+    wanted = sorted({*held[0], *held[1]} if symbols is None else {*symbols})
+    tables_of = [day.ticks_by_symbol(wanted, COLUMNS) for day in (first, second)]
+    for (symbol, table), (_, other) in zip(*tables_of, strict=True):
         counts = all(distrust.get(symbol) is None for distrust in notes)
-        yield symbol, compare(*tables, counts=counts)
+        yield symbol, compare(table, other, counts=counts)
 
 
 def _sequences(table: pa.Table) -> tuple[_I64, _BOOL]:

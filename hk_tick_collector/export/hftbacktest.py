@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from isal import isal_zlib
 
 from hk_tick_collector.core.errors import NoData
@@ -142,14 +143,13 @@ def _files(
             for path, told in files:
                 for group in in_groups(told, path):
                     changes = _changes(path, group) if path is not None else {}
-                    for symbol in group:
+                    for symbol, ticks in part.day.ticks_by_symbol(group, TICK_COLUMNS):
                         place = names[part.day.trading_day, symbol]
                         proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
                         source_size = source_sizes.get(symbol, (None, None))
-                        job = _Job(part, symbol, options, place, proof, source_size, changes.pop(symbol, []))
-                        write, ticks = job.run()
-                        yield from writers.put(write)
-                        advance(ticks)
+                        job = _Job(part, symbol, ticks, options, place, proof, source_size, changes.pop(symbol, []))
+                        yield from writers.put(job.run())
+                        advance(ticks.num_rows)
         yield from writers.rest()
 
 
@@ -185,18 +185,18 @@ class _Job:
 
     part: DayPart
     symbol: str
+    ticks: pa.Table  # TICK_COLUMNS
     options: Options
     names: _Names
     proof: Proof
     source_size: tuple[float | None, int | None]
     changes: list[Changes]
 
-    def run(self) -> tuple[Callable[[], Exported], int]:
-        """What writes the files, from any thread, and of how many ticks they are."""
+    def run(self) -> Callable[[], Exported]:
+        """What writes the files, from any thread."""
         day, options, told = self.part.day, self.options, Told()
-        ticks = day.ticks([self.symbol], TICK_COLUMNS)
         types = wanted_types(day, options)
-        trades = trades_of(ticks, types, options.latency, self.symbol, told, tick_rule=options.tick_rule)
+        trades = trades_of(self.ticks, types, options.latency, self.symbol, told, tick_rule=options.tick_rule)
         depth, unknown = depth_rows(self.changes, options.latency, self.symbol, told)
         blind = [] if options.trades_only else while_trading(day, unknown)
         rows = trade_rows(trades).then(depth)
@@ -210,7 +210,7 @@ class _Job:
             size_bytes = _write(self.names, events, latency, meta)
             return Exported(self.names.events, (day.trading_day,), len(events), size_bytes, self.part.so_far)
 
-        return write, ticks.num_rows
+        return write
 
 
 def _changes(path: Path, symbols: Sequence[str]) -> dict[str, list[Changes]]:

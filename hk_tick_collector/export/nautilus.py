@@ -175,10 +175,10 @@ def _exported(
             for path, told in files:
                 for group in in_groups(told, path):
                     quotes = _quote_batches(path, group) if path is not None else {}
-                    for symbol in group:
+                    for symbol, ticks in part.day.ticks_by_symbol(group, TICK_COLUMNS):
                         place = places[part.day.trading_day, symbol]
                         proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
-                        job = _Job(part, symbol, options, place, proof, quotes.pop(symbol, None))
+                        job = _Job(part, symbol, ticks, options, place, proof, quotes.pop(symbol, None))
                         done = job.run(library, scratch)
                         advance(done.rows)
                         yield done
@@ -190,6 +190,7 @@ class _Job:
 
     part: DayPart
     symbol: str
+    ticks: pa.Table  # TICK_COLUMNS
     options: Options
     place: _Place
     proof: Proof
@@ -197,9 +198,8 @@ class _Job:
 
     def run(self, library: Library, scratch: Path) -> Exported:
         day, options, told = self.part.day, self.options, Told()
-        ticks = day.ticks([self.symbol], TICK_COLUMNS)
         types = wanted_types(day, options)
-        trades = trades_of(ticks, types, options.latency, self.symbol, told, tick_rule=options.tick_rule)
+        trades = trades_of(self.ticks, types, options.latency, self.symbol, told, tick_rule=options.tick_rule)
         quotes = None if self.batches is None else quotes_of(self.batches, options.latency, self.symbol, told)
         columns = [(trades.price, trades.volume)]
         lags = [trades.local_ns - trades.exch_ns]

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days import parquet, scan
+from hk_tick_collector.days import rows as rows_together
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import ALGORITHM, DayContent, content_of
 from hk_tick_collector.days.manifest import FORMAT_VERSION, Manifest, claims_of, load_manifest, manifest_path
 from hk_tick_collector.days.order import _Buckets, sort_table, sorted_tables
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY, ticks_schema
+from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
@@ -105,8 +107,8 @@ def test_one_symbol_is_read_by_its_index_and_bounded_in_time(tmp_path: Path) -> 
     assert [row["ts_ms"] for row in between] == [first, first + 1]
     with closing(reader.open_read_only(db)) as conn:
         plan = str(conn.execute(
-            "EXPLAIN QUERY PLAN SELECT * FROM ticks WHERE symbol = ? AND seq IS NOT NULL "
-            "UNION ALL SELECT * FROM ticks WHERE symbol = ? AND seq IS NULL", ("x", "x")
+            "EXPLAIN QUERY PLAN SELECT * FROM ticks WHERE symbol IN (?, ?) AND seq IS NOT NULL "
+            "UNION ALL SELECT * FROM ticks WHERE symbol IN (?, ?) AND seq IS NULL", ("x", "y") * 2
         ).fetchall())  # fmt: skip
     assert "SCAN ticks" not in plan
 
@@ -411,6 +413,41 @@ def test_a_day_reads_the_same_live_and_archived(tmp_path: Path) -> None:
     assert Catalog(tmp_path, archive).days() == [DAY]
     with pytest.raises(NoData, match="there is 1 day, 20261120"):
         Catalog(tmp_path, archive).day("20261119")
+
+
+@pytest.mark.parametrize("how", ["live", "closed", "archived", "both", "two roots"])
+@pytest.mark.parametrize("together", [(65_536, 100), (1500, 2)])
+def test_symbols_that_are_read_together_give_what_each_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, together: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(rows_together, "GROUP_ROWS", together[0])
+    monkeypatch.setattr(rows_together, "GROUP_SYMBOLS", together[1])
+    monkeypatch.setattr(scan, "SYMBOLS_AT_ONCE", 2)
+    root = tmp_path / "first"
+    record_day(root, lost=[17, 18])
+    roots = [root]
+    if how in ("archived", "both"):
+        write_parquet(root, root / "_archive")
+        write_manifest(root, root / "_archive")
+        (root / f"{DAY}.db").unlink()
+    writer = DayFileWriter(root if how != "two roots" else tmp_path / "second")
+    if how in ("live", "both", "two roots"):
+        writer.write([*odd_ticks(), *make_ticks(4000, 4010, "HK.00005")])
+    if how == "two roots":
+        roots.append(tmp_path / "second")
+    if how != "live":
+        writer.close()
+    catalogs = [Catalog(root, root / "_archive") for root in roots]
+    day = (catalogs[0] if len(roots) == 1 else UnionCatalog(catalogs)).day(DAY)
+    names = ("seq", "price", "ts_ms", "tick_type")
+    wanted = ["HK.99999", *reversed(day.symbols()), day.symbols()[0]]
+    told = list(day.ticks_by_symbol(wanted, names))
+    assert [symbol for symbol, _ in told] == wanted[:-1]
+    for symbol, table in told:
+        assert table.column_names == list(names)
+        assert rows_of(table) == rows_of(day.ticks([symbol], names))
+    assert sum(table.num_rows for _, table in told) == sum(day.rows_by_symbol().values()) > 2990
+    writer.close()
 
 
 def test_a_day_file_begun_anew_after_archiving_does_not_hide_the_archive(tmp_path: Path) -> None:
