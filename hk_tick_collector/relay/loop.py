@@ -144,6 +144,7 @@ def _relay(days: Sequence[Days], sink: Sink, stop: Stop, look_sec: float, waitin
         _log.debug(event("relay_from", position=str(position)))
         files, reading = RateLimitedLog(_log, _FILES_PERIOD_SEC), _Reading(follower, relayed)
         while not stop.is_set():
+            before = position
             try:
                 frames, position = reading.next_frames(position)
             except PositionLost as exc:
@@ -154,7 +155,8 @@ def _relay(days: Sequence[Days], sink: Sink, stop: Stop, look_sec: float, waitin
                 stop.wait(_FILES_WAIT_SEC)
                 continue
             if not frames:
-                stop.wait(look_sec)
+                if position == before:
+                    stop.wait(look_sec)
                 continue
             _put(sink, frames)
             waiting.over(in_put=True)
@@ -225,10 +227,11 @@ class _Reading:
         self._held: tuple[int, ...] = ()
 
     def next_frames(self, position: Stand) -> tuple[list[Frame], Stand]:
-        """What is there now, and the position behind it. An error behind the first frame comes again at the next look,
-        when these are safe."""
+        """What is there now, and the position behind it: so much as makes ``max_frames`` at most, also of what another
+        data root has given already, so that whoever asks hears of an order to end. An error behind the first frame
+        comes again at the next look, when these are safe."""
         frames: list[Frame] = []
-        while len(frames) < self._relayed.max_frames:
+        for _ in range(self._relayed.max_frames):
             try:
                 # Each kind of follower is given the positions that it gave.
                 frame: Frame | None = self._follower.read_behind(position, self._relayed.frame_rows)  # type: ignore[arg-type]
