@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import weakref
 
@@ -18,7 +19,9 @@ class Making:
 
     def begin(self, directory: tempfile.TemporaryDirectory[str], of_day: str, size_bytes: int) -> None:
         """Count a file that is to be made in a directory. TooMuchAtOnce when it does not fit beside the others."""
-        files, there_bytes = len(self._bytes_of) + 1, sum(self._bytes_of.values()) + size_bytes
+        if not self._fits(size_bytes):
+            gc.collect()  # a question that failed leaves its directories in a cycle, which nobody holds any more
+        files, there_bytes = self._with_one_more(size_bytes)
         if self.max_files is not None and files > self.max_files:
             raise TooMuchAtOnce(
                 f"{of_day} would be day {files} to be made anew of a copy in ClickHouse for one question; "
@@ -30,3 +33,12 @@ class Making:
                 f"ClickHouse for one question; {self.max_bytes >> 20:,} MB at most"
             )
         self._bytes_of[directory] = size_bytes
+
+    def _with_one_more(self, size_bytes: int) -> tuple[int, int]:
+        return len(self._bytes_of) + 1, sum(self._bytes_of.values()) + size_bytes
+
+    def _fits(self, size_bytes: int) -> bool:
+        files, there_bytes = self._with_one_more(size_bytes)
+        return (self.max_files is None or files <= self.max_files) and (
+            self.max_bytes is None or there_bytes <= self.max_bytes
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,29 @@ def test_days_of_snapshots_that_one_question_has_made_anew_are_bounded(
         "every": True, "bodies": True, "limit": 10_000,
     }  # fmt: skip
     _check_bounds(root, engine, question, (PICTURES_BEFORE, PICTURE_DAY))
+
+
+@pytest.mark.parametrize("bounds", [(1, None), (None, 10)])
+def test_what_a_failed_question_left_in_a_cycle_does_not_count_for_the_next(
+    tmp_path: Path, bounds: tuple[int | None, int | None]
+) -> None:
+    """As an exception and the frames that it came through are."""
+    making = Making(*bounds)
+
+    def failing_question() -> None:
+        directory = tempfile.TemporaryDirectory(dir=tmp_path, ignore_cleanup_errors=True)
+        making.begin(directory, "a day", 10)
+        kept: list[object] = [directory]
+        kept.append(kept)
+
+    for _ in range(3):
+        failing_question()
+    held, more = (tempfile.TemporaryDirectory(dir=tmp_path) for _ in range(2))
+    making.begin(held, "a day", 10)
+    with pytest.raises(TooMuchAtOnce):  # what is held counts as ever
+        making.begin(more, "a day", 10)
+    held.cleanup()
+    more.cleanup()
 
 
 def test_the_servers_reading_processes_have_bounds() -> None:
