@@ -117,6 +117,10 @@ class LocalSource:
         return layout.parse_day(files[0]) if files else None
 
 
+class _NotThere(RecorderError):
+    """The server knows no such address, or no such data."""
+
+
 class RemoteSource:
     """A server (``hk-tick-api``, ``hk-tickctl serve``). ``key``: None where nobody needs one."""
 
@@ -149,8 +153,11 @@ class RemoteSource:
         return self._data("/v1/ticks/latest", symbols=symbol, n=rows)
 
     def pictures(self) -> list[Facts] | None:
-        """Of the first data root, where it has no ticks."""
-        rows = self._data("/v1/snapshots/series")
+        """Of the first data root, where it has no ticks; None, too, of a server of before this question."""
+        try:
+            rows = self._data("/v1/snapshots/series")
+        except _NotThere:
+            return None
         return [_shown(row) for row in rows if row["root"] == 0] or None
 
     def _data(self, path: str, **asked: Any) -> list[Facts]:
@@ -166,7 +173,8 @@ class RemoteSource:
         except (httpx.HTTPError, ValueError) as exc:
             raise RecorderError(f"{self.name} does not answer ({type(exc).__name__})") from None
         if answer.status_code != 200:
-            raise RecorderError(f"{self.name} refuses: {body.get('detail', answer.status_code)}")
+            kind = _NotThere if answer.status_code == 404 else RecorderError
+            raise kind(f"{self.name} refuses: {body.get('detail', answer.status_code)}")
         return body
 
 

@@ -253,7 +253,12 @@ def test_files_and_server_give_the_same_series_of_snapshots(root: Path, tmp_path
             )
             snapshots.record(pictures, [snapshots.snapshot(snapshots.FLOW, 11)])
     with ended(server := ApiServer(tmp_path, root, API_ANONYMOUS=1)):
-        assert RemoteSource(server.url, None).pictures() is None, "it has ticks"
+        source = RemoteSource(server.url, None)
+        assert source.pictures() is None, "it has ticks"
+        source._client.base_url = f"{server.url}/of-before"
+        assert source.pictures() is None, "it does not know the question"
+        with pytest.raises(RecorderError, match="refuses"):
+            source.symbols()
 
 
 def test_a_data_root_of_snapshots_shows_its_series_on_80_columns(tmp_path: Path) -> None:
