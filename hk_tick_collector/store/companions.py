@@ -54,12 +54,12 @@ def opening(path: Path) -> Iterator[None]:
 def holds_locks(path: Path) -> bool | None:
     """Has this process POSIX locks on the file? None where the kernel does not tell."""
     try:
-        inode, pid = str(path.stat().st_ino), str(os.getpid())
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
+        inode, pid = b"%d" % path.stat().st_ino, b"%d" % os.getpid()
+        lines = Path("/proc/locks").read_bytes().splitlines()
+    except OSError:
         return None
     locks = (line.split() for line in lines)  # 1: POSIX ADVISORY READ pid major:minor:inode from to
-    return any(lock[1] == "POSIX" and lock[4] == pid and lock[5].rpartition(":")[2] == inode for lock in locks)
+    return any(lock[1] == b"POSIX" and lock[4] == pid and lock[5].rpartition(b":")[2] == inode for lock in locks)
 
 
 class Mark(NamedTuple):
