@@ -155,10 +155,12 @@ class RemoteSource:
     def pictures(self) -> list[Facts] | None:
         """Of the first data root, where it has no ticks; None, too, of a server of before this question."""
         try:
-            rows = self._data("/v1/snapshots/series")
+            answer = self._ask("/v1/snapshots/series")
         except _NotThere:
             return None
-        return [_shown(row) for row in rows if row["root"] == 0] or None
+        if 0 in answer["unreadable"]:
+            raise RecorderError(f"{self.name} cannot read the snapshots of its first data root")
+        return [_shown(row) for row in answer["data"] if row["root"] == 0] or None
 
     def _data(self, path: str, **asked: Any) -> list[Facts]:
         rows: list[Facts] = self._ask(path, **asked)["data"]

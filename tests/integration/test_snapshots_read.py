@@ -13,9 +13,11 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from hk_tick_collector.cli.screen_sources import RemoteSource
 from hk_tick_collector.client import errors
 from hk_tick_collector.client.api import Recordings
 from hk_tick_collector.client.default import connect, local
+from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.store.layout import snapshot_file
 from tests.harness import ended
 from tests.serving import ApiServer, add_key
@@ -224,3 +226,37 @@ def test_the_command_reads_them_in_sql(root: Path) -> None:
     nothing = tickctl("query", sql, "--days", "20261124", data_root=root)
     assert (nothing.returncode, "nothing is recorded of 20261124" in nothing.stderr) == (3, True), nothing.stderr
     assert tickctl_json("query", "SELECT count(*) AS n FROM ticks", data_root=root) == [{"n": 0}]
+
+
+def test_how_series_go_is_told_to_whoever_may_read_them(server: ApiServer, keys: dict[str, str]) -> None:
+    told: dict[str, list[str]] = {}
+    for name in ("all", "ndx", "sql"):
+        with server.client(keys[name]) as client:
+            answer = client.get("/v1/snapshots/series")
+        told[name] = [row["symbol"] for row in answer.json()["data"]] if answer.status_code == 200 else []
+        assert (answer.status_code == 403) is (name == "sql")
+    assert told == {"all": ["US.NDX", "US.SPX", "US.SPX"], "ndx": ["US.NDX"], "sql": []}
+
+
+def test_a_data_root_whose_snapshots_cannot_be_read_hides_no_other_ones_series(tmp_path: Path) -> None:
+    roots = [record(tmp_path / name, [snapshot(SPX, 9)]) for name in ("US", "US2")]
+    snapshot_file(roots[1], DAY).write_bytes(b"no database" * 1000)
+    settings = {"API_ANONYMOUS": 1, "DATA_ROOTS": ",".join(map(str, roots))}
+    with ended(server := ApiServer(tmp_path, roots[0], **settings)), server.client() as client:
+        answer = client.get("/v1/snapshots/series").json()
+        assert ([row["root"] for row in answer["data"]], answer["unreadable"]) == ([0], [1])
+        assert RemoteSource(server.url, None).pictures() is not None
+        snapshot_file(roots[0], DAY).write_bytes(b"no database" * 1000)
+        answer = client.get("/v1/snapshots/series")
+        assert (answer.status_code, answer.json()["type"]) == (500, "/problems/store-damaged")
+
+
+def test_the_screen_says_that_the_first_data_root_s_snapshots_cannot_be_read(tmp_path: Path) -> None:
+    roots = [record(tmp_path / name, [snapshot(SPX, 9)]) for name in ("US", "US2")]
+    snapshot_file(roots[0], DAY).write_bytes(b"no database" * 1000)
+    settings = {"API_ANONYMOUS": 1, "DATA_ROOTS": ",".join(map(str, roots))}
+    with (
+        ended(server := ApiServer(tmp_path, roots[0], **settings)),
+        pytest.raises(RecorderError, match="cannot read the snapshots of its first data root"),
+    ):
+        RemoteSource(server.url, None).pictures()

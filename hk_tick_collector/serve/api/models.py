@@ -473,6 +473,9 @@ class SeriesAnswer(BaseModel):
     """Each series of the newest day of snapshots."""
 
     data: list[SeriesState]
+    unreadable: list[int] = Field(
+        description="The numbers of data roots that cannot be read now; where none can, the answer is their problem."
+    )
 
 
 class BookLevel(BaseModel):

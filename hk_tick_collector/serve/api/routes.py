@@ -254,11 +254,16 @@ async def snapshots(request: Request, reader: Reader, query: Annotated[models.Sn
 async def snapshot_series(request: Request, reader: Reader, query: Nothing) -> Response:
     """Each series of the newest day, and how it goes: seconds of trading held and missed so far, the newest one. Of
     data roots that hold snapshots and no ticks. It may be asked every second: what was stored since is read."""
-    roots = service_of(request).roots.all
-    rows = [row for root in roots for row in await in_thread(facts.series, root) if reader.key.may_read(row["symbol"])]
-    return Response(
-        orjson.dumps({"data": rows}), headers={**_NO_STORE, **reader.headers}, media_type="application/json"
-    )
+    roots, rows, unreadable = service_of(request).roots.all, list[dict[str, Any]](), list[int]()
+    for root in roots:
+        try:
+            rows += [row for row in await in_thread(facts.series, root) if reader.key.may_read(row["symbol"])]
+        except Problem:
+            unreadable.append(root.number)
+            if len(unreadable) == len(roots):
+                raise
+    body = orjson.dumps({"data": rows, "unreadable": unreadable})
+    return Response(body, headers={**_NO_STORE, **reader.headers}, media_type="application/json")
 
 
 @router.post("/v1/snapshots", response_model=models.SnapshotsAnswer, tags=["snapshots"])
