@@ -427,8 +427,8 @@ class DataRootLock:
 
 def _is_of_our_service(pid: str) -> bool:
     """Did the service manager start us beside it? It does so when a disk that hangs keeps a process alive that it has
-    killed: that one ends with the hanging."""
-    if not os.environ.get("NOTIFY_SOCKET") or not pid.isdecimal():
+    killed: that one ends with the hanging. Another container's process may have our own number."""
+    if not os.environ.get("NOTIFY_SOCKET") or not pid.isdecimal() or int(pid) == os.getpid():
         return False
     try:
         return Path(f"/proc/{pid}/cgroup").read_text() == Path("/proc/self/cgroup").read_text()

@@ -126,6 +126,13 @@ def test_prepare_lets_a_full_disk_pass(tmp_path, monkeypatch):
     assert layout.prepare_data_root(tmp_path) == tmp_path
 
 
+def test_a_lock_under_our_own_number_is_of_another_container(tmp_path, monkeypatch):
+    """Each counts its processes by itself: the first of two that share a volume has number 1 in both."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with layout.DataRootLock(tmp_path), pytest.raises(ConfigError, match=rf"recorder \(pid {os.getpid()}\) already"):
+        layout.DataRootLock(tmp_path).acquire()
+
+
 def test_second_lock_in_the_same_process_is_refused(tmp_path):
     with layout.DataRootLock(tmp_path) as first:
         assert first.path.read_text() == f"{os.getpid()}\n"
