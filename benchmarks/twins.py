@@ -7,7 +7,7 @@ their start; the result of ``merge`` is read back by the command itself, and its
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,14 +41,20 @@ def record(roots: list[Path], rows: int) -> list[int]:
 
 def run(name: str, rows: int, *arguments: str | Path, fine: int) -> str:
     """Run a command; a row of the table. ``rows``: of all recordings; ``fine``: the exit code when it worked."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run([HK_TICKCTL, name, *arguments], capture_output=True, text=True, check=False)
-    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == fine, done.stdout + done.stderr
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak_mib = after.ru_maxrss // 1024
+    began = time.monotonic()
+    with subprocess.Popen(
+        [HK_TICKCTL, name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as command:
+        assert command.stdout is not None
+        told = command.stdout.read()
+        _, status, used = os.wait4(command.pid, 0)  # of this command alone: RUSAGE_CHILDREN has the peak of all so far
+        command.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - began
+    assert command.returncode == fine, told
+    cpu = used.ru_utime + used.ru_stime
+    peak_mib = used.ru_maxrss // 1024
     print(f"| {name:<7} | {cpu:5.1f} | {wall:9.1f} | {rows / cpu:18,.0f} | {peak_mib:8,} |", flush=True)
-    return done.stdout
+    return told
 
 
 def main() -> None:
