@@ -303,9 +303,7 @@ class Day:
 
         return rows.ticks(self, symbols, columns, start_ms, end_ms, last_rowid)
 
-    def ticks_by_symbol(
-        self, symbols: Sequence[str], columns: Sequence[str] = NAMES
-    ) -> Iterator[tuple[str, pa.Table]]:
+    def ticks_by_symbol(self, symbols: Sequence[str], columns: Sequence[str] = NAMES) -> Iterator[tuple[str, pa.Table]]:
         """What ``ticks`` gives of each symbol alone, for less: small ones are read together. Each symbol once, in the
         order given."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
