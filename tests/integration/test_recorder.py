@@ -132,7 +132,7 @@ def test_sigterm_ends_it_within_three_seconds_whatever_opend_does(tmp_path: Path
         listener.close()
     else:
         threading.Thread(target=serve, daemon=True).start()
-    recorder = Recorder(tmp_path / "data", port, SYMBOLS)
+    recorder = BuiltRecorder(tmp_path / "data", port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("health connected=False")
         if answer == "garbage":
