@@ -1,7 +1,8 @@
 """Snapshots to Redis, beside the ticks: ``loop.run`` on a thread of its own.
 
 Of several data roots those that have snapshots are followed as one. Most have none, and are looked at now and then:
-when another one has some, what is relayed begins its newest day again out of all of them.
+when another one has some, what is relayed begins its newest day again out of all of them. So one that cannot be read
+for a moment counts as one that has some.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hk_tick_collector.relay.counts import RelayCounts
 from hk_tick_collector.relay.kinds import SNAPSHOT_RELAY
 from hk_tick_collector.relay.loop import run
 from hk_tick_collector.relay.sink import Sink
-from hk_tick_collector.store.layout import snapshot_days
+from hk_tick_collector.store.layout import may_have_snapshots
 
 LOOK_SEC = 2.0  # at those that have none
 
@@ -30,7 +31,7 @@ def relay_snapshots(
     """Until ``stop``. ``roots``: data roots, each with its archive."""
     having: list[tuple[Path, Path]] = []
     while not stop.is_set():
-        having = [place for place in roots if place in having or snapshot_days(place[0])]
+        having = [place for place in roots if place in having or may_have_snapshots(place[0])]
         if not having:
             stop.wait(look_sec)
             continue
@@ -53,7 +54,7 @@ class _UntilMore:
     def is_set(self) -> bool:
         """As of an event."""
         if self._without and not self._has_more and time.monotonic() >= self._look_at_sec:
-            self._has_more = any(map(snapshot_days, self._without))
+            self._has_more = any(map(may_have_snapshots, self._without))
             self._look_at_sec = time.monotonic() + self._look_sec
         return self._has_more or self._stop.is_set()
 

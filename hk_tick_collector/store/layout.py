@@ -207,6 +207,16 @@ def snapshot_days(data_root: Path) -> list[str]:
     return sorted(day for day in days if day)
 
 
+def may_have_snapshots(data_root: Path) -> bool:
+    """Are there snapshots, as far as anybody can see? True, too, where their directory is there and cannot be read."""
+    try:
+        return any(map(parse_snapshot_day, (data_root / SNAPSHOT_DIR).iterdir()))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def holds_snapshots(data_root: Path) -> bool:
     """Is it a data root of snapshots? It has files of them, and none of ticks."""
     return not day_files(data_root) and bool(snapshot_days(data_root))

@@ -240,6 +240,26 @@ def test_a_data_root_whose_snapshots_cannot_be_read_holds_up_no_other(
         wait_for(lambda: told(in_use(server)) == each_once([first, broken]))
 
 
+def test_a_data_root_that_cannot_be_read_at_the_start_does_not_begin_the_day_again(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    roots = [record(tmp_path / name, [snapshot(SPX, second)]) for second, name in enumerate(("gex", "gex2"))]
+    settings, counts = settings_of(server), RelayCounts(relayed=SNAPSHOT_RELAY)
+    with relaying_those_that_have(roots, settings, counts):
+        wait_for(lambda: told(in_use(server)) == each_once(roots))
+    away = snapshot_file(roots[1], DAY).parent
+    away.rename(tmp_path / "away")
+    away.touch()  # cannot be listed, whoever asks
+    record(roots[0], [snapshot(SPX, 5)])
+    with relaying_those_that_have(roots, settings, counts):
+        wait_for(lambda: len(in_use(server)) == 3)
+        away.unlink()
+        (tmp_path / "away").rename(away)
+        record(roots[1], [snapshot(SPX, 6)])
+        wait_for(lambda: told(in_use(server)) == each_once(roots))
+    assert server.client.hget("hk:snapshots:current", DAY) == STREAM
+
+
 def test_a_relay_of_several_data_roots_killed_in_the_middle_gives_each_picture_once(
     tmp_path: Path, server: RedisServer
 ) -> None:
