@@ -72,8 +72,7 @@ class PictureLooks:
 
     def _forget(self) -> None:
         self._read_no = 0  # all up to this row were counted
-        self._seconds: dict[int, set[int]] = {}  # by the file's number of a series, as the next two
-        self._held: dict[int, int] = {}
+        self._held: dict[int, int] = {}  # by the file's number of a series
         self._last: dict[int, int] = {}
 
     def _read_on(self, conn: sqlite3.Connection) -> None:
@@ -83,17 +82,13 @@ class PictureLooks:
             self._forget()
         # A whole day comes out of the index, which holds no bodies; what is new since, by its number.
         sql, given = (_NEW, (self._read_no,)) if self._read_no else (_ALL, ())
-        for key, second in conn.execute(sql, given):
-            self._count(key, second)
-        self._read_no = newest_no
+        traded = " OR ".join(f"ts_sec >= {start} AND ts_sec < {end}" for start, end in self._windows) or "0"
+        counted = conn.execute(_COUNTED.format(traded=traded, seconds=sql), given).fetchall()
         conn.execute("COMMIT")
-
-    def _count(self, key: int, second: int) -> None:
-        seconds = self._seconds.setdefault(key, set())
-        if second not in seconds:
-            seconds.add(second)
-            self._held[key] = self._held.get(key, 0) + any(start <= second < end for start, end in self._windows)
-            self._last[key] = max(self._last.get(key, 0), second)
+        for key, held, last_sec in counted:
+            self._held[key] = self._held.get(key, 0) + held
+            self._last[key] = max(self._last.get(key, 0), last_sec)
+        self._read_no = newest_no
 
     def _state(self, series: Series, key: int, expected: int) -> PictureState:
         held, last_sec = self._held.get(key, 0), self._last.get(key)
@@ -101,5 +96,11 @@ class PictureLooks:
 
 
 _SERIES = "SELECT series_id, symbol, package, category FROM series"
-_ALL = "SELECT series_id, ts_sec FROM snapshots INDEXED BY one_picture"
-_NEW = "SELECT series_id, ts_sec FROM snapshots WHERE rowid > ?"
+# Seconds that were not counted before: one may have several pictures, which differ.
+_COUNTED = "SELECT series_id, sum({traded}), max(ts_sec) FROM ({seconds}) GROUP BY series_id"
+_ALL = "SELECT DISTINCT series_id, ts_sec FROM snapshots INDEXED BY one_picture"
+_NEW = (
+    "SELECT DISTINCT series_id, ts_sec FROM snapshots AS new WHERE rowid > ?1 AND NOT EXISTS "
+    "(SELECT 1 FROM snapshots AS known INDEXED BY one_picture "
+    "WHERE known.series_id = new.series_id AND known.ts_sec = new.ts_sec AND known.rowid <= ?1)"
+)

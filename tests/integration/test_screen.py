@@ -300,6 +300,23 @@ def test_a_data_root_of_snapshots_shows_its_series_on_80_columns(tmp_path: Path)
     driven(local(root), (80, 24), play)
 
 
+def test_a_second_is_counted_once_however_many_pictures_it_has(tmp_path: Path) -> None:
+    """In one look, and in a later one; what is before or after the hours of trading is the newest, and not held."""
+    some = [snapshots.snapshot(snapshots.SPX, second) for second in range(10)]
+    root = snapshots.record(tmp_path / "US", [*some, snapshots.snapshot(snapshots.SPX, 4, says="other")])
+    looks = PictureLooks(root, TradingCalendar(US))
+    at_ms = (snapshots.OPEN_SEC + 20) * 1000
+    told: list[tuple[int, int]] = []
+    for stored in ([], [(4, "third"), (9, "other")], [(10, ""), (10, "other"), (-5, "")], [(30_000, "late")]):
+        if stored:
+            snapshots.record(root, [snapshots.snapshot(snapshots.SPX, second, says=says) for second, says in stored])
+        (state,) = looks.newest(at_ms)
+        (anew,) = PictureLooks(root, TradingCalendar(US)).newest(at_ms)
+        assert state == anew
+        told.append((state.held, (state.last_ts_ms or 0) // 1000 - snapshots.OPEN_SEC))
+    assert told == [(10, 9), (10, 9), (11, 10), (11, 30_000)]
+
+
 def test_looks_at_a_replaced_file_begin_anew(tmp_path: Path) -> None:
     root = snapshots.record(tmp_path / "US", [snapshots.snapshot(snapshots.SPX, second) for second in range(10)])
     looks = PictureLooks(root, TradingCalendar(US))
