@@ -263,7 +263,7 @@ def test_a_store_that_is_too_slow_is_given_up(
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "refuses these credentials"),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "cannot be reached"),
         ({"place": "s3://no-such-bucket/x"}, "there is no bucket no-such-bucket"),
-        ({"place": f"s3://{KEY}:{SECRET}@bucket/x"}, "give s3://BUCKET/PREFIX or a directory"),
+        ({"place": f"s3://{KEY}:{SECRET}@bucket/x"}, "this is no bucket and prefix"),
     ],
 )
 def test_what_is_wrong_is_said_without_a_secret(
