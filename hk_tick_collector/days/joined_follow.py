@@ -16,7 +16,8 @@ met for the first time, and whenever one root has passed a row that the other on
 is followed for that symbol and day (``Batch.told`` names both), since who is believed more may change with each minute.
 
 Order: within a read rows stand in the order in which they were stored, and those of a symbol in that of their
-sequences. A tick that one root lacks comes when the other one has stored it, as a repaired one does.
+sequences. A tick that one root lacks comes when the other one has stored it, as a repaired one does. While a root that
+was away is read up to the present, the others' newest rows come behind its own.
 
 A root that cannot be read holds up nobody. What the others store meanwhile cannot be held against it, so readers are
 told to drop by its key what they have.
