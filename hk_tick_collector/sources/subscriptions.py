@@ -129,6 +129,7 @@ class Subscriptions:
         self._retry_at_monotonic = 0.0
         self._compare_at_monotonic = 0.0
         self._to_give_back = False
+        self._kept: frozenset[str] = frozenset()  # not wanted, and could not be given back
         self._log = RateLimitedLog(log)
         self.active: list[str] = []  # in list order, confirmed by OpenD
         self.refused: dict[str, str] = {}  # code -> OpenD's words
@@ -175,7 +176,8 @@ class Subscriptions:
         it does not say what is subscribed, its answers to what we asked on this connection count; ``anew``: it may have
         dropped all of that.
         """
-        info = await self._listed(() if anew else self.active)
+        kept: frozenset[str] = frozenset() if anew else self._kept
+        info = await self._listed(() if anew else kept.union(self.active))
         self._on_wanted(info.symbols.union(self.wanted))
         before = info.symbols.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.symbols]
@@ -187,10 +189,11 @@ class Subscriptions:
             for code in missing[quota:]:
                 refused[code] = f"quota is short: {quota} left for {len(missing)} codes"
             refused.update(await self._asker.subscribe(self._link, fits, self._culprits.note_asked))
-            info = await self._listed(before.union(fits).difference(refused))
+            info = await self._listed(before.union(fits).difference(refused).union(kept))
         unwanted = info.symbols.difference(self.wanted)
         self._to_give_back = not await self._give_back(sorted(unwanted))
-        self._on_wanted(frozenset(self.wanted).union(unwanted if self._to_give_back else ()))
+        self._kept = unwanted if self._to_give_back else frozenset()
+        self._on_wanted(self._kept.union(self.wanted))
         self.active = [code for code in self.wanted if code in info.symbols]
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
         self._report(refused, info.quota_left)

@@ -104,6 +104,31 @@ async def test_what_is_no_longer_wanted_is_given_back_when_opend_takes_it(
 
 
 @on_a_bench
+async def test_what_could_not_be_given_back_is_not_forgotten_without_a_list(
+    bench: Bench, subscriptions: Subscriptions
+) -> None:
+    """Its slot would stay taken until the connection ends."""
+    await subscriptions.reconcile()
+    subscriptions.set_wanted(CODES[1:])
+
+    def no_list(word: str, code: str) -> None:
+        if word in ("list", "unsubscribe"):
+            raise FeedError("not now")
+
+    bench.opend.trouble = no_list
+    for _ in range(3):
+        await subscriptions.reconcile()
+        assert CODES[0] in bench.connection.subscribed
+        await asyncio.sleep(RETRY_MAX_SEC * 1.2)
+        assert subscriptions.retry_due()
+    bench.opend.trouble = lambda word, code: no_list(word, code) if word == "list" else None
+    await subscriptions.reconcile()
+    assert CODES[0] not in bench.connection.subscribed
+    assert subscriptions.active == CODES[1:]
+    assert not subscriptions.retry_due()
+
+
+@on_a_bench
 async def test_what_opend_dropped_by_itself_is_told_and_new_again(bench: Bench, subscriptions: Subscriptions) -> None:
     """Nothing of it was pushed since: it is interrupted before it is subscribed again, and backfilled after."""
     told: list[tuple[list[str], int]] = []
