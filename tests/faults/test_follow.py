@@ -36,7 +36,7 @@ def test_every_row_is_followed_once_over_kills_of_the_writer(tmp_path: Path) -> 
                 deadline = time.monotonic() + DEADLINE_SEC
                 while len(seen) < kill_at:
                     assert time.monotonic() < deadline, writer.output
-                    position = read(follower, position, seen)
+                    position = read(follower, position, seen, kill_at)
                 writer.signal(signal.SIGKILL)
                 assert writer.wait() == -signal.SIGKILL, writer.output
                 if rng.random() < 0.5:  # the same follower reads on, or the next one does
@@ -50,9 +50,9 @@ def test_every_row_is_followed_once_over_kills_of_the_writer(tmp_path: Path) -> 
         assert len(seen) >= committed, f"kill {kill} with seed {SEED}"
 
 
-def read(follower: Follower, position: Position, seen: list[int]) -> Position:
-    """All that is behind the position now."""
-    while (batch := follower.read_behind(position, 100)) is not None:
+def read(follower: Follower, position: Position, seen: list[int], enough: int | None = None) -> Position:
+    """All that is behind the position now; with a writer that is faster, until there are ``enough``."""
+    while (enough is None or len(seen) < enough) and (batch := follower.read_behind(position, 100)) is not None:
         seen += [seq_counter(row[SEQ]) for row in batch.rows]
         position = batch.position
     return position
