@@ -33,6 +33,7 @@ from hk_tick_collector.archive.verify import OnRows, count
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.joining import Conflict, SymbolPlan, note, plan_symbol
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.scan import scan_symbols
@@ -196,17 +197,8 @@ def _copy(db: Path, target: Path) -> None:
 
 def _groups(sources: Sequence[Recording]) -> Iterator[list[str]]:
     """The symbols of all recordings in order, a part of them at a time."""
-    group: list[str] = []
-    rows = 0
-    for symbol in sorted({symbol for source in sources for symbol in source.coverage}):
-        more = sum(source.rows([symbol]) for source in sources)
-        if group and rows + more > GROUP_ROWS:
-            yield group
-            group, rows = [], 0
-        group.append(symbol)
-        rows += more
-    if group:
-        yield group
+    symbols = sorted({symbol for source in sources for symbol in source.coverage})
+    return in_groups({symbol: sum(source.rows([symbol]) for source in sources) for symbol in symbols}, GROUP_ROWS)
 
 
 # -- into the copy -----------------------------------------------------------------------------------------------------

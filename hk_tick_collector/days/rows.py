@@ -7,7 +7,7 @@ have a sequence, that alone is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.days import order, parquet, scan
+from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.overlap import KEY_COLUMNS
 from hk_tick_collector.days.schema import UTC_MS, empty_table
 from hk_tick_collector.store.connect import ROW_COLUMNS
@@ -70,7 +71,7 @@ def by_symbol(day: Day, symbols: Sequence[str], columns: Sequence[str]) -> Itera
     """As ``Day.ticks_by_symbol``."""
     names = tuple(columns)
     held = day.rows_by_symbol()
-    for group in _groups(symbols, held):
+    for group in in_groups({symbol: held.get(symbol, 0) for symbol in symbols}, GROUP_ROWS, GROUP_SYMBOLS):
         table = day.ticks(group, tuple(dict.fromkeys((*names, "symbol")))).combine_chunks()
         column = table.column("symbol").combine_chunks()
         ids = np.asarray(column.indices)
@@ -81,21 +82,6 @@ def by_symbol(day: Day, symbols: Sequence[str], columns: Sequence[str]) -> Itera
         for symbol in group:
             start, end = places.get(symbol, (0, 0))
             yield symbol, table.slice(start, end - start).select(list(names))
-
-
-def _groups(symbols: Sequence[str], held: Mapping[str, int]) -> Iterator[list[str]]:
-    """As many at a time as have GROUP_ROWS together; one that has more comes alone."""
-    group: list[str] = []
-    rows = 0
-    for symbol in dict.fromkeys(symbols):
-        more = held.get(symbol, 0)
-        if group and (rows + more > GROUP_ROWS or len(group) >= GROUP_SYMBOLS):
-            yield group
-            group, rows = [], 0
-        group.append(symbol)
-        rows += more
-    if group:
-        yield group
 
 
 def added(day: Day, symbol: str, columns: Sequence[str], last_rowid: int | None = None) -> pa.Table:

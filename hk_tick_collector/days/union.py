@@ -14,7 +14,7 @@ each, when its notes or rows are first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.overlap import uncovered
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.columns import NAMES
@@ -243,7 +244,7 @@ class UnionDay(Day):
         self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
     ) -> Iterator[pa.Table]:
         """As of ``Day``."""
-        for group in grouped(self.rows_by_symbol()):
+        for group in in_groups(self.rows_by_symbol(), GROUP_ROWS):
             yield self.ticks(group, columns)
 
     def ticks(
@@ -296,7 +297,8 @@ class UnionDay(Day):
         if new:
             from hk_tick_collector.days import union_rows  # noqa: PLC0415 - Arrow takes its time
 
-            for group in grouped({symbol: sum(side.rows(symbol) for side in self._known[symbol]) for symbol in new}):
+            rows = {symbol: sum(side.rows(symbol) for side in self._known[symbol]) for symbol in new}
+            for group in in_groups(rows, GROUP_ROWS):
                 joints = union_rows.joints(self, group, self._known)
                 self._joints.update(joints)
                 conflicts = [conflict for joint in joints.values() for conflict in joint.conflicts]
@@ -304,20 +306,6 @@ class UnionDay(Day):
                     dict.fromkeys(_contradiction(self.trading_day, conflict) for conflict in conflicts)
                 )
         return {symbol: self._joints[symbol] for symbol in symbols}
-
-
-def grouped(rows_by_symbol: Mapping[str, int]) -> Iterator[list[str]]:
-    """The symbols, as many at a time as have about GROUP_ROWS rows together."""
-    group: list[str] = []
-    rows = 0
-    for symbol, more in rows_by_symbol.items():
-        if group and rows + more > GROUP_ROWS:
-            yield group
-            group, rows = [], 0
-        group.append(symbol)
-        rows += more
-    if group:
-        yield group
 
 
 def _contradiction(day: str, conflict: Conflict) -> str:

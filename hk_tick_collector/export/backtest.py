@@ -17,6 +17,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.days import books
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.telling import Telling, telling
 from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
@@ -129,24 +130,14 @@ def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         yield words[code], batch.filter(pa.array(codes == code))
 
 
-def in_groups(symbols: Sequence[str], path: Path | None) -> Iterator[Sequence[str]]:
+def by_memory(symbols: Sequence[str], path: Path | None) -> Iterator[Sequence[str]]:
     """As many at a time as have their books (in the file at ``path``) in memory together."""
     if path is None or books.newest_no(path) <= PUSHES_AT_ONCE:
         if symbols:
             yield symbols
         return
     pushes = {symbol: told.pushes for symbol, told in book_counts(path).items()}
-    group: list[str] = []
-    rows = 0
-    for symbol in symbols:
-        more = pushes.get(symbol, 0)
-        if group and rows + more > PUSHES_AT_ONCE:
-            yield group
-            group, rows = [], 0
-        group.append(symbol)
-        rows += more
-    if group:
-        yield group
+    yield from in_groups({symbol: pushes.get(symbol, 0) for symbol in symbols}, PUSHES_AT_ONCE)
 
 
 def proofs_of_plan(plan: Plan, proofs_of: Callable[[Day], Mapping[str, Proof]], options: Options) -> Proofs:

@@ -38,7 +38,7 @@ from hk_tick_collector.export.backtest import (
     Proof,
     Proofs,
     book_files,
-    in_groups,
+    by_memory,
     meta_of,
     meta_text,
     proofs_of_plan,
@@ -141,7 +141,7 @@ def _files(
             source_sizes = told_sizes(part.day)
             files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
             for path, told in files:
-                for group in in_groups(told, path):
+                for group in by_memory(told, path):
                     changes = _changes(path, group) if path is not None else {}
                     for symbol, ticks in part.day.ticks_by_symbol(group, TICK_COLUMNS):
                         place = names[part.day.trading_day, symbol]

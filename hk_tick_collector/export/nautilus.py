@@ -43,8 +43,8 @@ from hk_tick_collector.export.backtest import (
     Proof,
     Proofs,
     book_files,
+    by_memory,
     by_symbol,
-    in_groups,
     meta_of,
     meta_text,
     proofs_of_plan,
@@ -173,7 +173,7 @@ def _exported(
         for part, symbols in plan:
             files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
             for path, told in files:
-                for group in in_groups(told, path):
+                for group in by_memory(told, path):
                     quotes = _quote_batches(path, group) if path is not None else {}
                     for symbol, ticks in part.day.ticks_by_symbol(group, TICK_COLUMNS):
                         place = places[part.day.trading_day, symbol]
