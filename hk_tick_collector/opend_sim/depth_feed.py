@@ -101,6 +101,11 @@ class _Merger:
             self._free_ms[symbol] = now_ms + self._interval_ms
         return out
 
+    @property
+    def next_ms(self) -> int:
+        """When the next one is sent that waits."""
+        return min((self._free_ms[symbol] for symbol in self._unsent), default=NEVER_MS)
+
 
 class DepthFeed:
     """Books made with the prints. Not thread-safe: one owner."""
@@ -148,7 +153,8 @@ class DepthFeed:
 
     @property
     def next_ms(self) -> int:
-        return self._due[0][0] if self._due else NEVER_MS
+        due_ms = self._due[0][0] if self._due else NEVER_MS
+        return due_ms if self._merger is None else min(due_ms, self._merger.next_ms)
 
     def _first(self, symbol: str, levels: int) -> _Watched:
         """With the book that the newest print left, as OpenD has it in its cache: without times."""

@@ -159,6 +159,10 @@ class Exchange(MarketSource):
             self.remember(ticks)
         return ticks
 
+    @property
+    def next_ms(self) -> int:
+        return min(self._made_ms[0], self._next_ms) if self._made_ms else self._next_ms
+
     def market_state(self, now_ms: int) -> str:
         return market_state_of(now_ms, self._kind(self._day(now_ms)), self.config.always_open, self.venue)
 

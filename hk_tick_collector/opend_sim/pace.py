@@ -17,6 +17,8 @@ from hk_tick_collector.opend_sim.opend import OpenD
 from hk_tick_collector.opend_sim.session import ClientSession
 
 SLICE_MS = 20
+STEP_SEC = 0.005
+IDLE_SEC = 0.05  # of market time as well: a command, or a trading phase that ends, is noticed so late
 BACKLOG_BYTES = 64 * 1024
 STUCK_SEC = 30.0
 _SLICES_A_TURN = 200  # then requests are answered
@@ -50,6 +52,17 @@ class Pace:
             yield until_ms
         self.hurries = not crowded and self._slice_end_ms(now_ms) > market.now_ms()
         market.clock.hold(crowded or self.hurries or now_ms >= market.exchange.end_ms)
+
+    def nap_sec(self, faults: bool) -> float:
+        """Real seconds until the next turn: until a tick or a book is due in an invented market, ``IDLE_SEC`` at most;
+        a step where ``faults`` decide what is due, or a recorded day plays; 0 while it hurries."""
+        if self.hurries:
+            return 0.0
+        market = self._opend.market
+        if faults or market.exchange.recorded:
+            return STEP_SEC
+        due_sec = market.clock.real_sec_until(min(market.next_ms, self._opend.depth.next_ms))
+        return max(STEP_SEC, min(due_sec, IDLE_SEC / max(1.0, market.clock.speed)))
 
     def _slice_end_ms(self, now_ms: int) -> int:
         """The end of the next slice in which something happens, or of the last one that is over."""

@@ -63,10 +63,15 @@ class Pusher:
     def step(self, ticks: Sequence[SimTick]) -> None:
         """Push what arrived since the last step, and what faults held back and is due."""
         items = self._group(ticks)
-        if self._faults.any_active() or self._late or self._held or self._missed:
+        if self.holds_back:
             items = self._with_faults(items)
         if items:
             self._send([(item, self._opend.book.push_to((item.symbol, SUB_TICKER))) for item in items])
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether faults decide what is pushed, and when."""
+        return bool(self._faults.any_active() or self._late or self._held or self._missed)
 
     def first_push(self, conn_id: int, symbols: Sequence[str]) -> None:
         """One cached tick of each newly subscribed symbol that has any, for this connection only."""

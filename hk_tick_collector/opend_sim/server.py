@@ -30,7 +30,6 @@ from hk_tick_collector.opend_sim.subscriptions import Key
 from hk_tick_collector.opend_sim.views import ViewPusher
 
 MAX_CLIENTS = 128
-STEP_SEC = 0.005
 _REOPEN_RETRY_SEC = 0.2
 _CLOSE_TIMEOUT_SEC = 0.2
 
@@ -71,7 +70,7 @@ class SimServer:
         await self._listen(sock)
 
     async def run(self) -> None:
-        """Move the market and push, every few milliseconds, until cancelled."""
+        """Move the market and push, whenever something can happen, until cancelled."""
         market, faults = self.opend.market, self.opend.faults
         market.alter = Oddities(faults).strike
         while True:
@@ -85,7 +84,7 @@ class SimServer:
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:
                 await self._reopen()
-            await asyncio.sleep(0 if self.pace.hurries else STEP_SEC)
+            await asyncio.sleep(self.pace.nap_sec(self.pusher.holds_back))
 
     async def close(self) -> None:
         """Stop listening and drop everyone. The truth file is complete afterwards."""

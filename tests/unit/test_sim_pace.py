@@ -13,13 +13,17 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim import encode_book
 from hk_tick_collector.opend_sim.depth import EMPTY
+from hk_tick_collector.opend_sim.depth_feed import DepthFeed
+from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.opend import OpenD, SimSettings
-from hk_tick_collector.opend_sim.pace import BACKLOG_BYTES, SLICE_MS, STUCK_SEC, Pace
+from hk_tick_collector.opend_sim.pace import BACKLOG_BYTES, IDLE_SEC, SLICE_MS, STEP_SEC, STUCK_SEC, Pace
 from hk_tick_collector.opend_sim.recorded_depth import RecordedDepth
 from hk_tick_collector.opend_sim.replay import ReplayExchange
 from hk_tick_collector.opend_sim.simclock import SimClock, hk_time_ms
+from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.source import MarketSource
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
@@ -50,23 +54,32 @@ class Session:
 
 
 class World:
-    """A recorded day, a clock moved by hand, and one client."""
+    """A recorded day, or an invented market, a clock moved by hand, and one client."""
 
-    def __init__(self, root: Path, speed: float) -> None:
+    def __init__(self, root: Path | None, speed: float, merge_ms: int = 0) -> None:
         self.clock = ManualClock(BEGIN_MS)
-        exchange = ReplayExchange([root / f"{DAY}.db"], BEGIN_MS, TradingCalendar(HK))
+        calendar = TradingCalendar(HK)
+        exchange: MarketSource = (
+            ReplayExchange([root / f"{DAY}.db"], BEGIN_MS, calendar)
+            if root is not None
+            else Exchange(
+                MarketConfig([*SYMBOLS], rate_per_sec=8, delay_ms=(3, 40), history_ticks=50), BEGIN_MS, calendar
+            )
+        )
         self.market = MarketFeed(exchange, SimClock(BEGIN_MS, speed, self.clock.monotonic))
-        depth = RecordedDepth([book_file(root, DAY)])
+        depth = DepthFeed(self.market, 1, merge_ms) if root is None else RecordedDepth([book_file(root, DAY)])
         self.opend = OpenD(SimSettings(), self.market, FaultState(self.clock.monotonic), depth)
         self.session = Session()
         self.pace = Pace(self.opend, {1: self.session}, self.clock.monotonic)  # type: ignore[dict-item]
         self.seen: list[tuple[int, Any]] = []
+        self.arrived: list[tuple[int, SimTick]] = []  # and when
 
     def turn(self, seconds: float = 0.005) -> None:
         """One turn of the server's loop."""
         self.clock.advance(seconds)
         for until_ms in self.pace.steps():
             ticks = self.market.step(until_ms)
+            self.arrived += [(until_ms, tick) for tick in ticks]
             states = self.opend.depth.step(ticks, until_ms, frozenset(SYMBOLS), 10)
             if ticks or states:
                 self.seen.append((until_ms, ([tick.seq for tick in ticks], states)))
@@ -139,6 +152,39 @@ def test_a_clock_that_is_held_obeys_commands_and_goes_on_only_when_nothing_stops
     market.hold(False)
     clock.advance(1)
     assert market.now_ms() == 1000
+
+
+class TestTheNextTurn:
+    """An invented market is looked at when something of it is due, and not two hundred times a second."""
+
+    @pytest.mark.parametrize(("speed", "idle_sec"), [(1.0, IDLE_SEC), (5.0, IDLE_SEC / 5), (0.5, IDLE_SEC)])
+    @pytest.mark.parametrize("merge_ms", [0, 300])
+    def test_nothing_is_later_than_a_step(self, speed: float, idle_sec: float, merge_ms: int) -> None:
+        world = World(None, speed, merge_ms)
+        world.turn()
+        late_ms: list[int] = []
+        turns = 0
+        while world.market.now_ms() < BEGIN_MS + 60_000:
+            nap_sec = world.pace.nap_sec(faults=False)
+            assert STEP_SEC <= nap_sec <= idle_sec
+            due_ms = min(world.market.next_ms, world.opend.depth.next_ms)
+            told = len(world.arrived)
+            world.turn(nap_sec)
+            turns += 1
+            late_ms += [world.market.now_ms() - due_ms]
+            late_ms += [at_ms - tick.recv_ts_ms for at_ms, tick in world.arrived[told:]]
+        assert len(world.arrived) > 300
+        assert max(late_ms) <= 1000 * STEP_SEC * speed + 1
+        assert turns < 0.8 * 60 / STEP_SEC / speed
+
+    def test_faults_and_recorded_days_are_looked_at_all_the_time(self, root: Path) -> None:
+        assert World(None, 1.0).pace.nap_sec(faults=True) == STEP_SEC
+        recorded = World(root, 1.0)
+        recorded.turn()
+        assert recorded.pace.nap_sec(faults=False) == STEP_SEC
+        recorded.market.clock.jump(END_MS)
+        recorded.turn()
+        assert recorded.pace.nap_sec(faults=False) == 0
 
 
 def write(root: Path, entries: Sequence[BookEntry]) -> Path:
