@@ -32,6 +32,7 @@ from tests.integration.sim_client import RawClient, SdkClient
 
 LEADER = "HK.00700"
 ALONE = "HK.09988"  # one test has it for itself, whatever ran before on this simulator
+SYMBOLS = f"{LEADER},{ALONE},HK.02800,HK.800000,HK.HSImain,HK.12345"
 
 
 class _Kept:
@@ -85,7 +86,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory, book_truth: Path) -> Ite
         "--rate",
         "60",
         "--symbols",
-        f"{LEADER},{ALONE},HK.02800,HK.800000,HK.HSImain,HK.12345",
+        SYMBOLS,
         "--book-truth",
         book_truth,
     ]
@@ -97,6 +98,16 @@ def simulator(tmp_path_factory: pytest.TempPathFactory, book_truth: Path) -> Ite
 @pytest.fixture
 def client(simulator: Simulator) -> Iterator[SdkClient]:
     with SdkClient(simulator.port) as client:
+        yield client
+
+
+@pytest.fixture
+def quiet_client(tmp_path: Path) -> Iterator[SdkClient]:
+    """Of a market with few ticks: of each K-line that is pushed the SDK makes a table, a millisecond of work."""
+    simulator = Simulator(
+        tmp_path / "sim", "--always-open", "--rate", "5", "--symbols", SYMBOLS, "--quota", "110", "--no-rate-limits"
+    )
+    with ended(simulator), SdkClient(simulator.port) as client:
         yield client
 
 
@@ -158,21 +169,21 @@ def test_the_book_of_odd_lots_is_refused(client: SdkClient) -> None:
     assert (ret, text) == (RET_ERROR, "the order book of odd lots is not simulated; leave order_book_type out")
 
 
-def test_every_type_of_every_kind_of_code_is_pushed(client: SdkClient) -> None:
+def test_every_type_of_every_kind_of_code_is_pushed(quiet_client: SdkClient) -> None:
     codes = {LEADER: "STOCK", "HK.02800": "ETF", "HK.800000": "IDX", "HK.HSImain": "FUTURE", "HK.12345": "WARRANT"}
     klines, lines, quotes = Klines(), Lines(), Quotes()
     for handler in (klines, lines, quotes):
-        client.ctx.set_handler(handler)
-    assert client.ctx.subscribe(list(codes), ALL_TYPES + KLINES) == (RET_OK, None)
+        quiet_client.ctx.set_handler(handler)
+    assert quiet_client.ctx.subscribe(list(codes), ALL_TYPES + KLINES) == (RET_OK, None)
     pushed = {(code, kind) for code in codes for kind in KLINES}
     wait_until(lambda: {(k.iloc[0]["code"], k.iloc[0]["k_type"]) for k in klines.kept[:]} == pushed, "all K-lines")
-    for kept in (lines.kept, quotes.kept, client.pushes):
+    for kept in (lines.kept, quotes.kept, quiet_client.pushes):
         wait_until(lambda kept=kept: len(kept) > 10, "lines, quotes and ticks")  # type: ignore[misc]
     wait_until(lambda: {q.iloc[0]["code"] for q in quotes.kept[:]} == set(codes), "quotes")
     for code, kind in codes.items():
-        ret, listed = client.ctx.get_stock_basicinfo(Market.HK, getattr(SecurityType, kind))
+        ret, listed = quiet_client.ctx.get_stock_basicinfo(Market.HK, getattr(SecurityType, kind))
         assert (ret, list(listed["code"])) == (RET_OK, [LEADER, ALONE] if kind == "STOCK" else [code])
-    assert client.ctx.get_order_book("HK.800000")[1]["Bid"] == []  # an index has values, and no orders
+    assert quiet_client.ctx.get_order_book("HK.800000")[1]["Bid"] == []  # an index has values, and no orders
 
 
 def test_bars_lines_and_snapshots_agree_with_one_another(client: SdkClient) -> None:
