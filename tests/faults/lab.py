@@ -5,6 +5,8 @@ file's own ``coverage`` and ``gaps`` say what it claims to hold. The first must 
 
 A test that is marked ``in_hk_and_us`` plays in both markets. The sequences of US stocks count nothing: what is judged
 there is that nothing stored is wrong, that nothing OpenD could still show is absent, and that no day is called proven.
+Where the fault lies outside of what the market tells (a disk, a process, a connection), the second market is for the
+nights: ``in_hk_and_at_night_in_us``.
 """
 
 from __future__ import annotations
@@ -53,12 +55,24 @@ class Stage:
 IN_HK = Stage(HK, SYMBOLS, OPENING, counts=True)
 IN_US = Stage(US, "US.AAPL,US.BRK.B,US..DJI", "2026-11-19T20:00:00", counts=False)  # the evening before the same day
 in_hk_and_us = pytest.mark.parametrize("lab", [IN_HK, IN_US], ids=["HK", "US"], indirect=True)
+in_hk_and_at_night_in_us = pytest.mark.parametrize(
+    "lab", by_day([IN_HK, IN_US], lambda stage: stage is IN_HK), ids=["HK", "US"], indirect=True
+)
 
 
 def each_in_hk_and_us(name: str, values: Sequence[Any]) -> pytest.MarkDecorator:
     """Another parameter beside the market: a check takes every value in Hong Kong, and the first one in the US."""
+    return _each(name, values, values[:1])
+
+
+def each_in_hk_and_at_night_in_us(name: str, values: Sequence[Any]) -> pytest.MarkDecorator:
+    """A check takes every value in Hong Kong, and none in the US."""
+    return _each(name, values, [])
+
+
+def _each(name: str, values: Sequence[Any], by_day_in_us: Sequence[Any]) -> pytest.MarkDecorator:
     pairs = [(stage, value) for stage in (IN_HK, IN_US) for value in values]
-    short = by_day(pairs, lambda pair: pair[0] is IN_HK or pair[1] is values[0])
+    short = by_day(pairs, lambda pair: pair[0] is IN_HK or pair[1] in by_day_in_us)
     return pytest.mark.parametrize(("lab", name), short, ids=_stage_id, indirect=["lab"])
 
 

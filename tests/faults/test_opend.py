@@ -11,6 +11,7 @@ from tests.faults.lab import (
     codes,
     count_lines,
     healed,
+    in_hk_and_at_night_in_us,
     in_hk_and_us,
     kill_9,
     market_time_ms,
@@ -33,7 +34,7 @@ def test_opend_restart(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_opend_loses_its_server(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -70,7 +71,7 @@ def test_quota_short_records_what_fits_and_the_rest_when_there_is_room(lab: Lab)
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_login_lost_and_back(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -85,7 +86,7 @@ def test_login_lost_and_back(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_opend_absent_at_start(lab: Lab) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -140,7 +141,7 @@ def test_a_gap_is_remembered_and_not_searched_again_after_a_restart(lab: Lab) ->
     assert not count_lines(again, "hole_unrepaired"), "an old gap is no news"
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_kicked_out_by_another_terminal(lab: Lab) -> None:
     simulator = lab.market(rate=150)
     recorder = lab.recording(simulator, 300)

@@ -14,6 +14,7 @@ from tests.faults.lab import (
     codes,
     count_lines,
     healed,
+    in_hk_and_at_night_in_us,
     in_hk_and_us,
     kill_9,
     locked,
@@ -58,7 +59,7 @@ def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
     lab.verdict(simulator, recorder, asked_ms).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(lab: Lab) -> None:
     simulator = lab.market(rate=RESTARTED_RATE)
     recorder = lab.recording(simulator, 600, STOP_FLUSH_TIMEOUT_SEC=2)
@@ -116,7 +117,7 @@ def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
     lab.finish(simulator, again).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_a_bug_that_strikes_once_costs_nothing(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug"])
@@ -142,7 +143,7 @@ def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -
     lab.finish(simulator, again).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_a_writer_that_hangs_is_replaced(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "stuck-writer"], WATCHDOG_STALL_SEC=2)
@@ -188,7 +189,7 @@ def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
     simulator = lab.market(rate=RESTARTED_RATE)
     kill_9(lab.recording(simulator, 300))

@@ -25,6 +25,7 @@ from tests.faults.lab import (
     count_lines,
     each_in_hk_and_us,
     healed,
+    in_hk_and_at_night_in_us,
     in_hk_and_us,
     kill_9,
     locked,
@@ -82,8 +83,8 @@ def test_database_locked_until_far_more_waits_than_the_queue_holds(lab: Lab) -> 
 def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) -> None:
     """The minute at 10,000 ticks a second with a lock of 30 s in it is benchmarks/lock_minute.py: a busy machine cannot
     keep that pace, and would be judged here instead of the recorder."""
-    simulator = lab.market(symbols=codes(900), rate=3_000)
-    recorder = lab.recording(simulator, 9_000, codes(900), command=[BIN / "hk-tick-collector"], MAX_QUEUE_SIZE=5_000)
+    simulator = lab.market(symbols=codes(300), rate=3_000)
+    recorder = lab.recording(simulator, 6_000, codes(300), command=[BIN / "hk-tick-collector"], MAX_QUEUE_SIZE=5_000)
     with locked(lab.day_file):
         recorder.wait_for(r"health .* spill=[1-9]\d{3}")
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
@@ -114,7 +115,7 @@ def test_a_lock_beyond_the_watchdogs_patience_ends_with_1_and_loses_nothing(lab:
     lab.finish(simulator, again).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_disk_full_and_freed(lab: Lab, small_disk: Path) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 600)
@@ -171,7 +172,7 @@ def test_a_disk_that_is_not_ready_at_the_start_is_waited_for(lab: Lab, small_dis
     lab.finish(simulator, recorder).assert_complete()
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_files_that_may_not_grow(lab: Lab) -> None:
     """A write that fails in the middle of a transaction: the kernel refuses every byte beyond a file's size limit."""
     simulator = lab.market()
@@ -258,7 +259,7 @@ def test_salvage_brings_back_what_opend_no_longer_shows(lab: Lab) -> None:
     assert len(verdict.of_day()[0].stored) > 2000, salvage.stdout
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_a_damaged_wal(lab: Lab) -> None:
     simulator = lab.market(rate=100)
     recorder = lab.recording(simulator, 600)

@@ -13,8 +13,10 @@ from tests.faults.lab import (
     Lab,
     codes,
     count_lines,
+    each_in_hk_and_at_night_in_us,
     each_in_hk_and_us,
     healed,
+    in_hk_and_at_night_in_us,
     in_hk_and_us,
     more_recorded,
     one_more_line,
@@ -74,7 +76,7 @@ def test_silent_push_is_polled_and_the_connection_rebuilt(lab: Lab) -> None:
     assert polled["count"] > 0
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_one_silent_symbol_among_busy_ones(lab: Lab) -> None:
     simulator = lab.market(rate=150)
     recorder = lab.recording(simulator, 300)
@@ -99,7 +101,7 @@ def test_drop_with_the_market_going_on(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
-@each_in_hk_and_us("fault", ["cut", "bad-sha1 next=5", "oversize"])
+@each_in_hk_and_at_night_in_us("fault", ["cut", "bad-sha1 next=5", "oversize"])
 def test_broken_frames(lab: Lab, fault: str) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -151,7 +153,7 @@ def test_absurd_ticks_are_kept_apart_and_fetched_as_they_are(lab: Lab, kind: str
     assert count_lines(recorder, "tick_quarantined") < 10
 
 
-@in_hk_and_us
+@in_hk_and_at_night_in_us
 def test_a_sign_that_no_encoding_can_write_does_not_end_the_recorder(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
