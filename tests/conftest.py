@@ -14,7 +14,10 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests import nights
 
-settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=(HealthCheck.too_slow,))
+settings.register_profile(
+    "here", max_examples=nights.examples(100), deadline=None, print_blob=True,
+    suppress_health_check=(HealthCheck.too_slow,),
+)  # fmt: skip
 # The same examples at each run: a pull request must not fail by an example that has nothing to do with it.
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 # A mutant has to be found, not explained (scripts/mutation.py).

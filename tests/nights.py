@@ -15,6 +15,7 @@ import pytest
 
 VARIABLE, ALL = "TESTS", "all"
 MARK = "night"
+MIN_EXAMPLES = 6
 
 
 def every_test() -> bool:
@@ -35,6 +36,13 @@ def by_day(values: Iterable[Any], chosen: Callable[[Any], bool]) -> list[Any]:
     given = [(value, chosen(value)) for value in values]
     assert {here for _, here in given} == {True, False}, "a check needs some of them, and leaves some to the nights"
     return [value if here else _param(value) for value, here in given]
+
+
+def examples(count: int) -> int:
+    """Examples that Hypothesis makes of a test: ``count`` in a night, and for who looks for a change that no test
+    notices; two fifths of them in a check."""
+    whole = every_test() or os.environ.get("HYPOTHESIS_PROFILE") == "mutation"
+    return count if whole else min(count, max(MIN_EXAMPLES, count * 2 // 5))
 
 
 def _param(value: Any) -> Any:

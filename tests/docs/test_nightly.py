@@ -95,6 +95,23 @@ def test_a_test_that_is_asked_for_by_its_name_runs(marked: Path) -> None:
     assert run_tests(marked, f"{marked.name}::test_long") == {"test_long"}
 
 
+def test_hypothesis_makes_fewer_examples_in_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(nights.VARIABLE, raising=False)
+    monkeypatch.delenv("HYPOTHESIS_PROFILE", raising=False)
+    assert [nights.examples(count) for count in (100, 15, 5)] == [40, 6, 5]
+    monkeypatch.setenv("HYPOTHESIS_PROFILE", "mutation")
+    assert nights.examples(60) == 60
+    monkeypatch.delenv("HYPOTHESIS_PROFILE")
+    monkeypatch.setenv(nights.VARIABLE, nights.ALL)
+    assert nights.examples(60) == 60
+
+
+def test_no_test_has_a_number_of_examples_of_its_own() -> None:
+    """Else a night would make no more of them than a check."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not re.search(r"max_examples=\d", path.read_text(encoding="utf-8")), path
+
+
 def test_every_test_runs_every_night() -> None:
     """In one run of all suites as root, and in one on a bare machine; neither names a part."""
     steps = [step.get("run", "") for job in WORKFLOW["jobs"].values() for step in job["steps"]]

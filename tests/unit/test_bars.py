@@ -23,6 +23,7 @@ from hk_tick_collector.market.us import US
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.tick import MORE_COLUMNS, Tick
+from tests.nights import examples
 from tests.ticks import DAY, make_tick
 
 MIDNIGHT_MS = day_start_ms(DAY)
@@ -137,7 +138,7 @@ trades = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.lists(trades, max_size=40, unique_by=lambda tick: (tick.symbol, tick.ts_ms, tick.seq)),
     st.sampled_from(("1s", "7s", "1m", "5m", "45m", "1h", "24h")),

@@ -27,6 +27,7 @@ from hk_tick_collector.store.layout import book_file, set_aside_path
 from hk_tick_collector.store.position import DayChanged, DayGone, Position
 from tests.books import BOOKS as ANY_BOOK
 from tests.books import DAY, OPEN_US
+from tests.nights import examples
 
 NEXT_DAY = "20261121"
 SYMBOLS = ("HK.00700", "HK.00005", "HK.09988")
@@ -89,7 +90,7 @@ def test_states_come_once_in_order_and_go_on_from_the_text_of_any_position(write
             assert _rest(follower, Position.parse(str(kept), BOOKS.name))[0] == given[40 * n :]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     st.lists(
         st.tuples(st.lists(ANY_BOOK, min_size=1, max_size=4), st.booleans(), st.integers(1, 3)), min_size=1, max_size=8

@@ -34,6 +34,7 @@ from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_days, book_file, day_files
 from tests.books import BOOKS, DAY, OPEN_US, lively_pushes
+from tests.nights import examples
 
 TENCENT = "HK.00700"
 BOOK = Book(((412.2, 3000, 7),), ((412.4, 800, 2),))
@@ -62,7 +63,7 @@ def _books(root: Path, day: str = DAY) -> list[Book | None]:
     return [state.book for state in book_reader.states(book_file(root, day))]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.lists(BOOKS, max_size=4), max_size=6))
 def test_any_states_in_any_batches_are_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[Book]]
@@ -210,7 +211,7 @@ class _KilledBehind(list[BookEntry]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.lists(BOOKS, min_size=1, max_size=4), min_size=1, max_size=8), st.data())
 def test_any_states_that_were_committed_before_a_kill_decode_to_the_same_states(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[Book]], data: st.DataObject

@@ -33,6 +33,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
 from tests.books import DAY, OPEN_US
 from tests.brokers import NAMES, QUEUES, broker_writer, record_brokers
+from tests.nights import examples
 
 TENCENT = "HK.00700"
 FIRST = BrokerQueue(((1, 4001), (1, 4038), (2, 4001)), ((1, 4075),))
@@ -55,7 +56,7 @@ def test_a_number_that_no_source_sends_is_refused() -> None:
         payload_of(BrokerQueue(((1, 1 << 31),), ()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.lists(QUEUES, max_size=4), max_size=6))
 def test_any_queues_in_any_batches_are_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[BrokerQueue]]

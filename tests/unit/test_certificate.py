@@ -54,6 +54,7 @@ from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.judging import verdict_of
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.tickctl import day_ticks, record_day
 from tests.ticks import DAY, make_tick, make_ticks
 
@@ -409,7 +410,7 @@ _TICK = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.lists(_TICK, max_size=6), st.lists(_FACT, max_size=3)), min_size=1, max_size=4))
 def test_all_who_speak_of_a_symbol_say_the_same(batches: list[tuple[list[Tick], list[Fact | DayFact]]]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from hk_tick_collector.app.config import ConfigErrors, Settings, load_settings, setting_table
 from hk_tick_collector.core.errors import ConfigError
+from tests.nights import examples
 
 SYMBOLS = {"FUTU_SYMBOLS": "HK.00700"}
 
@@ -631,7 +632,7 @@ def test_a_key_given_instead_of_its_path_is_not_printed() -> None:
 # --- whatever else somebody may write ---
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.text(max_size=80),
     key=st.sampled_from([info.key for info in setting_table()]),

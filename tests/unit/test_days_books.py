@@ -25,6 +25,7 @@ from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
 from tests.books import BOOKS, DAY, OPEN_US, TIMES_MS, lively_pushes
+from tests.nights import examples
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
 DEPTH = 4
@@ -49,7 +50,7 @@ def _levels(row: dict[str, object], side: str, depth: int) -> list[Level | None]
 PUSHED = st.lists(st.tuples(st.sampled_from(SYMBOLS), BOOKS, TIMES_MS, TIMES_MS), min_size=1, max_size=20)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(PUSHED, st.lists(st.integers(0, 19), max_size=3), st.sampled_from((1, 3, 1000)), st.sampled_from((1, 3, 100)))
 def test_wide_holds_what_was_pushed(
     tmp_path_factory: pytest.TempPathFactory,

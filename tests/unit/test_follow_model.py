@@ -29,6 +29,7 @@ from hk_tick_collector.store.position import ROW, DayChanged, DayGone, Position
 from hk_tick_collector.store.reader import open_read_only, select_list
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import query, tick
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
@@ -296,4 +297,6 @@ class FollowMachine(RuleBasedStateMachine):
 
 
 TestFollowModel = FollowMachine.TestCase
-TestFollowModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.generate])
+TestFollowModel.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None, phases=[Phase.generate]
+)

@@ -24,6 +24,7 @@ from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
 from tests.books import DAY, OPEN_US, lively_pushes
+from tests.nights import examples
 
 SYMBOL = "HK.00700"
 MS = hft.NS_PER_MS
@@ -96,7 +97,7 @@ AN_ASK: tuple[dict[int, int], dict[int, int], bool] = ({}, {1: 1}, False)
 COMES_AGAIN = [*[NO_BOOK] * 8, AN_ASK, *[NO_BOOK] * 3, AN_ASK]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @example(COMES_AGAIN)
 @given(STATES)
 def test_the_events_lead_to_every_state_that_was_pushed(

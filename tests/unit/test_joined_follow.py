@@ -29,6 +29,7 @@ from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.layout import archive_dir, day_file
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, JoinedPosition, Position, parts_of
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 
 NEXT_DAY = "20261123"
@@ -122,7 +123,7 @@ class Recorders:
             self.lost[number] = []
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_each_trade_once_wherever_the_reader_is_cut(steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
@@ -149,7 +150,7 @@ def test_each_trade_once_wherever_the_reader_is_cut(steps: list[tuple[Any, ...]]
         assert not reader.told
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.one_of(

@@ -16,6 +16,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, document, now, read_ranges
 from tests.books import DAY, OPEN_US
+from tests.nights import examples
 
 AT_MS = OPEN_US // 1000
 SYMBOL = "HK.00700"
@@ -103,7 +104,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_content_ends_in_anything_but_an_answer(tmp_path: Path, told: object) -> None:
     with suppress(InputError):
         assert read_ranges(written(tmp_path / "f", told), HK).unread_count >= 0

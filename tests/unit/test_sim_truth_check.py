@@ -24,6 +24,7 @@ from hk_tick_collector.opend_sim.check import CheckReport, check
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import HEADER, TruthError, TruthWriter, read_truth, read_truth_flagged
+from tests.nights import examples
 
 # The day file as the interface promises it, made here by hand: a check must work on any recorder's files.
 SCHEMA = """
@@ -122,7 +123,7 @@ sim_ticks = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(ticks=st.lists(sim_ticks, max_size=20), past=st.lists(sim_ticks, max_size=5))
 def test_what_is_written_reads_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, ticks: list[SimTick], past: list[SimTick]
@@ -408,7 +409,7 @@ def test_repeats_in_the_truth_are_told(tmp_path: Path, root: Path, made: list[Si
     assert "repeats 1" in report.text()
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(data=st.data())
 def test_any_damage_is_counted_exactly(
     tmp_path_factory: pytest.TempPathFactory, made: list[SimTick], data: st.DataObject

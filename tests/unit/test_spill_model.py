@@ -17,6 +17,7 @@ from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.ingest import frames, spill
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.records.tick import Tick
+from tests.nights import examples
 from tests.unit.store_ticks import ticks
 
 
@@ -148,5 +149,5 @@ class SpillMachine(RuleBasedStateMachine):
         logging.getLogger(spill.__name__).setLevel(logging.NOTSET)
 
 
-SpillMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, derandomize=True)
+SpillMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, derandomize=True)
 TestSpillModel = SpillMachine.TestCase

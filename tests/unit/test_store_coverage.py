@@ -37,6 +37,7 @@ from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
 from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES, ranges_of
 from hk_tick_collector.store.verdict import Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
@@ -270,7 +271,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @example([(ticks(1, first=1), [HeadProven("HK.00700", DAY, 2)], "go on"), (ticks(2, first=1), [], "go on")])
 @given(st.lists(steps, min_size=1, max_size=8))
 def test_coverage_is_what_a_recount_says(plan):
@@ -307,7 +308,7 @@ def test_coverage_is_what_a_recount_says(plan):
                 check_against_ticks(db)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.permutations(range(1, 30)), st.integers(1, 7))
 def test_any_order_ends_proven(order, batch_rows):
     with tempfile.TemporaryDirectory() as name:

@@ -25,6 +25,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 
 SYMBOL = "HK.00700"
@@ -244,7 +245,7 @@ def test_a_day_that_is_no_session_has_a_first_instant_too(day):
     assert HK.opening_ms(day) == HK.zone.at_ms(day, hm(9))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     st.lists(st.tuples(st.sets(st.integers(1, 40), max_size=8), st.sets(st.integers(1, 40), max_size=6), st.booleans()))
 )

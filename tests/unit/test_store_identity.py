@@ -31,6 +31,7 @@ from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.stored import iter_ticks
 from tests.ticks import BASE_MS, DAY, make_tick
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
@@ -146,7 +147,7 @@ def whole_rows(db: Path) -> list[tuple[object, ...]]:
         return conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     told=st.lists(trades, min_size=1, max_size=8),
     plain=st.booleans(),

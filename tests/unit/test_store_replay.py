@@ -37,6 +37,7 @@ from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.verdict import READ_ONCE, Evidence, Replay, judge
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.scid_files import Trade, bar, run_of, write_scid
 from tests.unit.store_ticks import DAY, query, tick
 
@@ -436,7 +437,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(STEPS, min_size=3, max_size=10))
 def test_no_order_of_events_makes_a_false_proof(steps: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:

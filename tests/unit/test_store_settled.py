@@ -32,6 +32,7 @@ from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.symbol_coverage import SymbolCoverage
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, query, tick
 
 KINDS = {
@@ -116,7 +117,7 @@ def tables(
 
 
 @pytest.mark.parametrize("level", KINDS, ids=lambda level: level.name)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(plan=st.lists(batches, min_size=1, max_size=6))
 def test_what_is_not_looked_at_has_not_changed(
     level: EvidenceLevel, plan: list[tuple[list[tuple[int, str]], list[tuple[int, int]]]]

@@ -19,6 +19,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
 
 
@@ -95,7 +96,7 @@ def test_a_trade_that_gets_its_sequence_later_is_the_same_trade(writer: DayFileW
     assert (row.stored_ticks, row.unsequenced_ticks) == (22, 0)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     contents=st.lists(st.integers(0, 3), min_size=1, max_size=12),
     views=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.booleans()), max_size=8),

@@ -36,6 +36,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.symbol_coverage import MAX_LATER
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks, without_root
 
 NEXT_DAY = "20261123"
@@ -140,7 +141,7 @@ def identity(row):
     return row.trading_day, row.symbol, row.ts_ms, row.price, row.volume, row.turnover, row.occurrence, "no sequence"
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(batches=st.lists(st.lists(small_ticks, max_size=8), max_size=4))
 def test_any_batches_store_each_identity_once(batches):
     # A trade seen with and without its sequence is one trade (test_store_views.py); here no symbol has both kinds.

@@ -24,6 +24,7 @@ from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.reader import open_read_only, select_list
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
 
 NEXT = "20261123"
@@ -89,7 +90,10 @@ EXCHANGED_BEHIND_ANOTHER: list[Any] = ["exchange the file", (11, "next day"), "c
 
 @example(steps=EXCHANGED_BEHIND_ANOTHER, count=1000)
 @settings(
-    max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=examples(25),
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 @given(steps=STEPS, count=st.sampled_from([1, 3, 1000]))
 def test_what_is_kept_is_what_a_new_server_reads(tmp_path: Path, steps: list[Any], count: int) -> None:

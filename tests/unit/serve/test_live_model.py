@@ -28,6 +28,7 @@ from hk_tick_collector.serve.live.session import Session
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.unit.store_ticks import DAY, ticks
 
 DAYS = (DAY, "20261123")
@@ -151,7 +152,7 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
     assert all(feed.is_live for feed in world.session._feeds), "it has caught up, and reads the ring"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS, st.sampled_from(("all", "HK.00700")), st.sampled_from((4000, 1 << 20)))
 def test_every_row_once_and_in_order(steps: list[tuple[str, int, str]], wanted: str, ring_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as directory, closing(DayFileWriter(Path(directory))) as writer:

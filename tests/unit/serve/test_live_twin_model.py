@@ -21,6 +21,7 @@ from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import subscription
 from hk_tick_collector.serve.live.session import Session
 from hk_tick_collector.store.layout import archive_dir
+from tests.nights import examples
 from tests.unit.serve.test_live_model import Here
 from tests.unit.store_ticks import DAY
 from tests.unit.test_joined_follow import Recorders
@@ -114,7 +115,7 @@ def stored(roots: list[Path]) -> set[tuple[str, str, int]]:
     return keys_stored
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS, st.sampled_from((NONE, ALL)))
 def test_each_trade_once_whoever_of_two_has_it(steps: list[tuple[Any, ...]], second_lacks: int) -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:

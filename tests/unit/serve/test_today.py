@@ -29,10 +29,11 @@ from hk_tick_collector.serve.problems import problem_of
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
+from tests.nights import examples
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
 
 UNSHRUNK = settings(  # a failure is to be told in a second, and by as many steps as it took
-    max_examples=15, deadline=None, phases=[Phase.generate],
+    max_examples=examples(15), deadline=None, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 DAY_MS = 86_400_000
@@ -153,7 +154,7 @@ QUESTIONS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, questions=QUESTIONS)
 def test_kept_bars_are_those_of_the_file(tmp_path: Path, steps: list[Any], questions: list[Any]) -> None:
     root = tmp_path / "HK"

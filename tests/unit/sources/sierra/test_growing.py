@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.sources.sierra.growing import START, TAIL_RECORDS, Look, look
 from hk_tick_collector.sources.sierra.scid import ScidError
+from tests.nights import examples
 from tests.scid_files import Trade, append, header, run_of, scid_bytes, write_scid
 
 DAY_US = 1_795_176_000_000_000
@@ -143,7 +144,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         look(tmp_path / "pipe.scid")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
 def test_any_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], is_scid: bool
@@ -167,7 +168,7 @@ def test_any_file_is_read_or_refused(
 Step = st.tuples(st.sampled_from(["append", "torn", "cut", "anew", "look"]), st.integers(1, 30))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(Step, max_size=25))
 def test_whatever_happens_to_a_file_its_last_state_is_read_whole(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
