@@ -42,7 +42,7 @@ from tests.brokers import record_brokers
 from tests.unit.ship.test_ship import catalog, keeper_of
 from tests.unit.store_ticks import ticks
 
-PUSHES = 3000
+PUSHES = 800
 ROOT = Path(__file__).resolve().parents[3]
 SYMBOLS = ("HK.00005", "HK.00700")
 
