@@ -37,9 +37,9 @@ ensure_venv dev
 # A thousand processes are started: what they import is compiled once, not by each of them, also where
 # PYTHONDONTWRITEBYTECODE is set, as images of containers do.
 .venv/bin/python -I -m compileall -q hk_tick_collector tests benchmarks || true
-# Tests wait more than they compute: one process more than there are cores. Four at most: a container shows cores that
-# it may not use.
-processes=$(($(nproc) < 3 ? $(nproc) + 1 : 4))
+# Tests wait two thirds of their time: two processes for one core, four for more. No more of them: a container shows cores
+# that it may not use.
+processes=$(($(nproc) < 2 ? 2 : 4))
 # What a script starts in the background ignores Ctrl-C, with all that it starts: tests send it, and a machine that was
 # booted must hear it.
 pytest=(env '--default-signal=INT,QUIT' .venv/bin/python -m pytest)
@@ -48,7 +48,7 @@ if (($#)); then
   exec "${many[@]}" "$@"
 fi
 
-# Three runs side by side. The systemd suite has one machine for all its tests, so it is one process, which mostly waits;
+# Three runs, side by side where there is more than a single core. The systemd suite has one machine for all its tests, so it is one process, which mostly waits;
 # so do the faults, each for a market, with a third of a core for its processes. The rest computes, and gives way to both
 # (nice): they have the tightest times, and the machine takes the longest.
 logs=$(mktemp -d)
@@ -57,6 +57,7 @@ running=()
 begin() { # begin NAME COMMAND...: what it says is kept for later, and so are its failures: two write no cache together
   "${@:2}" -o cache_dir=".pytest_cache/$1" "tests/$1" >"$logs/$1" 2>&1 &
   running+=("$1=$!")
+  ((processes > 2)) || wait "$!" || true # a single core has room for one of them
 }
 
 # shellcheck disable=SC2317 # called by the trap
@@ -76,7 +77,7 @@ trap 'exit 129' HUP
 # What pytest makes of test modules is made once, not by each of its processes.
 .venv/bin/python -I tests/rewritten.py || true
 begin systemd "${pytest[@]}"
-begin faults "${many[@]}" -n "$((processes - 1))"
+begin faults "${many[@]}" -n "$((processes / 2))"
 PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
 PYTHON=$python bash scripts/vendors.sh || echo "$me: tests with code of vendors are left out" >&2
 status=0

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ part=rest
 [[ " $* " != *" tests/systemd "* ]] || part=systemd
 [[ " $* " != *" tests/faults "* ]] || part=faults
 echo "$part: $*" >>calls
+echo "$part begins" >>order
 nice >nice-of-"$part"
 if [[ $part == "$WAITS" ]]; then
   trap 'echo "$part: cleaned up" >>calls; exit 2' INT
@@ -35,6 +37,7 @@ if [[ $part == "$WAITS" ]]; then
   while :; do sleep 0.1; done
 fi
 echo "what $part said"
+echo "$part ends" >>order
 for failing in $FAILS; do
   [[ $part != "${{failing%=*}}" ]] || exit "${{failing#*=}}"
 done
@@ -58,9 +61,11 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def run(tree: Path, *arguments: str, fails: str = "", waits: str = "", **more_env: str) -> Process:
+def run(
+    tree: Path, *arguments: str, fails: str = "", waits: str = "", under: Sequence[str] = (), **more_env: str
+) -> Process:
     env = clean_env(tree / "home", PYTHON=sys.executable, FAILS=fails, WAITS=waits, **more_env)
-    return Process(["bash", tree / "scripts" / "test.sh", *arguments], env)
+    return Process([*under, "bash", tree / "scripts" / "test.sh", *arguments], env)
 
 
 def calls(tree: Path) -> list[str]:
@@ -89,6 +94,16 @@ def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
     )
     for part in parts:
         assert f"what {part} said" in script.lines
+
+
+def test_on_a_single_core_the_parts_go_one_after_the_other(tree: Path) -> None:
+    core = min(os.sched_getaffinity(0))
+    with ended(script := run(tree, under=("taskset", "-c", str(core)), fails="systemd=1")):
+        assert script.wait() == 1, script.output
+    assert (tree / "order").read_text().splitlines() == [
+        f"{part} {what}" for part in ("systemd", "faults", "rest") for what in ("begins", "ends")
+    ]
+    assert [call.split("-n ")[-1].split()[0] for call in calls(tree) if " -n " in call] == ["1", "2"]
 
 
 @pytest.mark.parametrize("part", ["systemd", "faults"])
