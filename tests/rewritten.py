@@ -1,4 +1,5 @@
-"""Rewrites the assertions of all test modules before pytest does: once, not by each of its processes.
+"""Rewrites the assertions of all test modules before pytest does: once, not by each of its processes. And imports the
+libraries that test modules import, where what pip installed was never compiled: that is done by who imports it first.
 
 ``python -I tests/rewritten.py``, on all cores. pytest's own code does it and looks for what is left beside its own
 (``__pycache__``), also where PYTHONDONTWRITEBYTECODE keeps it from leaving any. Three processes at once would each take
@@ -7,7 +8,13 @@ as long for it as for all imports.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import multiprocessing
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +44,27 @@ def modules(directory: Path) -> list[Path]:
     return sorted(paths, key=lambda path: -path.stat().st_size)
 
 
+def libraries(paths: Iterable[Path]) -> set[str]:
+    """Modules that these import when they are imported: neither ours nor Python's own."""
+    told = [
+        re.findall(r"^(?:from|import) (\w[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE) for path in paths
+    ]
+    ours = {"tests", "benchmarks", "hk_tick_collector", *sys.stdlib_module_names}
+    return {name for names in told for name in names if name.partition(".")[0] not in ours}
+
+
+def compile_libraries(names: Iterable[str]) -> None:
+    """Import those of which nothing is compiled. What cannot be imported is for the test that wants it to say."""
+    for name in sorted(names):
+        with contextlib.suppress(Exception):
+            spec = importlib.util.find_spec(name.partition(".")[0])
+            if spec is not None and spec.origin and not Path(importlib.util.cache_from_source(spec.origin)).exists():
+                importlib.import_module(name)
+
+
 if __name__ == "__main__":
     with multiprocessing.Pool() as pool:
-        raise SystemExit(not all(pool.imap_unordered(write, modules(TESTS))))
+        compiling = pool.apply_async(compile_libraries, (libraries(modules(TESTS)),))
+        written = all(pool.imap_unordered(write, modules(TESTS)))
+        compiling.wait()
+        raise SystemExit(not written)

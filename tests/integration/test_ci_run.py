@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
     for directory in (".ci", "scripts", ".venv/bin", "bin"):
         (tree / directory).mkdir(parents=True)
     shutil.copy(ROOT / ".ci/run", tree / ".ci/run")
-    (tree / "scripts/lib_venv.sh").write_text("check_python_version() { :; }\nensure_venv() { :; }\n")
+    (tree / "scripts/lib_venv.sh").write_text("check_python_version() { :; }\nensure_venv() { env >installing; }\n")
     (tree / "scripts/lib_needs.sh").write_text("ensure_needs() { :; }\n")
     (tree / ".venv/bin/python").symlink_to(sys.executable)
     (tree / "failed").write_text("{}")
@@ -48,9 +48,10 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def run(tree: Path, *, fails: str = "", waits: str = "") -> Process:
+def run(tree: Path, *, fails: str = "", waits: str = "", **more_env: str) -> Process:
     path = f"{tree / 'bin'}:{os.environ['PATH']}"
-    return Process(["bash", tree / ".ci/run"], clean_env(tree / "home", PATH=path, FAILS=fails, WAITS=waits))
+    env = clean_env(tree / "home", PATH=path, FAILS=fails, WAITS=waits, **more_env)
+    return Process(["bash", tree / ".ci/run"], env)
 
 
 def ended_with(tree: Path, code: int, **how: str) -> list[str]:
@@ -69,6 +70,15 @@ def test_all_is_green(tree: Path) -> None:
     }
     assert ("ok    bare machine" in lines) == (os.geteuid() == 0)
     assert "what mypy said" not in lines, "only of what failed"
+
+
+def test_libraries_are_compiled_when_they_are_imported_and_once(tree: Path) -> None:
+    """Most of them never are, and compiling all takes a minute. Where Python keeps nothing, each process does it."""
+    with ended(script := run(tree, PYTHONDONTWRITEBYTECODE="1")):
+        assert script.wait() == 0, script.output
+    environment = (tree / "installing").read_text().splitlines()
+    assert "PIP_NO_COMPILE=no" in environment
+    assert not [line for line in environment if line.startswith("PYTHONDONTWRITEBYTECODE")]
 
 
 @pytest.mark.parametrize("linter", LINTERS)

@@ -6,6 +6,7 @@ The real script in a copy of the project whose Python only notes how pytest is c
 from __future__ import annotations
 
 import os
+import py_compile
 import re
 import shutil
 import signal
@@ -163,6 +164,30 @@ def test_pytest_takes_what_was_rewritten_before(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in (tmp_path / "trace").read_text().splitlines() if module.name in line]
     assert any("found cached rewritten pyc" in line for line in told), told
+
+
+def test_libraries_that_were_never_compiled_are_compiled_before_the_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those, and what cannot be imported stops nothing."""
+    module = tmp_path / "test_something.py"
+    module.write_text(
+        "import json\nimport compiled_lib\nimport never_lib.part\nfrom broken_lib import x\nfrom tests import ticks\n"
+    )
+    wanted = rewritten.libraries([module])
+    assert wanted == {"compiled_lib", "never_lib.part", "broken_lib"}
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("compiled_lib", "never_lib", "broken_lib"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("1 / 0\n" if name == "broken_lib" else "")
+        (tmp_path / name / "part.py").touch()
+    py_compile.compile(str(tmp_path / "compiled_lib" / "__init__.py"))
+    rewritten.compile_libraries(wanted)
+    assert len(list((tmp_path / "never_lib" / "__pycache__").iterdir())) == 2
+    assert "compiled_lib" not in sys.modules
+    for name in ("never_lib", "never_lib.part"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_every_module_that_pytest_rewrites_is_rewritten_before() -> None:
