@@ -6,8 +6,8 @@ faults of one simulator; the server owns it, and asks it at named points:
 
 - accepting a connection: refuse
 - making a tick: renumber, twins, backdate, spoil
-- answering a request: hang, delay-answers, keep-silent, old-answers, yesterday, no-ms, market-state, fail-subscribe,
-  quota, logout, kick-out, right
+- answering a request: hang, delay-answers, keep-silent, old-answers, yesterday, no-ms, market-state, fail-state,
+  fail-subscribe, quota, logout, kick-out, right
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
 - building a push of an order book: those whose names begin with ``book-``, see ``book_faults.py``; of a broker queue:
   broker-freeze, broker-drop
@@ -150,6 +150,7 @@ FAULTS: dict[str, FaultSpec] = {
         ("kind", "next", "seconds"),
         kinds=FIRST_PUSH_KINDS,
     ),
+    "fail-state": FaultSpec("refuse to say how OpenD is (GetGlobalState)", ("every", "next", "seconds")),
     "fail-subscribe": FaultSpec("refuse the next subscriptions", ("every", "next", "seconds"), default_next=1),
     "quota": FaultSpec("set the subscription quota", ("limit", "seconds"), ("limit",)),
     "logout": FaultSpec("lose the login: requests are refused, nothing is pushed", ("seconds",)),

@@ -58,6 +58,8 @@ def keep_alive(opend: OpenD, _client: Client, _c2s: Any, s2c: Any) -> None:
 
 def get_global_state(opend: OpenD, client: Client, _c2s: Any, s2c: Any) -> None:
     """Only the simulated market trades here; every other one is closed."""
+    if opend.faults.hit("fail-state") is not None:
+        raise Refused("how it is cannot be said now, try again")
     now_ms = opend.market.now_ms()
     closed = int(pb.qot_common.QotMarketState_Closed)
     fault = opend.faults.active("market-state")

@@ -77,11 +77,13 @@ class SymbolDetails:
                 self._log.log(logging.WARNING, "symbols_undescribed", error=str(exc), action="asked again later")
                 continue
             self._tell(described)
-            self._told.update(symbols)  # also those of which nothing is known: until tomorrow
+            self._told.update(info.symbol for info in described)  # also those of which nothing is known: until tomorrow
+            if not self._told.issuperset(symbols):
+                not_before_sec = self._clock.monotonic() + RETRY_SEC
 
     def _tell(self, described: Sequence[Described]) -> None:
         now_ms = self._clock.now_ms()
-        notes = [noted(info, self._day, now_ms) for info in described]
+        notes = [noted(info, self._day, now_ms) for info in described if info != Described(info.symbol)]
         if notes:
             self._facts(notes)
 

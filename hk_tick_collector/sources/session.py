@@ -140,6 +140,7 @@ class FeedSession:
         self._rebuild_reason: str | None = None
         self._interrupted = False  # the far side said that it was, since the last check
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
+        self._is_untold = False  # the far side would not say how it was when it was asked last
         progress.symbols_wanted = len(options.symbols)
 
     @property
@@ -278,6 +279,7 @@ class FeedSession:
     async def _await_login(self, link: Link) -> None:
         """Wait until the far side is logged in and ready: being connected does not mean that."""
         self._progress.link_state = "not_ready"
+        self._is_untold = False
         while True:
             if self._note_state(await link.ready(STATE_TIMEOUT_SEC)):
                 return
@@ -287,7 +289,16 @@ class FeedSession:
                 raise FeedLost(link.lost.result())
 
     def _note_state(self, state: Ready) -> bool:
-        """Keep what the far side says of itself; True when it can serve."""
+        """Keep what the far side says of itself; True when it can serve, or would not say.
+
+        Who says it again may have been out of service in between: all is subscribed and backfilled again.
+        """
+        if state.refusal:
+            action = "going on: what it answers to other requests counts"
+            self._repeat_log.log(logging.WARNING, f"{self._word}_state_unknown", error=state.refusal, action=action)
+        elif self._is_untold:
+            self._interrupted = True
+        self._is_untold = bool(state.refusal)
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_state = state.market_state
         self._progress.closed_by_source = state.market_closed

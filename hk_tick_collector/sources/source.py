@@ -137,13 +137,14 @@ class SourceSpec:
 class Ready(NamedTuple):
     """What the far side says of itself."""
 
-    serving: bool  # logged in, and able to answer
+    serving: bool  # logged in, and able to answer; True, too, when it would not say
     market_state: str = ""  # in its own words
     market_closed: bool = False  # and by that there is no continuous trading now
     clock_ms: int = 0  # its clock, UTC epoch ms; 0: it has none
     details: Mapping[str, Any] = {}  # for the log line that says why it is not serving; ``action``: what helps
     login_advice: str = ""  # what a person does then
     login_ends_ms: int = 0  # UTC epoch ms: from when on a person has to log in again; 0: never, or it is not known
+    refusal: str = ""  # it answered that it would not say, in these words: what it answers to other requests counts
 
 
 class Subscribed(NamedTuple):
@@ -151,6 +152,7 @@ class Subscribed(NamedTuple):
 
     symbols: frozenset[str]
     quota_left: int | None = None  # so many symbols more; None: no limit is known
+    is_told: bool = True  # False: it does not say, and this is what it agreed to
 
 
 class UnreadRow(NamedTuple):
@@ -235,8 +237,8 @@ class Link(Protocol):
         the answer, and not handed to the sink."""
 
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
-        """What these are, as far as it is known; asked once a trading day. It may take its time: it waits for nothing,
-        and nothing waits for it."""
+        """What these are, as far as it is known; asked once a trading day, and those that are left out again some
+        minutes later. It may take its time: it waits for nothing, and nothing waits for it."""
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str] | None:
         """The market's days from ``first`` to ``last`` (all ``YYYYMMDD``): ``WHOLE``, ``MORNING`` or ``AFTERNOON``.

@@ -196,7 +196,7 @@ class Subscriptions:
         self._on_wanted(self._kept.union(self.wanted))
         self.active = [code for code in self.wanted if code in info.symbols]
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
-        self._report(refused, info.quota_left)
+        self._report(refused, info)
         return [code for code in self.active if code not in before]
 
     async def _listed(self, taken: Collection[str]) -> Subscribed:
@@ -207,7 +207,7 @@ class Subscriptions:
             raise
         except FeedError as exc:
             self._log.log(logging.WARNING, f"{self._spec.provider}_list_unknown", symbols=len(taken), error=str(exc))
-            return Subscribed(frozenset(taken))
+            return Subscribed(frozenset(taken), is_told=False)
 
     async def _give_back(self, codes: list[str]) -> bool:
         """Unsubscribe what is no longer wanted. False: not now (OpenD wants a minute to have passed)."""
@@ -223,7 +223,7 @@ class Subscriptions:
         log.info(event(f"{self._spec.provider}_unsubscribed", symbols=len(codes), first=codes[0]))
         return True
 
-    def _report(self, refused: dict[str, str], quota_left: int | None) -> None:
+    def _report(self, refused: dict[str, str], info: Subscribed) -> None:
         active = set(self.active)
         still = {code: refused.get(code, "OpenD does not list it") for code in self.wanted if code not in active}
         searched = [code for code, reason in still.items() if reason == SEARCHED]
@@ -253,7 +253,7 @@ class Subscriptions:
                     symbols=len(active),
                     wanted=len(self.wanted),
                     refused=len(still),
-                    remain_quota="no limit" if quota_left is None else quota_left,
+                    remain_quota=_quota_word(info),
                 )
             )
         if self._asker.is_getting_on:
@@ -264,3 +264,9 @@ class Subscriptions:
             self._retry_at_monotonic = self._clock.monotonic() + wait_sec
         else:
             self._retry.reset()
+
+
+def _quota_word(info: Subscribed) -> str | int:
+    if not info.is_told:
+        return "unknown"
+    return "no limit" if info.quota_left is None else info.quota_left

@@ -70,11 +70,17 @@ async def with_connection(
 
 
 async def _await_login(connection: Connection, timeout_sec: float) -> None:
-    """OpenD accepts connections before it is logged in (domain: GetGlobalState)."""
+    """OpenD accepts connections before it is logged in (domain: GetGlobalState). One that refuses to say is asked all
+    the same: it refuses what it cannot do."""
     loop = asyncio.get_running_loop()
     deadline_sec = loop.time() + LOGIN_TIMEOUT_SEC
     while True:
-        state = await connection.global_state(timeout_sec)
+        try:
+            state = await connection.global_state(timeout_sec)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError:
+            return
         if state.ready:
             return
         if loop.time() >= deadline_sec:

@@ -162,6 +162,21 @@ def test_an_opend_that_never_says_what_is_subscribed(lab: Lab) -> None:
     verdict = lab.finish(simulator, recorder)
     verdict.assert_complete()
     assert "futu_list_unknown symbols=0 " in recorder.output
+    assert "refused=0 remain_quota=unknown" in recorder.output
+    assert "futu_disconnected" not in recorder.output
+
+
+def test_an_opend_that_refuses_to_say_how_it_is(lab: Lab) -> None:
+    simulator = lab.market(rate=60)
+    simulator.ctl("fail-state")
+    recorder = lab.recording(simulator, 200)
+    wait_until(lambda: simulator.ctl("status")["hits"]["fail-state"] > 3, "asked again and again")
+    more_recorded(recorder, 200)
+    simulator.ctl("clear")
+    one_more_line(recorder, "backfill_done", 1)
+    verdict = lab.finish(simulator, recorder)
+    verdict.assert_complete()
+    assert "futu_state_unknown error=" in recorder.output
     assert "futu_disconnected" not in recorder.output
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 import pytest
@@ -19,7 +19,15 @@ from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import against_source as against
 from hk_tick_collector.quality.against_source import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
 from hk_tick_collector.sources.futu.answers import MinuteBar, MinuteBars, SymbolInfo
-from hk_tick_collector.sources.futu.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
+from hk_tick_collector.sources.futu.reference import (
+    HISTORY_CALLS,
+    MAX_PAGES,
+    MAX_UNANSWERED,
+    MAX_UNANSWERED_IN_A_ROW,
+    WINDOW_SEC,
+    Pace,
+    Reference,
+)
 from hk_tick_collector.store.reader import CoverageRow
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN
 from hk_tick_collector.watch.repair import NO_TICKS, Repair, State, reason_to_ask, shown_day
@@ -254,6 +262,13 @@ class FakeOpenD:
         self.used_by_others = 0
         self.endless = False
         self.error: FeedError | None = None
+        self.silent: Collection[str] = ()
+        self.state: FeedError | None = None
+        self.unanswered = 0
+
+    async def global_state(self, _timeout_sec: float) -> None:
+        if self.state is not None:
+            raise self.state
 
     def _admit(self, limit: int) -> None:
         if self.error is not None:
@@ -267,6 +282,10 @@ class FakeOpenD:
 
     async def static_info(self, codes: Sequence[str], _timeout_sec: float) -> dict[str, SymbolInfo]:
         self._admit(10)
+        if not set(self.silent).isdisjoint(codes):
+            self.unanswered += 1
+            await self.clock.sleep(_timeout_sec)
+            raise FeedTimeout("no answer")
         bad = [code for code in codes if code in self.bad]
         if bad:
             raise FeedError(f"unknown stock {bad[0][3:]}" if self.names_the_bad else "wrong parameter")
@@ -329,6 +348,45 @@ def test_pages_that_never_end_are_an_error(clock: FakeClock) -> None:
     opend.endless = True
     with pytest.raises(FeedError, match=f"more than {MAX_PAGES} pages"):
         asyncio.run(reference(opend).minute_bars("HK.00700", "20261120"))
+
+
+ALL = [f"HK.{n:05d}" for n in range(1, 1001)]
+
+
+@pytest.mark.parametrize("state", [None, FeedError("not now")])
+@pytest.mark.parametrize(
+    "silent", [["HK.00003"], ["HK.01000"], ["HK.00001", "HK.00400", "HK.00401"], ALL[440:448]], ids=len
+)
+def test_codes_that_are_never_answered_cost_only_themselves(
+    clock: FakeClock, silent: list[str], state: FeedError | None
+) -> None:
+    opend = FakeOpenD(clock, ["HK.00007"])
+    opend.silent, opend.state = silent, state
+    answers = asyncio.run(reference(opend).static_info(ALL))
+    assert set(silent) <= answers.unanswered.keys()
+    assert len(answers.unanswered) <= len(silent) + (MAX_UNANSWERED_IN_A_ROW if len(silent) > 3 else 0)
+    assert answers.refused.keys() == {"HK.00007", *answers.unanswered}
+    assert answers.given.keys() | answers.refused.keys() == set(ALL)
+    assert opend.unanswered <= MAX_UNANSWERED + 3
+
+
+def test_silence_over_many_codes_is_not_searched_for_ever(clock: FakeClock) -> None:
+    """Each that is not answered takes its whole time; what was answered is given."""
+    opend = FakeOpenD(clock)
+    opend.silent = ALL[:400:10]
+    answers = asyncio.run(reference(opend).static_info(ALL))
+    assert set(opend.silent) <= answers.unanswered.keys()
+    assert set(ALL[400:]) == answers.given.keys() - set(ALL[:400])
+    assert opend.unanswered <= MAX_UNANSWERED
+
+
+@pytest.mark.parametrize("state", [None, FeedTimeout(), FeedLost()], ids=["says how it is", "silent", "gone"])
+def test_an_opend_that_answers_nothing_is_asked_no_more(clock: FakeClock, state: FeedError | None) -> None:
+    opend = FakeOpenD(clock)
+    opend.silent, opend.state = ALL, state
+    with pytest.raises(type(state) if state is not None else FeedTimeout):
+        asyncio.run(reference(opend).static_info(ALL))
+    assert opend.unanswered == (1 if state is not None else MAX_UNANSWERED_IN_A_ROW)
 
 
 @pytest.mark.parametrize("error", [FeedLost, FeedTimeout])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, RequestNotBuilt
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RequestNotBuilt
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.books import BookSink
@@ -69,8 +69,13 @@ class FutuLink:
         await self._connection.open(timeout_sec)
 
     async def ready(self, timeout_sec: float) -> Ready:
-        """Accepting TCP does not mean logged in (GetGlobalState)."""
-        state = await self._connection.global_state(timeout_sec)
+        """Accepting TCP does not mean logged in (GetGlobalState). One that refuses to say may serve all the same."""
+        try:
+            state = await self._connection.global_state(timeout_sec)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:
+            return Ready(serving=True, refusal=str(exc))
         clock_ms = state.opend_time_sec * 1000
         self._mapper.days.note_source_time(clock_ms, self._clock.now_ms())
         details = {
@@ -108,7 +113,12 @@ class FutuLink:
         if answers.refused and not answers.given:
             raise FeedError(next(iter(answers.refused.values())))
         market = self._mapper.market.market
-        return [_described(info, market.currency_of(info.code)) for info in answers.given.values() if not info.delisted]
+        known = {code: info for code, info in answers.given.items() if not info.delisted}
+        return [
+            _described(known[code], market.currency_of(code)) if code in known else Described(code)
+            for code in symbols
+            if code not in answers.unanswered
+        ]
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str]:
         """OpenD's own calendar."""

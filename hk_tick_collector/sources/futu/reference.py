@@ -25,6 +25,8 @@ CODES_A_CALL = 400
 LISTED_KINDS = ("STOCK", "ETF")  # warrants and CBBC are 12,000 codes of a few weeks each
 REQUEST_TIMEOUT_SEC = 12.0
 TOO_FREQUENT_TRIES = 3  # windows waited for when others use up the account's limit
+MAX_UNANSWERED_IN_A_ROW = 8
+MAX_UNANSWERED = 32  # requests of one question, each of which takes its whole time
 MAX_PAGES = 20  # a day of minutes is one page: more is an OpenD that turns in circles
 
 # OpenD says it in the language it was started with.
@@ -58,10 +60,13 @@ class Answers(Generic[_T]):
 
     given: dict[str, _T]
     refused: dict[str, str]
+    unanswered: dict[str, str]
+    """Those of ``refused`` that it kept silent over: it may answer another time."""
 
 
 class Reference:
-    """Asks one connection. Raises ``FeedLost`` or ``FeedTimeout`` where going on makes no sense."""
+    """Asks one connection. Raises ``FeedLost`` or ``FeedTimeout`` where going on makes no sense: a code that OpenD
+    keeps silent over costs itself alone, and an OpenD that says nothing at all is asked no more."""
 
     def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
@@ -130,23 +135,76 @@ class Reference:
     async def _in_batches(
         self, codes: Sequence[str], pace: Pace, ask: Callable[[list[str]], Awaitable[Mapping[str, _T]]]
     ) -> Answers[_T]:
-        answers: Answers[_T] = Answers({}, {})
+        answers: Answers[_T] = Answers({}, {}, {})
         parts = [list(codes[at : at + CODES_A_CALL]) for at in range(0, len(codes), CODES_A_CALL)]
-        while parts:
-            part = parts.pop(0)
+        silent: list[list[str]] = []  # halves of parts that were not answered: behind all others
+        silence = _Silence(self._connection)
+        while parts or (silent and not silence.is_long):
+            part = parts.pop(0) if parts else silent.pop(0)
             try:
                 answered = await _patiently(pace, lambda: ask(part))  # noqa: B023 - called before the loop goes on
-            except (FeedLost, FeedTimeout):
+            except FeedLost:
                 raise
+            except FeedTimeout as exc:
+                await silence.note(exc)
+                silent += _halves(part) if len(part) > 1 else []
+                answers.unanswered.update(dict.fromkeys(part, str(exc)))
+                continue
             except FeedError as exc:
+                silence.end()
                 if len(part) == 1:
                     answers.refused[part[0]] = str(exc)
                 else:
                     parts = [*_without_culprits(part, str(exc)), *parts]
                 continue
+            silence.end()
             answers.given.update(answered)
             answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in answered)
+        silence.check()
+        for code in answers.given.keys() | answers.refused.keys():
+            answers.unanswered.pop(code, None)
+        answers.refused.update(answers.unanswered)
         return answers
+
+
+class _Silence:
+    """Requests of one question that OpenD did not answer, each of which took its whole time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._requests = 0
+        self._in_a_row = 0
+        self._was_answered = False
+        self._last: FeedTimeout | None = None
+
+    async def note(self, silence: FeedTimeout) -> None:
+        """One more. Raises it when this is all that comes, ``FeedTimeout`` when OpenD does not even say how it is."""
+        self._requests += 1
+        self._in_a_row += 1
+        self._last = silence
+        if self.is_long:
+            self.check()
+        try:
+            await self._connection.global_state(REQUEST_TIMEOUT_SEC)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError:
+            return  # that is an answer
+
+    def check(self) -> None:
+        """``FeedTimeout`` when there was nothing else."""
+        if self._last is not None and not self._was_answered:
+            raise self._last
+
+    def end(self) -> None:
+        """By an answer, whatever it says."""
+        self._in_a_row = 0
+        self._was_answered = True
+
+    @property
+    def is_long(self) -> bool:
+        """So long that the silent codes are no longer searched for."""
+        return self._in_a_row >= MAX_UNANSWERED_IN_A_ROW or self._requests >= MAX_UNANSWERED
 
 
 async def _patiently(pace: Pace, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -171,5 +229,9 @@ def _without_culprits(codes: list[str], refusal: str) -> list[list[str]]:
     named = [code for code in codes if code in refusal or re.search(rf"\b{re.escape(code[3:])}\b", refusal)]
     if named and len(named) < len(codes):
         return [[code for code in codes if code not in named], *([code] for code in named)]
+    return _halves(codes)
+
+
+def _halves(codes: list[str]) -> list[list[str]]:
     middle = len(codes) // 2
     return [codes[:middle], codes[middle:]]

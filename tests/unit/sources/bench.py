@@ -188,6 +188,7 @@ class FakeConnection:
         return answer
 
     async def static_info(self, codes: Sequence[str], timeout_sec: float) -> dict[str, SymbolInfo]:
+        await self._ask("static", timeout_sec, " ".join(codes))
         return {code: self.opend.static[code] for code in codes if code in self.opend.static}
 
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:

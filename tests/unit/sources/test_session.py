@@ -273,6 +273,71 @@ def test_an_opend_that_never_says_what_is_subscribed_is_recorded(how: str) -> No
     play(life())
 
 
+@pytest.mark.parametrize("since_sec", [0, 45])
+def test_an_opend_that_refuses_to_say_how_it_is_is_recorded(since_sec: int) -> None:
+    """What it answers to the other requests counts; the connection stays, and pulls go on."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        began_sec = bench.clock.monotonic()
+
+        def trouble(word: str, code: str) -> float | None:
+            if word == "state" and bench.clock.monotonic() >= began_sec + since_sec:
+                raise FeedError("not now")
+            return None
+
+        opend.trouble = trouble
+        opend.ticks = {code: run(1, 3, symbol=code) for code in CODES}
+
+        async def script() -> None:
+            await bench.until(lambda: {tick.symbol for tick in bench.rows} == set(CODES), 20)
+            await asyncio.sleep(900)
+            assert len(opend.connections) == 1
+            assert (bench.progress.connected, bench.progress.symbols_subscribed) == (True, 3)
+            pulls = len(opend.pulls())
+            opend.ticks = {code: run(1, 9, symbol=code) for code in CODES}
+            await bench.until(lambda: len(opend.pulls()) > pulls and len(bench.rows) == 27, 60)
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
+
+    play(life())
+
+
+def test_who_says_again_how_it_is_is_subscribed_and_asked_for_again() -> None:
+    """It may have been out of service: at the start it refused everything, later it came back without a word."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(17, 0))
+        opend = bench.opend
+        refused = {"state", "subscribe"}
+
+        def trouble(word: str, code: str) -> float | None:
+            if word in refused:
+                raise FeedError("not logged in")
+            return None
+
+        opend.trouble = trouble
+        session = bench.session(CODES, CALENDAR, trading_only=False, poll_interval_sec=3600.0)
+
+        async def script() -> None:
+            await asyncio.sleep(400)  # symbols are asked for every five minutes by now
+            assert {*bench.progress.refused_symbols.values()} == {"not logged in"}
+            refused.clear()
+            await bench.until(lambda: len(opend.pulls()) == 3, 11)
+            refused.add("state")
+            await asyncio.sleep(30)
+            opend.connections[-1].subscribed.clear()
+            refused.clear()
+            await bench.until(lambda: len(opend.pulls()) == 6, 11)
+            await asyncio.sleep(120)
+            assert (len(opend.pulls()), len(opend.connections)) == (6, 1)
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
 def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
     async def life() -> None:
         bench = Bench(hk_ms(17, 0))
@@ -566,6 +631,28 @@ def test_an_opend_that_does_not_describe_costs_nothing_and_is_asked_again() -> N
         assert 2 <= len(rounds) <= 4
         assert len(bench.opend.connections) == 1
         assert bench.progress.connected or bench.progress.disconnections == 1
+
+    play(life())
+
+
+def test_a_symbol_that_opend_never_describes_costs_no_other_one() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        opend.static = {code: SymbolInfo(code, "X", 100, "Eqty", delisted=False) for code in CODES[:2]}
+        opend.trouble = lambda word, code: 60.0 if word == "static" and CODES[0] in code else None
+
+        async def script() -> None:
+            await bench.until(lambda: [note[1] for note in noted_at(bench)] == [CODES[1]], 60)
+            asked = [code for word, code, _ in opend.requests if word == "static"]
+            await asyncio.sleep(1.2 * RETRY_SEC)
+            again = [code for word, code, _ in opend.requests if word == "static"][len(asked) :]
+            assert again == [CODES[0]], "those that were told, and the one that is refused, wait until tomorrow"
+            opend.trouble = lambda word, code: None
+            await bench.until(lambda: len(noted_at(bench)) == 2, 1.2 * RETRY_SEC)
+            assert len(opend.connections) == 1
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
 
     play(life())
 
