@@ -39,6 +39,7 @@ from hk_tick_collector.archive.verify import OnRows, check_day
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.days.manifest import load_manifest
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.store.companions import connect_live
 from hk_tick_collector.store.connect import identify, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import day_file, sync_dir
@@ -197,9 +198,7 @@ def exclusively(db: Path) -> Iterator[None]:
 
 def _connect(db: Path) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(
-            f"{db.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_TIMEOUT_SEC, isolation_level=None
-        )
+        return connect_live(db, "rw", LOCK_TIMEOUT_SEC)
     except sqlite3.Error as exc:
         raise translate(exc, db) from exc
 

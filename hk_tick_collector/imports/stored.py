@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.sources.stored import Stored
+from hk_tick_collector.store.companions import connect_live
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
 from hk_tick_collector.store.reader import coverage, replays
@@ -32,7 +33,7 @@ def stored_rows(db: Path, symbol: str) -> Iterator[Stored]:
     if not db.exists():
         return
     try:
-        with closing(sqlite3.connect(f"{db.absolute().as_uri()}?mode=rw", uri=True, timeout=READ_TIMEOUT_SEC)) as conn:
+        with closing(connect_live(db, "rw", READ_TIMEOUT_SEC)) as conn:
             conn.execute("PRAGMA query_only = ON")
             sides = (_rows(conn, sql, symbol) for sql in (_SEQUENCED, _UNSEQUENCED))
             yield from heapq.merge(*sides, key=lambda row: row.ts_ms)

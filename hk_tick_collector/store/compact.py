@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.store.atomic import new_temporary, sync_file
+from hk_tick_collector.store.companions import connect_live
 from hk_tick_collector.store.connect import identify, translate, unavailable
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import sync_dir
@@ -81,9 +82,7 @@ def refuse_if_open(db: Path) -> str | None:
 
 
 def _connect(db: Path) -> sqlite3.Connection:
-    conn = sqlite3.connect(
-        f"{db.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_TIMEOUT_SEC, isolation_level=None
-    )
+    conn = connect_live(db, "rw", LOCK_TIMEOUT_SEC)
     try:
         identify(conn, db)
     except BaseException:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import sqlite3
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +35,10 @@ class _Turn:
         self.lock = threading.RLock()
 
 
-_turns: weakref.WeakValueDictionary[str, _Turn] = weakref.WeakValueDictionary()  # by absolute path
+_turns: weakref.WeakValueDictionary[_FileId | str, _Turn] = weakref.WeakValueDictionary()
 _turns_lock = threading.Lock()
+_live: Counter[_FileId] = Counter()  # how many connections of this process each file has
+_live_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -42,13 +46,66 @@ def opening(path: Path) -> Iterator[None]:
     """Held while ``sqlite3`` opens a live file to read it, and while anybody else closes a descriptor of that file,
     which drops the locks that this process has on it: nobody begins to read it as a live one in between. Each file has
     its own: one that is locked, or whose disk hangs, holds up no other."""
-    name = os.path.abspath(path)  # noqa: PTH100 - Path has nothing that asks no disk
+    key = _file_id(path) or str(path.absolute())  # a file may have two names
     with _turns_lock:
-        turn = _turns.get(name)
+        turn = _turns.get(key)
         if turn is None:
-            turn = _turns[name] = _Turn()
+            turn = _turns[key] = _Turn()
     with turn.lock:
         yield
+
+
+class LiveFile(sqlite3.Connection):
+    """A connection to a file that somebody may write to: on the register from before it is made until it is closed."""
+
+    _leave: weakref.finalize[..., LiveFile] | None = None
+
+    def close(self) -> None:
+        """Its locks are given up."""
+        super().close()
+        if self._leave is not None:
+            self._leave()
+
+    def _enter(self, file_id: _FileId) -> None:
+        self._leave = weakref.finalize(self, _forget, file_id)  # also where nobody closes it
+        self._leave.atexit = False
+
+
+def connect_live(path: Path, mode: str, timeout_sec: float) -> LiveFile:
+    """The one way to open a file that somebody may write to: in autocommit mode, for one thread at a time. ``mode``:
+    ``ro`` or ``rw``. sqlite3.Error."""
+    with opening(path):
+        file_id = _file_id(path)
+        if file_id is not None:
+            with _live_lock:
+                _live[file_id] += 1
+        try:
+            conn = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=timeout_sec, isolation_level=None,
+                check_same_thread=False, factory=LiveFile,
+            )  # fmt: skip
+        except BaseException:
+            if file_id is not None:
+                _forget(file_id)
+            raise
+        if file_id is not None:
+            conn._enter(file_id)
+    return conn
+
+
+def _forget(file_id: _FileId) -> None:
+    with _live_lock:
+        _live[file_id] -= 1
+        if not _live[file_id]:
+            del _live[file_id]
+
+
+def _file_id(path: Path) -> _FileId | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def holds_locks(path: Path) -> bool | None:
@@ -93,8 +150,8 @@ def is_closed(path: Path) -> bool:
                 return False
             if os.path.lexists(wal) and wal.stat().st_size:
                 return False
-            # Closing it would drop them. With a rollback journal a database has no companions most of the time.
-            if holds_locks(path):
+            # Closing it would drop their locks. With a rollback journal a database has no companions most of the time.
+            if _file_id(path) in _live or holds_locks(path):
                 return False
             with path.open("rb") as file:
                 header = file.read(_HEADER_BYTES)

@@ -38,7 +38,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.records import columns
 from hk_tick_collector.records.columns import CONSTANT, SCHEMA_VERSION, STAMP
 from hk_tick_collector.records.tick import FIRST_ORIGIN, MORE_COLUMNS, Origin, Tick
-from hk_tick_collector.store.companions import locked_out
+from hk_tick_collector.store.companions import connect_live, locked_out
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
@@ -184,13 +184,7 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
     timeout_sec = (options.busy_timeout_ms if timeout_ms is None else timeout_ms) / 1000
     conn: sqlite3.Connection | None = None
     try:
-        conn = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=timeout_sec,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        conn = connect_live(path, "rw", timeout_sec)
         version = identify(conn, path)
         set_pragmas(conn, options)
         if version != SCHEMA_VERSION:

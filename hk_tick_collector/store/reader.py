@@ -29,7 +29,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
-from hk_tick_collector.store.companions import Mark, is_closed, opening, would_leave_shm
+from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import LAST_SEQ_SQL
 from hk_tick_collector.store.extents import Extent, parse_extents
@@ -178,14 +178,13 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
     StoreUnavailable when it is absent, locked or may not be read; StoreCorrupt when it is damaged, belongs to another
     program or has no ``ticks`` table.
     """
-    uri = path.absolute().as_uri()
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise StoreCorrupt(f"{path} is not a file; a day file is wanted there: move it away")
     except OSError as exc:
         raise unavailable(path, exc) from exc
     if is_closed(path):
-        return _open_closed(uri, path, damaged)
+        return _open_closed(path, damaged)
     if would_leave_shm(path):
         raise StoreUnavailable(
             f"{path} has a WAL and no -shm: to read it would leave one that its owner cannot write; let its owner open "
@@ -193,14 +192,14 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
         )
     try:
         with opening(path):
-            return _open_uri(f"{uri}?mode=ro", path, damaged)
+            return _checked(connect_live(path, "ro", READ_TIMEOUT_SEC), path, damaged)
     except sqlite3.OperationalError as exc:
         is_locked = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # then somebody writes: it is no closed file
         if is_locked or not path.is_file() or _has_wal_content(path):
             raise translate(exc, path) from exc
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
-    return _open_closed(uri, path, damaged)
+    return _open_closed(path, damaged)
 
 
 class ClosedFile(sqlite3.Connection):
@@ -216,25 +215,24 @@ class ClosedFile(sqlite3.Connection):
             raise StoreBusy(f"{self.path} was written to while it was read; ask again")
 
 
-def _open_closed(uri: str, path: Path, damaged: bool) -> sqlite3.Connection:
+def _open_closed(path: Path, damaged: bool) -> sqlite3.Connection:
     """Open a file that nobody writes to, without leaving anything beside it."""
     mark = Mark.of(path)
     try:
-        conn = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, ClosedFile)
+        # Threads: rows that are read as they are wanted may be wanted by another thread than the one that asked.
+        conn = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None,
+            factory=ClosedFile, check_same_thread=False,
+        )  # fmt: skip
+        _checked(conn, path, damaged)
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
-    assert isinstance(conn, ClosedFile)
     conn.path, conn.mark = path, mark
     return conn
 
 
-def _open_uri(
-    uri: str, path: Path, damaged: bool, kind: type[sqlite3.Connection] = sqlite3.Connection
-) -> sqlite3.Connection:
-    # Threads: rows that are read as they are wanted may be wanted by another thread than the one that asked for them.
-    conn = sqlite3.connect(
-        uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None, factory=kind, check_same_thread=False
-    )
+def _checked(conn: sqlite3.Connection, path: Path, damaged: bool) -> sqlite3.Connection:
+    """The connection, to a day file of ours; else it is closed."""
     try:
         if damaged:
             conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says

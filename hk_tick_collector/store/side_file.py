@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.store.companions import Mark, is_closed, opening, would_leave_shm
+from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
 from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
 from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
 
@@ -50,9 +50,7 @@ class SideFile:
         make_file(path)
         conn: sqlite3.Connection | None = None
         try:
-            uri = f"{path.absolute().as_uri()}?mode=rw"
-            timeout_sec = options.busy_timeout_ms / 1000
-            conn = sqlite3.connect(uri, uri=True, timeout=timeout_sec, isolation_level=None, check_same_thread=False)
+            conn = connect_live(path, "rw", options.busy_timeout_ms / 1000)
             is_new = self._is_new(conn, path)
             set_pragmas(conn, options)
             if is_new:
@@ -131,10 +129,11 @@ class SideFile:
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    uri, mark = path.absolute().as_uri(), Mark.of(path)
+    mark = Mark.of(path)
     if not is_closed(path):
-        return sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
+        return connect_live(path, "ro", READ_TIMEOUT_SEC)
     # As it is, without making a file beside it.
+    uri = path.absolute().as_uri()
     conn = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, factory=ClosedFile)
     conn.path, conn.mark = path, mark
     return conn

@@ -56,7 +56,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import refusals, rescue
-from hk_tick_collector.store.companions import Mark, WalLook
+from hk_tick_collector.store.companions import Mark, WalLook, connect_live
 from hk_tick_collector.store.connect import (
     SqliteOptions,
     as_store_error,
@@ -75,6 +75,7 @@ MAX_LEFT_DAYS = 8  # whose files are known again when they are opened again
 WAL_LOOK_SEC = 1.0
 COUNT_AT_ONCE_SEC, COUNT_PAUSE = 0.01, 20  # counting after others takes a twentieth of the writer's time at most
 UNREAD_AGAIN_SEC = 60.0
+FRESH_TIMEOUT_SEC = 5.0  # for a lock on a file that others have changed
 BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between two of them interrupt() is heard
 
 _log = logging.getLogger(__name__)
@@ -421,9 +422,8 @@ class DayFileWriter:
         if look is not None and not look.still_there():
             return  # without its WAL the file looks damaged to everybody but us
         started_sec = time.monotonic()
-        uri = f"{path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as fresh:
+            with contextlib.closing(connect_live(path, "ro", FRESH_TIMEOUT_SEC)) as fresh:
                 rows = rows_if_sound(fresh, path, self._interrupted.is_set)
         except StoreCorrupt:
             raise

@@ -7,6 +7,7 @@ after that within one library alone.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import subprocess
@@ -22,9 +23,10 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
+from hk_tick_collector.store import companions
 from hk_tick_collector.store.book_file import open_for_reading
 from hk_tick_collector.store.companions import is_closed, opening
-from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.layout import book_file, day_file
 from hk_tick_collector.store.reader import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
@@ -170,6 +172,51 @@ def test_locks_on_a_file_with_a_rollback_journal_stay_when_it_is_looked_at(tmp_p
             assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (ROWS,)
         assert locks_of_ours(db) == held
         rows.close()
+
+
+@pytest.mark.parametrize("name", ["its own name", "another name"])
+@pytest.mark.parametrize("opened_by", [open_day_file, open_read_only], ids=["writer", "reader"])
+def test_a_connection_of_ours_that_begins_to_lock_while_the_file_is_looked_at_keeps_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened_by: Callable[[Path], sqlite3.Connection], name: str
+) -> None:
+    """It has no lock when the kernel is asked, and one when the descriptor is closed."""
+    options = SqliteOptions(journal_mode="DELETE")
+    with closing(DayFileWriter(tmp_path / "root", options)) as writer:
+        writer.write(make_ticks(1, ROWS))
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    db = day_file(tmp_path / "root", DAY)
+    conn = open_day_file(db, options) if opened_by is open_day_file else open_read_only(db)
+    rows = []
+
+    def begins_to_lock(path: Path) -> bool:
+        rows.append(conn.execute("SELECT price FROM ticks"))
+        rows[0].fetchone()
+        return False
+
+    monkeypatch.setattr(companions, "holds_locks", begins_to_lock)
+    assert not is_closed(day_file(tmp_path / "link", DAY) if name == "another name" else db)
+    if not rows:
+        begins_to_lock(db)
+    assert locks_of_ours(db)
+    rows[0].close()
+    conn.close()
+    assert companions._live == {}
+
+
+def test_a_connection_that_nobody_closes_leaves_the_register(tmp_path: Path) -> None:
+    record_day(tmp_path, DAY)
+    conn = open_day_file(day_file(tmp_path, DAY), SqliteOptions())
+    assert not is_closed(day_file(tmp_path, DAY))
+    del conn
+    gc.collect()
+    assert companions._live == {}
+    assert is_closed(day_file(tmp_path, DAY))
+
+
+def test_a_file_that_cannot_be_opened_is_not_on_the_register(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        companions.connect_live(tmp_path, "rw", 1.0)
+    assert companions._live == {}
 
 
 def test_a_file_whose_opening_takes_long_holds_up_no_other(tmp_path: Path) -> None:

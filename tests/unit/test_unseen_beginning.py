@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from hk_tick_collector.watch.condition import look
 from hk_tick_collector.watch.repair import plan
 from tests.ticks import DAY, make_ticks
 from tests.unit.test_certificate import AFTER, CALENDAR, CONFIRMED, SYMBOL, certify, day_of, write
+from tests.unit.test_complaints import NOTHING_WAITS, Desk, look_at
 
 OLD_WORD = ("missing", "ticks that OpenD no longer shows: see table gaps")
 WHY = "up to 36 ticks may have come before the first one seen: see table gaps"
@@ -128,6 +130,17 @@ def test_status_notes_it_and_pages_nobody(root: Path) -> None:
     assert told.sentence in condition.notes
     assert condition.as_json()["day"]["state"]["unseen_ticks"] == 36
     assert Code.BEGINNING_UNSEEN not in {finding.code for finding in Seer().findings(condition)}
+
+
+@pytest.mark.parametrize(("recorders_ticks", "said"), [(36, 1), (136, 2), (6, 2)])
+def test_status_says_it_once_where_recorder_and_file_say_the_same(root: Path, recorders_ticks: int, said: int) -> None:
+    """The recorder may have the files of two days open."""
+    desk = Desk()
+    desk.progress.ingest.unseen_ticks = recorders_ticks
+    told = [asdict(complaint) for complaint in desk.judge.complaints(NOTHING_WAITS)]
+    condition = look_at(root, complaints=told)
+    assert condition.is_fresh
+    assert [complaint.code for complaint in condition.complaints].count(Code.BEGINNING_UNSEEN) == said
 
 
 def test_status_says_nothing_of_a_day_whose_beginning_is_known(tmp_path: Path) -> None:
