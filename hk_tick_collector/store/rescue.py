@@ -61,6 +61,15 @@ def keep_rows(
     return kept
 
 
+def keep_aside(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> Path | None:
+    """As ``keep_rows``, of a file whose path another one has had for a while: its companions are not touched."""
+    copy = _copy_of_open(path, conn, is_interrupted)
+    try:
+        return None if copy is None else _put_back(path, copy, removed=False, now_ms=now_ms)
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+
+
 def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> bool:
     """``keep_rows`` of a file of books or snapshots, and a line that says where they are. Are they at ``path``?"""
     kept = keep_rows(path, conn, inode_of(path) is None, now_ms, is_interrupted)

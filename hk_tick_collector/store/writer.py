@@ -68,6 +68,7 @@ from hk_tick_collector.store.details import store_details
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
+from hk_tick_collector.store.taken import TakenFiles
 from hk_tick_collector.store.write_result import WriteResult
 
 MAX_OPEN_DAYS = 2
@@ -121,6 +122,7 @@ class DayFileWriter:
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
         self._interrupted = threading.Event()
+        self._taken = TakenFiles(self._clock.now_ms, self._interrupted.is_set)
         self.failed_day: str | None = None  # the trading day of the last write that raised
 
     def write(self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> WriteResult:
@@ -184,6 +186,7 @@ class DayFileWriter:
                 self.close_day(day)
             except StoreError as exc:
                 first_error = first_error or exc
+        self._taken.try_again(is_last=True)
         if first_error is not None:
             raise first_error
 
@@ -302,6 +305,8 @@ class DayFileWriter:
             error = as_store_error(exc, path)
             if not isinstance(error, RowRefused) or not self._rolled_back(day):
                 self._drop(day)
+            if isinstance(error, StoreUnavailable):
+                self._taken.let_go()
             if error is exc:
                 raise
             raise error from exc
@@ -314,6 +319,7 @@ class DayFileWriter:
         self.failed_day = None
         self._look_at_wal(day, path)
         self._note_mark(day, path)
+        self._taken.try_again()
         _say_collisions(day, stored)
         ignored_rows = len(rows) - stored.inserted_rows
         unsequenced_rows = stored.ignored_unsequenced_rows
@@ -448,6 +454,8 @@ class DayFileWriter:
         self._left.pop(day, None)
         try:
             kept = rescue.keep_rows(path, conn, removed, self._clock.now_ms(), self._interrupted.is_set)
+            if kept is None and self._forget(day) is not None:
+                self._taken.hold(path, conn)
         finally:
             self._drop(day)
         if kept != path:
@@ -457,7 +465,7 @@ class DayFileWriter:
         elif kept is not None:
             todo = f"rows now go to the file at this path; bring back what it had: hk-tickctl salvage {kept}"
         else:
-            todo = "rows now go to the file at this path; what OpenD still has is fetched"
+            todo = "rows now go to the file at this path; what OpenD still has is fetched, and a copy is tried again"
         _log.error(event("day_file_replaced", trading_day=day, path=path, kept=kept or "", todo=todo))
 
     def _close_oldest(self) -> None:

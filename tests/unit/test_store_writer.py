@@ -29,7 +29,7 @@ from hk_tick_collector.core.facts import (
     Rejoined,
     Verified,
 )
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import reader, taken
 from hk_tick_collector.store import writer as writers
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
@@ -578,6 +578,50 @@ def test_a_file_taken_away_that_cannot_be_copied_does_not_stop_the_writing(write
     assert query(db, COUNT) == [(5,)]
     assert "day_file_not_rescued" in caplog.text
     assert "what OpenD still has is fetched" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["later", "at the end", "never"])
+def test_what_a_removed_file_held_is_kept_as_soon_as_there_is_room(writer, db, tmp_path, caplog, monkeypatch, when):
+    writer.write(ticks(5))
+    no_room = tmp_path / f".{DAY}.db.rescue"
+    no_room.mkdir()
+    for file in tmp_path.glob(f"{DAY}.db*"):
+        file.unlink()
+    assert writer.write(ticks(5, first=6)).replaced_files == 1
+    if when != "never":
+        no_room.rmdir()
+    if when == "later":
+        assert not list(tmp_path.glob("*.corrupt-*"))
+        monkeypatch.setattr(taken, "AGAIN_SEC", 0.0)
+        monkeypatch.setattr(writer._taken, "_again_at_sec", 0.0)
+        writer.write(ticks(5, first=11))
+        assert list(tmp_path.glob("*.corrupt-*"))
+    writer.close()
+    kept = list(tmp_path.glob("*.corrupt-*"))
+    assert [query(file, COUNT) for file in kept] == ([] if when == "never" else [[(5,)]])
+    assert query(db, COUNT) == [(10 if when == "later" else 5,)]
+    assert ("day_file_let_go" in caplog.text) == (when == "never")
+    assert open_descriptors(tmp_path) == []
+
+
+def test_a_removed_file_that_cannot_be_copied_makes_room_for_new_rows(writer, db, tmp_path, caplog, monkeypatch):
+    writer.write(ticks(5))
+    (tmp_path / f".{DAY}.db.rescue").mkdir()
+    for file in tmp_path.glob(f"{DAY}.db*"):
+        file.unlink()
+    writer.write(ticks(5, first=6))
+    assert any(name.endswith("(deleted)") for name in open_descriptors(tmp_path))
+    writer._open[DAY].conn.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StoreUnavailable, match="full"):
+        writer.write(ticks(5000, first=11))
+    assert not any(name.endswith("(deleted)") for name in open_descriptors(tmp_path))
+    assert "day_file_let_go" in caplog.text
+    assert writer.write(ticks(5000, first=11)).inserted_rows == 5000
+
+
+def open_descriptors(directory: Path) -> list[str]:
+    paths = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return [path for path in paths if path.startswith(f"{directory}/")]
 
 
 @pytest.mark.parametrize("at", ["before", "during"])
