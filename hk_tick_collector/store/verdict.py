@@ -236,7 +236,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
         reason = _reason(evidence.not_subscribed, against, _beginning(evidence, evidence.at_most))
         if reason is None and evidence.unsequenced_ticks:
             reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
-        if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
+        if reason is None and _is_end_unseen(evidence, end):
             reason = NOT_SHOWN
     lost = evidence.lost_gaps or units
     state = MISSING if lost else UNPROVEN if reason else PROVEN
@@ -250,6 +250,11 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
         len(absent),
         EvidenceLevel.RUNNING_TOTAL,
     )
+
+
+def _is_end_unseen(evidence: Evidence, end: int | None) -> bool:
+    """Did the source not show the day's end, or only one that trades lie behind?"""
+    return end is None or (bool(evidence.ranges) and end < evidence.ranges[-1][1])
 
 
 def _unlike_copy(evidence: Evidence) -> str | None:

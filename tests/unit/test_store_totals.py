@@ -71,6 +71,19 @@ def test_a_day_is_proven_when_every_step_adds_up_from_zero_to_the_end_that_was_s
     assert store(tmp_path, [], shown(129)).state == "proven"
 
 
+@pytest.mark.parametrize("base", [0, SECOND_SESSION])
+def test_a_trade_beyond_the_end_that_was_shown_takes_the_proof_away_until_it_is_shown(
+    tmp_path: Path, base: int
+) -> None:
+    """What was shown was not the whole day: nobody knows what else followed."""
+    first = trades([5, 1, 120, 3])
+    assert store(tmp_path, first, shown(129)).state == "proven"
+    last = trades([11], 0 if base else 129, base)
+    row = store(tmp_path, last)
+    assert (row.state, row.reason, row.missing_ticks) == ("unproven", NOT_SHOWN, 0)
+    assert store(tmp_path, [], shown(last[-1].seq or 0, NINE_MS + 40_000_000)).state == "proven"
+
+
 @pytest.mark.parametrize(
     ("kept", "end", "holes", "least"),
     [
