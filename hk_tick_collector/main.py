@@ -59,6 +59,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
     import asyncio  # noqa: PLC0415 - see above: after the signals
 
     from hk_tick_collector.app.config import load_settings  # noqa: PLC0415
+    from hk_tick_collector.app.config_sources import set_twice  # noqa: PLC0415
     from hk_tick_collector.app.logs import configure_logging  # noqa: PLC0415
     from hk_tick_collector.app.start import until_it_works  # noqa: PLC0415
     from hk_tick_collector.core.errors import ConfigError  # noqa: PLC0415
@@ -75,6 +76,8 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
         return EXIT_CONFIG
     if check_only:
         print(f"configuration ok: {counted(len(settings.symbols), 'symbol')}, data root {settings.data_root}")
+        for told in set_twice(env_file):
+            print(f"note: {printable(told)}", file=sys.stderr)
         if not _can_be_written(settings.data_root):
             print(
                 f"note: uid {os.geteuid()} cannot write to {settings.data_root} now, and the recorder would wait "

@@ -6,17 +6,21 @@ Knows keys as text only; what a value may be is ``app/config.py``'s affair. An e
 from __future__ import annotations
 
 import difflib
+import errno
 import io
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
 from hk_tick_collector.core.errors import ConfigError
 
 DEFAULT_ENV_FILE = Path(".env")
+MAX_ENV_FILE_BYTES = 1 << 20
 ENVIRONMENT_SOURCE = "the environment"
 DEFAULT_SOURCE = "default"
 # Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
@@ -98,22 +102,67 @@ def _read_env_file(env_file: Path | None) -> tuple[dict[str, Given], list[Proble
     if env_file is None and not DEFAULT_ENV_FILE.is_file():
         return {}, []
     path = env_file or DEFAULT_ENV_FILE
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
-        text = f"{path} cannot be read: {reason}; give an existing text file with --env-file"
-        raise ConfigErrors([Problem(str(path), text)]) from error
     given: dict[str, Given] = {}
     problems: list[Problem] = []
     base_dir = Path.cwd() / path.parent
-    for binding in parse_stream(io.StringIO(content)):
+    for binding in _bindings(path):
         if binding.error or (binding.key is not None and binding.value is None):
             line = binding.original.line
             problems.append(Problem(str(path), f"{path} line {line} is not KEY=value: correct it or begin it with #"))
         elif binding.key is not None:
             given[binding.key] = Given(binding.value or "", str(path), base_dir)
     return given, problems
+
+
+def set_twice(env_file: Path | None) -> list[str]:
+    """A sentence for each key that the file sets on several lines, of which the last one counts; none for a file that
+    cannot be read. ``env_file`` as of ``given_settings``."""
+    path = env_file or DEFAULT_ENV_FILE
+    if not path.is_file():  # a pipe is read once
+        return []
+    lines: dict[str, list[int]] = {}
+    try:
+        for binding in _bindings(path):
+            if binding.key is not None and not binding.error:
+                lines.setdefault(binding.key, []).append(_line(binding))
+    except ConfigErrors:
+        return []
+    return [
+        f"{path} sets {key} on lines {', '.join(map(str, at))}: the last one counts"
+        for key, at in lines.items()
+        if len(at) > 1
+    ]
+
+
+def _bindings(path: Path) -> Iterator[Binding]:
+    """What the file says, line by line. ConfigErrors when it cannot be read."""
+    try:
+        with _opened(path) as file:
+            content = file.read(MAX_ENV_FILE_BYTES + 1)
+        if len(content) > MAX_ENV_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_ENV_FILE_BYTES >> 20} MiB")
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+        told = f"{path} cannot be read: {reason}; give an existing text file with --env-file"
+        raise ConfigErrors([Problem(str(path), told)]) from error
+    return parse_stream(io.StringIO(text))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A pipe is read as a file is (``--env-file <(...)`` of a shell); a device would never end."""
+    file = path.open("rb")
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "neither a file nor a pipe")
+
+
+def _line(binding: Binding) -> int:
+    """The line on which the key stands: empty lines before it belong to the binding, too."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _unknown_keys(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hk_tick_collector.app.config import ConfigErrors, load_settings_and_sources, setting_table, shown_value
+from hk_tick_collector.app.config_sources import set_twice
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_USAGE, App, print_table, say, tickctl_command, write_json
 
 
@@ -31,6 +32,8 @@ def command(app: App, changed: bool) -> int:
         write_json({"problems": [{"key": problem.key, "text": problem.text} for problem in exc.problems]})
         say("hk-tickctl: the configuration is wrong")
         return EXIT_USAGE
+    for told in set_twice(app.env_file):
+        say(f"note: {told}")
     shown = [row for row in rows if not changed or row["value"] != row["default"]]
     columns = ("setting", "value", "source", "default")
     app.emit(

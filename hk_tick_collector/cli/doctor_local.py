@@ -93,6 +93,7 @@ def _zone_data(app: App) -> Outcome:
 
 def _configuration(app: App) -> Outcome:
     from hk_tick_collector.app.config import ConfigErrors  # noqa: PLC0415 - pydantic takes its time
+    from hk_tick_collector.app.config_sources import set_twice  # noqa: PLC0415
 
     try:
         settings = app.settings
@@ -114,7 +115,9 @@ def _configuration(app: App) -> Outcome:
         where = f"Schwab by {settings.schwab_api}"
     elif settings.source == "shioaji":
         where = f"Shioaji's gateway at {settings.shioaji_url}"
-    return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
+    finding = f"{counted(len(settings.symbols), 'symbol')}, {where}"
+    twice = set_twice(app.env_file)
+    return warn(f"{finding}; {'; '.join(twice)}", "leave one line of each") if twice else ok(finding)
 
 
 def _data_directory(app: App, service: system.Service | None) -> Outcome:

@@ -95,3 +95,18 @@ def test_no_file_and_nothing_set(tmp_path: Path) -> None:
     done = config(tmp_path, "--env-file", tmp_path / "absent.env")
     assert done.returncode == 2
     assert "absent.env cannot be read" in done.stderr
+
+
+def test_a_setting_on_two_lines_is_told_by_whoever_shows_settings(tmp_path: Path) -> None:
+    """The last one counts: who changed the first one sees no change."""
+    twice = tmp_path / "twice.env"
+    twice.write_text("FUTU_SYMBOLS=HK.00700\nDATA_ROOT=days\nFUTU_SYMBOLS=HK.00005\n")
+    told = f"note: {twice} sets FUTU_SYMBOLS on lines 1, 3: the last one counts\n"
+    done = config(tmp_path, "--env-file", twice, "--changed")
+    assert (done.returncode, told in done.stderr) == (0, True), done.stderr
+    recorder = [str(BIN / "hk-tick-collector"), "--check-config", "--env-file", str(twice)]
+    checked = subprocess.run(
+        recorder, env=clean_env(tmp_path / "home"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (checked.returncode, told in checked.stderr) == (0, True), checked.stderr
+    assert "1 symbol, data root" in checked.stdout

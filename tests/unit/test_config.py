@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hk_tick_collector.app.config import ConfigErrors, Settings, load_settings, setting_table
+from hk_tick_collector.app.config_sources import MAX_ENV_FILE_BYTES, set_twice
 from hk_tick_collector.core.errors import ConfigError
 from tests.nights import examples
 
@@ -567,6 +569,35 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
 def test_directory_instead_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match="cannot be read"):
         load_settings(tmp_path, SYMBOLS)
+
+
+def test_a_file_without_end_or_size_is_refused(tmp_path: Path) -> None:
+    """A device would be read for ever, and a file by mistake, such as a day file, into memory."""
+    with pytest.raises(ConfigErrors, match=r"zero cannot be read: neither a file nor a pipe; give an existing text"):
+        load_settings(Path("/dev/zero"), SYMBOLS)
+    large = tmp_path / "large.env"
+    large.write_bytes(b"# " + b"x" * MAX_ENV_FILE_BYTES)
+    with pytest.raises(ConfigErrors, match=r"large\.env cannot be read: larger than 1 MiB"):
+        load_settings(large, SYMBOLS)
+
+
+def test_a_pipe_is_read_as_a_file() -> None:
+    """``--env-file <(decrypt settings)``: the shell gives a pipe's name."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"FUTU_SYMBOLS=HK.00005\n")
+        os.close(writing)
+        assert load_settings(Path(f"/dev/fd/{reading}"), {}).symbols == ("HK.00005",)
+        assert set_twice(Path(f"/dev/fd/{reading}")) == []
+    finally:
+        os.close(reading)
+
+
+def test_a_key_on_several_lines_is_told_with_its_lines_and_without_its_values(tmp_path: Path) -> None:
+    Path(".env").write_text("FUTU_SYMBOLS=HK.00700\n\n# the example's\nFUTU_PORT=1\n\nFUTU_SYMBOLS=HK.00005\n")
+    assert load_settings(None, {}).symbols == ("HK.00005",)
+    assert set_twice(None) == [".env sets FUTU_SYMBOLS on lines 1, 6: the last one counts"]
+    assert set_twice(tmp_path / "none.env") == set_twice(tmp_path) == []
 
 
 def test_file_that_is_no_text() -> None:
