@@ -1,8 +1,8 @@
 """Order books and broker queues of OpenD: from pushes on the SDK's network thread to a lane, and from bytes to a book
 or a queue on the lane's own.
 
-On the network thread a push costs its checksum, one decoding for its symbol and one append; its levels are read later,
-by ``read_book`` or ``read_brokers``, and never of a push that a newer one has overtaken.
+On the network thread a push costs its checksum, a look at its first bytes for its symbol (``heads``) and one append;
+its levels are read later, by ``read_book`` or ``read_brokers``, and never of a push that a newer one has overtaken.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.book import Book, BookPush, BrokerPush, BrokerQueue, Level, Place, RawPush, exact_price
 from hk_tick_collector.records.book_codec import MAX_VOLUME
 from hk_tick_collector.sources.books import BookSink
+from hk_tick_collector.sources.futu.heads import Heads
 from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.sdk import decode_book, decode_brokers
 
@@ -42,6 +43,7 @@ class StatePushes:
     decode: Callable[[bytes], Any]
     read: Callable[[RawPush], BookPush | BrokerPush]
     is_wanted: Callable[[Any], bool]  # of its S2C
+    tail: bytes  # what a wanted one ends with, where it is written as OpenD does
 
 
 class BookHandler:
@@ -64,6 +66,7 @@ class BookHandler:
         self.last_us = 0
         self._sink = sink
         self._mapper = mapper
+        self._heads = Heads(mapper, self.kind.tail)
         self._now_us = now_us
         self._log = RateLimitedLog(log, period_sec=60)
 
@@ -72,8 +75,8 @@ class BookHandler:
         recv_ts_us = self._now_us()
         pushes: list[RawPush] = []
         for body in bodies:
-            symbol = self._symbol(body)
-            if symbol is not None:
+            symbol = self._heads.symbol(body) or self._symbol(body)
+            if symbol in self.wanted:
                 push = self.newest[symbol] = RawPush(symbol, recv_ts_us, body)
                 pushes.append(push)
                 if symbol == self.trailed:
@@ -84,7 +87,7 @@ class BookHandler:
             self._sink.push(pushes)
 
     def _symbol(self, body: bytes) -> str | None:
-        """Whose book it is; None when nobody asked for it."""
+        """Whose book it is, of a message that has to be decoded for it; None when it is none that is recorded."""
         try:
             message = self.kind.decode(body)
         except Exception as exc:  # noqa: BLE001 (protobuf's DecodeError is not a public stable name)
@@ -98,13 +101,13 @@ class BookHandler:
         except TickRejected as exc:
             self._log.log(logging.WARNING, "futu_book_unwanted", reason=str(exc), kind=self.kind.word)
             return None
-        return symbol if symbol in self.wanted and self.kind.is_wanted(message.s2c) else None
+        return symbol if self.kind.is_wanted(message.s2c) else None
 
 
 def read_book(raw: RawPush) -> BookPush:
     """The push as a book. ValueError for one that holds values no book can have; one that no market should have, with
     crossed or repeated prices, is kept as it came."""
-    body = decode_book(raw.message).s2c
+    body = _s2c(BOOK_PUSHES, raw)
     return BookPush(
         raw.symbol,
         raw.recv_ts_us,
@@ -117,10 +120,22 @@ def read_book(raw: RawPush) -> BookPush:
 def read_brokers(raw: RawPush) -> BrokerPush:
     """The push as a queue. ValueError for one that is longer than any. Orders and shares, which SF shows, are left out,
     as the orders of books are."""
-    body = decode_brokers(raw.message).s2c
+    body = _s2c(BROKER_PUSHES, raw)
     brokers = [*body.brokerBidList, *body.brokerAskList]
     names = {broker.id: cut(broker.name, MAX_NAME_CHARS) for broker in brokers}
     return BrokerPush(raw.symbol, raw.recv_ts_us, queue_of(body), tuple(names.items()))
+
+
+def _s2c(kind: StatePushes, raw: RawPush) -> Any:
+    """The whole message, which must say what its first bytes said."""
+    try:
+        message = kind.decode(raw.message)
+    except Exception as exc:
+        raise ValueError(f"no message of {kind.word}: {exc!r}") from exc
+    s2c = message.s2c
+    if message.retType != 0 or raw.symbol.partition(".")[2] != s2c.security.code or not kind.is_wanted(s2c):
+        raise ValueError(f"a message that begins as a push of {kind.word} and is none")
+    return s2c
 
 
 def queue_of(body: Any) -> BrokerQueue:
@@ -164,5 +179,5 @@ def _ms(epoch_sec: float) -> int | None:
     return round(epoch_sec * 1000) if math.isfinite(epoch_sec) and 0 < epoch_sec < _LATEST_SEC else None
 
 
-BOOK_PUSHES = StatePushes("books", decode_book, read_book, lambda s2c: s2c.orderBookType == _NORMAL_LOTS)
-BROKER_PUSHES = StatePushes("brokers", decode_brokers, read_brokers, lambda _s2c: True)
+BOOK_PUSHES = StatePushes("books", decode_book, read_book, lambda s2c: s2c.orderBookType == _NORMAL_LOTS, b"\x48\x00")
+BROKER_PUSHES = StatePushes("brokers", decode_brokers, read_brokers, lambda _s2c: True, b"")

@@ -110,6 +110,7 @@ _UPDATE_BOOK = ProtoId.Qot_UpdateOrderBook
 _UPDATE_BROKER = ProtoId.Qot_UpdateBroker
 decode_book = Qot_UpdateOrderBook_pb2.Response.FromString
 decode_brokers = Qot_UpdateBroker_pb2.Response.FromString
+decode_security = Qot_Common_pb2.Security.FromString
 
 PushCallback = Callable[[list[Any]], None]
 BodiesCallback = Callable[[list[bytes]], None]
