@@ -2,13 +2,13 @@
 another one beside it, with a thread, a queue and files of its own.
 
 It is not a ``Lane``. A tick that finds the queue full waits a moment, and then goes to the spill, because none may be
-lost; a push is a whole state of its symbol's book, so that of those which wait only the newest matters. A full queue
-therefore keeps the newest push of each symbol and counts what it passed over (``merged``): whoever brings pushes never
-waits, nothing is written twice, and memory is bounded by ``MAX_QUEUE_PUSHES``, ``MAX_QUEUE_BYTES`` and one push a
-symbol, however long the disk stays away. That is lossless in state and lossy in history, and every row says so.
+lost; of the pushes that wait only the newest of each symbol matters, and a full queue passes over the others
+(``ingest.book_queue``). That is lossless in state and lossy in history, and every row says so.
 
 Ticks go first. Pushes are taken as bytes and read here, in slices of ``SLICE_PUSHES`` with a pause between them: the
-interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond.
+interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond. While pushes
+are passed over the pauses are ``REST_TIMES`` as long as the work: reading more of them would not make the history
+whole, and ticks would be late for it.
 
 At any moment every push received is in exactly one of: queue, the thread's hand, a file, or one of the counts
 ``merged`` and ``unread``. What waits when a process is killed is lost; the file then says until
@@ -20,38 +20,33 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress
+from hk_tick_collector.ingest.book_queue import BookQueue, Item, Taken
 from hk_tick_collector.records.book import (
     BookEntry,
-    BookEvent,
     BookPush,
     BrokerPush,
-    PullCompared,
     PushEntry,
     RawPush,
-    WatchBegan,
     WatchEnded,
-    WatchRefused,
 )
 from hk_tick_collector.store.book_writer import BookWriter
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUE_PUSHES = 20_000
-MAX_QUEUE_BYTES = 64 * 1024 * 1024
 BATCH_PUSHES = 128  # a commit: a millisecond of encoding, so that no thread waits longer for its turn
 SLICE_PUSHES = 32
 GIVE_WAY_SEC = 0.0002
+REST_TIMES = 4
+MAX_REST_SEC = 0.05
 COMMIT_INTERVAL_SEC = 0.1
 BEAT_SEC = 1.0
 LOOK_SEC = 0.1
@@ -62,125 +57,9 @@ REFUSALS = 3  # of one batch in a row, before it is taken apart
 ReadPush = Callable[[RawPush], BookPush | BrokerPush]
 """ValueError for a message that holds no book, or no queue."""
 
-_Item = RawPush | BookEvent
-
-
-class _Held:
-    """What a full queue keeps of a symbol: each with its number among all that came."""
-
-    __slots__ = ("began", "ended", "merged", "raw")
-
-    def __init__(self) -> None:
-        self.ended: tuple[int, WatchEnded] | None = None  # the first one: all that follows is blind until ``began``
-        self.began: tuple[int, WatchBegan] | None = None
-        self.raw: tuple[int, RawPush] | None = None
-        self.merged = 0
-
-    def take(self, number: int, item: RawPush | WatchBegan | WatchEnded) -> int:
-        """Bytes more than before."""
-        before = self._bytes()
-        if isinstance(item, WatchBegan):
-            self.began = number, item
-            return 0
-        if self.raw is not None:
-            self.merged += 1
-        if isinstance(item, RawPush):
-            self.raw = number, item
-        else:
-            self.raw = self.began = None
-            self.ended = self.ended or (number, item)
-        return self._bytes() - before
-
-    def _bytes(self) -> int:
-        return 0 if self.raw is None else len(self.raw[1].message)
-
-    def items(self) -> Iterator[tuple[int, _Item]]:
-        """In order; what was passed over stands on the last one that can carry it."""
-        if self.ended is not None:
-            number, ended = self.ended
-            yield number, ended if self.raw is not None else ended._replace(merged=self.merged)
-        if self.began is not None:
-            yield self.began
-        if self.raw is not None:
-            number, raw = self.raw
-            yield number, raw._replace(merged=self.merged)
-
 
 class _Replaced(Exception):
     """This thread was given up."""
-
-
-class Taken(NamedTuple):
-    """What the writer's thread took. ``received``: the pushes that it accounts for, those passed over included."""
-
-    items: list[_Item]
-    received: int
-
-
-class BookQueue:
-    """Bounded, and never full: see the module."""
-
-    def __init__(
-        self, progress: BookProgress, max_pushes: int = MAX_QUEUE_PUSHES, max_bytes: int = MAX_QUEUE_BYTES
-    ) -> None:
-        self._progress = progress
-        self._max_pushes = max_pushes
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._items: deque[_Item] = deque()
-        self._held: dict[str, _Held] = {}  # while it is not empty, all that comes goes there
-        self._numbers = 0  # of what came while the queue was full
-        self._bytes = 0
-        self._accounted = 0  # of the pushes received: taken, or passed over on behalf of one that was
-
-    def push(self, pushes: Sequence[RawPush]) -> None:
-        """Take the pushes of one burst, in the order they came; from any thread, never waits."""
-        with self._lock:
-            if pushes and self._progress.waiting <= 0:
-                self._progress.waiting_since_monotonic = time.monotonic()
-            self._progress.received += len(pushes)
-            for push in pushes:
-                self._put(push)
-
-    def tell(self, events: Sequence[BookEvent]) -> None:
-        """Take what became of watches, and of books that were asked for; it follows the pushes before it. A comparison
-        that finds the queue full is forgotten: it is a sample."""
-        with self._lock:
-            for told in events:
-                self._put(told)
-
-    def take(self, max_items: int) -> Taken:
-        """The oldest items; they are the caller's from now on."""
-        with self._lock:
-            items = self._items
-            if not items and self._held:
-                held = sorted(numbered for held in self._held.values() for numbered in held.items())
-                items.extend(item for _, item in held)
-                self._held.clear()
-            batch = [items.popleft() for _ in range(min(max_items, len(items)))]
-            self._bytes -= sum(len(item.message) for item in batch if isinstance(item, RawPush))
-            # With nothing left, all that ever came is accounted for; what was lost on the way would not add up.
-            is_rest = not items and not self._held
-            received = self._progress.received - self._accounted if is_rest else sum(map(_weight, batch))
-            self._accounted += received
-            return Taken(batch, received)
-
-    @property
-    def waiting(self) -> int:
-        """Pushes and events that wait."""
-        return len(self._items) + len(self._held)
-
-    def _put(self, item: _Item) -> None:
-        is_full = bool(self._held) or len(self._items) >= self._max_pushes or self._bytes >= self._max_bytes
-        if not is_full or isinstance(item, WatchRefused):  # these are few, and none of them follows anything
-            self._items.append(item)
-            self._bytes += len(item.message) if isinstance(item, RawPush) else 0
-        elif not isinstance(item, PullCompared):
-            held = self._held.setdefault(item.symbol, _Held())
-            merged_before = held.merged
-            self._numbers += 1
-            self._bytes += held.take(self._numbers, item)
-            self._progress.merged += held.merged - merged_before
 
 
 class BookLane:
@@ -219,6 +98,7 @@ class BookLane:
         self._stored_items = 0  # ... how many of its items are in a file
         self._stored_parts: set[object] = set()  # ... by their names
         self._batches = 0  # that were taken
+        self._worked_from_sec = 0.0  # of this thread's own time: since when it works without a rest
         self._is_halved = False  # it was refused, and taken apart
         self._thread = threading.Thread(target=self._run, name=word, daemon=True)
 
@@ -317,6 +197,7 @@ class BookLane:
                     self._unread_before = self._progress.unread
                     self._done_before = self._progress.stored + self._unread_before
             if taken.items:
+                self._worked_from_sec = time.thread_time()
                 self._store(writer, taken)
                 with self._turn():
                     self._in_hand = None
@@ -329,8 +210,15 @@ class BookLane:
             if len(taken.items) < BATCH_PUSHES:
                 self._stopping.wait(COMMIT_INTERVAL_SEC)
             else:
-                time.sleep(GIVE_WAY_SEC)
+                self._give_way()
         self._try(writer.close)
+
+    def _give_way(self) -> None:
+        """A slice of work is done: others go on."""
+        worked_sec = max(0.0, time.thread_time() - self._worked_from_sec)
+        has_time = self._queue.is_passing and not self._stopping.is_set()
+        time.sleep(min(REST_TIMES * worked_sec, MAX_REST_SEC) if has_time else GIVE_WAY_SEC)
+        self._worked_from_sec = time.thread_time()
 
     def _settle(self, writer: BookWriter) -> None:
         """What a fault left: its pushes are counted as unread; what became of watches is stored all the same. What a
@@ -428,7 +316,7 @@ class BookLane:
         if newest is not None:
             progress.last_commit_lag_sec = max(0.0, time.time() - newest.push.recv_ts_us / 1e6)
 
-    def _entries(self, items: Sequence[_Item]) -> tuple[list[BookEntry], int]:
+    def _entries(self, items: Sequence[Item]) -> tuple[list[BookEntry], int]:
         """What was read, and how many pushes the rest accounts for: those that could not be, and those that were passed
         over for them."""
         entries: list[BookEntry] = []
@@ -438,7 +326,7 @@ class BookLane:
                 entries.append(item)
                 continue
             if number % SLICE_PUSHES == SLICE_PUSHES - 1:
-                time.sleep(GIVE_WAY_SEC)
+                self._give_way()
             try:
                 entries.append(PushEntry(self._read(item), item.merged))
             except ValueError as exc:
@@ -480,12 +368,6 @@ class BookLane:
             kind=self.word,
             exc_info=isinstance(exc, StoreFault),
         )
-
-
-def _weight(item: _Item) -> int:
-    if isinstance(item, RawPush):
-        return 1 + item.merged
-    return item.merged if isinstance(item, WatchEnded) else 0
 
 
 def _entry_weight(entry: BookEntry) -> int:

@@ -20,7 +20,8 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.health.watchdog import WatchdogOptions
 from hk_tick_collector.ingest import books
-from hk_tick_collector.ingest.books import BookLane, BookQueue
+from hk_tick_collector.ingest.book_queue import BookQueue
+from hk_tick_collector.ingest.books import BookLane
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookPush, PullCompared, RawPush, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import TickRejected
 from hk_tick_collector.core.progress import BookProgress
-from hk_tick_collector.ingest.books import BookQueue
+from hk_tick_collector.ingest.book_queue import BookQueue
 from hk_tick_collector.opend_sim import encode_book
 from hk_tick_collector.opend_sim.depth import Depth, Level
 from hk_tick_collector.opend_sim.depth_feed import DepthState
