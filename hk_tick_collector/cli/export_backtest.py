@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 HFTBACKTEST, NAUTILUS = BACKTEST_FORMATS = ("hftbacktest", "nautilus")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OF_NAUTILUS = "--python"
+_OF_HFTBACKTEST = "--processes"
+_FORMAT_OF = {_OF_NAUTILUS: NAUTILUS, _OF_HFTBACKTEST: HFTBACKTEST}  # of what one format has alone
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--trades-only",
@@ -48,6 +50,11 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"type": click.FloatRange(0, min_open=True), "help": "Instead of what OpenD or the day's volumes say."},
     ),
     (
+        _OF_HFTBACKTEST,
+        {"type": click.IntRange(1, 64),
+         "help": "How many read a large day's books side by side. [default: one a core, at most 4]"},
+    ),
+    (
         _OF_NAUTILUS,
         {"type": click.Path(path_type=Path, exists=True, dir_okay=False),
          "help": "A Python that has NautilusTrader. [default: this one]"},
@@ -58,7 +65,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 def backtest_options(function: _Function) -> _Function:
     """The options that only files for backtesters have."""
     for name, attributes in reversed(_OPTIONS):
-        of = NAUTILUS if name == _OF_NAUTILUS else "backtesters"
+        of = _FORMAT_OF.get(name, "backtesters")
         shown = {**attributes, "help": f"{of}: {attributes['help'][0].lower()}{attributes['help'][1:]}"}
         function = click.option(name, **shown)(function)
     return function
@@ -67,7 +74,7 @@ def backtest_options(function: _Function) -> _Function:
 def check_backtest_options(format_: str, given: Mapping[str, Any]) -> None:
     """UsageError for one that this format does not have."""
     for name, _ in _OPTIONS:
-        formats = (NAUTILUS,) if name == _OF_NAUTILUS else BACKTEST_FORMATS
+        formats = (_FORMAT_OF[name],) if name in _FORMAT_OF else BACKTEST_FORMATS
         if given[name.lstrip("-").replace("-", "_")] and format_ not in formats:
             raise click.UsageError(f"{name} is for {' and '.join(formats)}, not for {format_}")
 
@@ -97,11 +104,13 @@ def export_backtest(
 
 
 def _hftbacktest(
-    parts: Sequence[DayPart], root: Path, options: Options, _: Mapping[str, Any], *, force: bool, advance: Advance
+    parts: Sequence[DayPart], root: Path, options: Options, given: Mapping[str, Any], *, force: bool, advance: Advance
 ) -> Iterator[Exported]:
     from hk_tick_collector.export.hftbacktest import export_hftbacktest  # noqa: PLC0415
+    from hk_tick_collector.export.shares import default_processes  # noqa: PLC0415
 
-    return export_hftbacktest(parts, root, options, _proofs, say, force=force, advance=advance)
+    processes = given["processes"] or default_processes()
+    return export_hftbacktest(parts, root, options, _proofs, say, force=force, processes=processes, advance=advance)
 
 
 def _nautilus(

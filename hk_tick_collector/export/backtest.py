@@ -22,7 +22,7 @@ from hk_tick_collector.days.telling import Telling, telling
 from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.store.book_reader import counts as book_counts
+from hk_tick_collector.store.book_reader import sampled_shares
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 
 SHOWN = 10
@@ -130,14 +130,17 @@ def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         yield words[code], batch.filter(pa.array(codes == code))
 
 
-def by_memory(symbols: Sequence[str], path: Path | None) -> Iterator[Sequence[str]]:
-    """As many at a time as have their books (in the file at ``path``) in memory together."""
-    if path is None or books.newest_no(path) <= PUSHES_AT_ONCE:
-        if symbols:
-            yield symbols
+def by_memory(symbols: Sequence[str], path: Path | None, parts: int = 1) -> Iterator[Sequence[str]]:
+    """As many at a time as have their books (in the file at ``path``) in memory together, about. ``parts``: so many
+    processes share it; the symbols are one of as many parts of the file, then."""
+    if not symbols:
         return
-    pushes = {symbol: told.pushes for symbol, told in book_counts(path).items()}
-    yield from in_groups({symbol: pushes.get(symbol, 0) for symbol in symbols}, PUSHES_AT_ONCE)
+    pushes = 0 if path is None else books.newest_no(path)
+    if path is None or pushes <= PUSHES_AT_ONCE:
+        yield symbols
+        return
+    shares = sampled_shares(path)
+    yield from in_groups({symbol: round(shares[symbol] * pushes) for symbol in symbols}, PUSHES_AT_ONCE // parts)
 
 
 def proofs_of_plan(plan: Plan, proofs_of: Callable[[Day], Mapping[str, Proof]], options: Options) -> Proofs:

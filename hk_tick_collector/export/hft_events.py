@@ -220,16 +220,27 @@ def order_latency(rows: Rows) -> npt.NDArray[np.void]:
     if not len(rows.exch_ns):
         return np.zeros(0, ORDER_LATENCY)
     minute = rows.exch_ns // _MINUTE_NS
-    lag_ns = rows.local_ns - rows.exch_ns
-    order = np.lexsort((lag_ns, minute))
-    minutes, starts, counts = np.unique(minute[order], return_index=True, return_counts=True)
-    lag_ns = lag_ns[order]
+    minute, lag_ns = _sorted_pairs(minute, rows.local_ns - rows.exch_ns)
+    minutes, starts, counts = np.unique(minute, return_index=True, return_counts=True)
     medians = ((lag_ns[starts + (counts - 1) // 2] + lag_ns[starts + counts // 2]) / 2).astype(np.int64)
     table = np.zeros(len(minutes), ORDER_LATENCY)
     table["req_ts"] = minutes * _MINUTE_NS
     table["exch_ts"] = table["req_ts"] + medians
     table["resp_ts"] = table["exch_ts"] + medians
     return table
+
+
+def _sorted_pairs(first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    """Both columns in the order of their rows. As one number a row, where it has room, since numbers are sorted many
+    times faster than pairs."""
+    lowest, offset = int(first.min()), int(second.min())
+    width = int(second.max()) - offset + 1
+    if (int(first.max()) - lowest + 1) * width >= FOR_EVER:
+        order = np.lexsort((second, first))
+        return first[order], second[order]
+    numbers = np.sort((first - lowest) * width + (second - offset))
+    rank = numbers // width
+    return rank + lowest, numbers - rank * width + offset
 
 
 def _ints(ticks: pa.Table, name: str) -> Ints:

@@ -30,6 +30,7 @@ from isal import isal_zlib
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.days import books
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.export import shares
 from hk_tick_collector.export.backtest import (
     LIMITS,
     NOTHING_STORED,
@@ -95,9 +96,10 @@ def export_hftbacktest(
     *,
     force: bool,
     advance: Advance,
+    processes: int = 1,
 ) -> Iterator[Exported]:
-    """One symbol after the other. ``say`` takes what is left out and why. NoData when nothing can be exported at all,
-    TargetExists before any work, Incomplete with ``strict``."""
+    """One day after the other, the symbols of a day by as many ``processes``. ``say`` takes what is left out and why.
+    NoData when nothing can be exported at all, TargetExists before any work, Incomplete with ``strict``."""
     plan = [(part, _symbols(part, options, say)) for part in parts]
     names = {
         (part.day.trading_day, symbol): _names(root, part, symbol, options) for part, some in plan for symbol in some
@@ -105,7 +107,7 @@ def export_hftbacktest(
     if not names:
         raise NoData("there are no books of these days and symbols: --trades-only exports the trades alone")
     check_free((path for some in names.values() for path in some.all), force=force)
-    return _files(plan, names, proofs_of_plan(plan, proofs_of, options), options, advance)
+    return _files(plan, names, proofs_of_plan(plan, proofs_of, options), options, processes, advance)
 
 
 def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> list[str]:
@@ -134,23 +136,43 @@ def _files(
     names: Mapping[tuple[str, str], _Names],
     proofs: Proofs,
     options: Options,
+    processes: int,
     advance: Advance,
 ) -> Iterator[Exported]:
-    with _Writers() as writers:
-        for part, symbols in plan:
-            source_sizes = told_sizes(part.day)
-            files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
-            for path, told in files:
-                for group in by_memory(told, path):
-                    changes = _changes(path, group) if path is not None else {}
-                    for symbol, ticks in part.day.ticks_by_symbol(group, TICK_COLUMNS):
-                        place = names[part.day.trading_day, symbol]
-                        proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
-                        source_size = source_sizes.get(symbol, (None, None))
-                        job = _Job(part, symbol, ticks, options, place, proof, source_size, changes.pop(symbol, []))
-                        yield from writers.put(job.run())
-                        advance(ticks.num_rows)
-        yield from writers.rest()
+    for part, symbols in plan:
+        day = part.day.trading_day
+        names_of_day = {symbol: names[day, symbol] for symbol in symbols}
+        sizes = told_sizes(part.day)
+        files = [(None, symbols)] if options.trades_only else book_files(part.day, symbols)
+        for path, told in files:
+            work = _BookFile(part, path, options, names_of_day, proofs.get(day, {}), sizes)
+            made = {file.path: file for file in shares.exported(work, path, told, processes, advance)}
+            yield from (made[names_of_day[symbol].events] for symbol in told)
+
+
+@dataclass(frozen=True, slots=True)
+class _BookFile:
+    """The files of the symbols whose books one file tells."""
+
+    part: DayPart
+    path: Path | None
+    options: Options
+    names: Mapping[str, _Names]
+    proofs: Mapping[str, Proof]
+    sizes: Mapping[str, tuple[float | None, int | None]]
+
+    def export(self, symbols: Sequence[str], parts: int, advance: Advance) -> Iterator[Exported]:
+        """As of ``shares.Work``."""
+        with _Writers() as writers:
+            for group in by_memory(symbols, self.path, parts):
+                changes = _changes(self.path, group) if self.path is not None else {}
+                for symbol, ticks in self.part.day.ticks_by_symbol(group, TICK_COLUMNS):
+                    proof, size = self.proofs.get(symbol, NOTHING_STORED), self.sizes.get(symbol, (None, None))
+                    of_symbol = changes.pop(symbol, [])
+                    job = _Job(self.part, symbol, ticks, self.options, self.names[symbol], proof, size, of_symbol)
+                    yield from writers.put(job.run())
+                    advance(ticks.num_rows)
+            yield from writers.rest()
 
 
 class _Writers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.market.cme import CME
 from hk_tick_collector.market.cn import CN
@@ -25,3 +27,10 @@ def market_of(code: str | None) -> Market:
         return MARKETS[code]
     except KeyError:
         raise ConfigError(f"market {code} is not known; this version knows {', '.join(MARKETS)}") from None
+
+
+def _by_code(market: Market) -> tuple[object, tuple[str]]:
+    return market_of, (market.code,)
+
+
+copyreg.pickle(Market, _by_code)  # to another process a market goes by its code: its rules are functions
