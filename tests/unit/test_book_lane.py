@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +21,9 @@ from hk_tick_collector.app.books import LaneWatch
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.health.watchdog import WatchdogOptions
-from hk_tick_collector.ingest import books
-from hk_tick_collector.ingest.book_queue import BookQueue
-from hk_tick_collector.ingest.books import BookLane
+from hk_tick_collector.ingest import book_queue, books
+from hk_tick_collector.ingest.book_queue import CALM_SEC, PASSING_PUSHES, BookQueue
+from hk_tick_collector.ingest.books import GIVE_WAY_SEC, MAX_REST_SEC, REST_TIMES, SLICE_PUSHES, BookLane
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookPush, PullCompared, RawPush, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader
@@ -113,6 +115,85 @@ def test_what_an_overfull_queue_still_holds_is_not_accounted_for() -> None:
     assert [(len(batch.items), batch.received) for batch in (queue.take(9), queue.take(9))] == [(2, 2), (1, 3)]
 
 
+def test_while_pushes_are_passed_over_what_is_kept_comes_evenly() -> None:
+    """Else a queue of many pushes is filled again and again, and in between nothing of a symbol is kept for seconds."""
+    queue = BookQueue(BookProgress(), max_pushes=5000)
+    symbols = [f"HK.{number:05}" for number in range(1, 11)]
+    kept: list[int] = []  # of the first symbol
+    for turn in range(2000):  # forty come, twenty are taken
+        numbers = range(turn * 40, turn * 40 + 40)
+        queue.push([_raw(symbols[number % 10], number) for number in numbers])
+        batch = queue.take(20).items
+        if turn > 1000:  # the first filling is over
+            kept += [int(item.message) for item in batch if isinstance(item, RawPush) and item.symbol == symbols[0]]
+            assert queue.waiting <= PASSING_PUSHES + len(symbols)
+    assert max(after - before for before, after in pairwise(kept)) < 1000
+
+
+def test_a_queue_has_all_its_room_again_when_nothing_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_sec = 100.0
+    monkeypatch.setattr(book_queue, "time", SimpleNamespace(monotonic=lambda: now_sec))
+    queue = BookQueue(BookProgress(), max_pushes=1000)
+    queue.push([_raw("HK.00700", number) for number in range(1100)])
+    while queue.take(500).items:
+        assert queue.is_passing
+    queue.push([_raw("HK.00700", number) for number in range(1000)])
+    assert queue.waiting == PASSING_PUSHES + 1, "it was just overrun"
+    while queue.take(500).items:
+        pass
+    now_sec += CALM_SEC
+    assert not queue.take(1).items
+    assert not queue.is_passing
+    queue.push([_raw("HK.00700", number) for number in range(1000)])
+    assert queue.waiting == 1000
+
+
+@pytest.mark.parametrize("is_overrun", [False, True])
+def test_the_lane_rests_longer_than_it_works_while_pushes_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_overrun: bool
+) -> None:
+    progress = BookProgress()
+    queue = BookQueue(progress, max_pushes=SLICE_PUSHES * 2)
+    queue.push([_raw("HK.00700", number) for number in range(SLICE_PUSHES * (3 if is_overrun else 2))])
+    worked_sec = 0.0
+    rested: list[tuple[float, float]] = []  # after so much work, so long
+
+    def read(raw: RawPush) -> BookPush:
+        nonlocal worked_sec
+        since_sec = time.thread_time()
+        while time.thread_time() - since_sec < 0.0002:
+            pass
+        worked_sec += time.thread_time() - since_sec
+        return _read(raw)
+
+    def sleep(rest_sec: float) -> None:
+        nonlocal worked_sec
+        rested.append((worked_sec, rest_sec))
+        worked_sec = 0.0
+
+    monkeypatch.setattr(books, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
+    with _lane(tmp_path, progress, queue, read=read):
+        _until(lambda: not progress.waiting)
+    for sliced_sec, rest_sec in rested[:2]:
+        least_sec = min(REST_TIMES * sliced_sec, MAX_REST_SEC) if is_overrun else GIVE_WAY_SEC
+        assert least_sec <= rest_sec <= (MAX_REST_SEC if is_overrun else GIVE_WAY_SEC)
+    assert len(rested) >= 2
+
+
+def test_a_stop_does_not_wait_for_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[float] = []
+    monkeypatch.setattr(books, "time", SimpleNamespace(**{**vars(time), "sleep": rested.append}))
+    progress = BookProgress()
+    queue = BookQueue(progress, max_pushes=SLICE_PUSHES * 2)
+    queue.push([_raw("HK.00700", number) for number in range(SLICE_PUSHES * 3)])
+    make = lambda: BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)  # noqa: E731
+    lane = BookLane(make, _read, HK.trading_day, progress, queue)
+    lane._stopping.set()
+    lane.start()
+    assert lane.stop(PATIENCE_SEC)
+    assert set(rested) == {GIVE_WAY_SEC}
+
+
 def test_a_comparison_that_finds_the_queue_full_is_forgotten() -> None:
     queue = BookQueue(BookProgress(), max_pushes=1)
     queue.push([_raw("HK.00700", 1)])
@@ -125,7 +206,7 @@ def _lane(root: Path, progress: BookProgress, queue: BookQueue | None = None, **
     make: Callable[[], BookWriter] = kinds.get("make") or (  # type: ignore[assignment]
         lambda: BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
     )
-    lane = BookLane(make, _read, HK.trading_day, progress, queue)
+    lane = BookLane(make, kinds.get("read", _read), HK.trading_day, progress, queue)  # type: ignore[arg-type]
     lane.start()
     try:
         yield lane
