@@ -23,7 +23,7 @@ from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.health.watchdog import WatchdogOptions
 from hk_tick_collector.ingest import book_queue, books
 from hk_tick_collector.ingest.book_queue import CALM_SEC, PASSING_PUSHES, BookQueue
-from hk_tick_collector.ingest.books import GIVE_WAY_SEC, MAX_REST_SEC, REST_TIMES, SLICE_PUSHES, BookLane
+from hk_tick_collector.ingest.books import GIVE_WAY_SEC, MAX_REST_SEC, SLICE_PUSHES, BookLane
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookPush, PullCompared, RawPush, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader
@@ -175,7 +175,7 @@ def test_the_lane_rests_longer_than_it_works_while_pushes_are_passed_over(
     with _lane(tmp_path, progress, queue, read=read):
         _until(lambda: not progress.waiting)
     for sliced_sec, rest_sec in rested[:2]:
-        least_sec = min(REST_TIMES * sliced_sec, MAX_REST_SEC) if is_overrun else GIVE_WAY_SEC
+        least_sec = min(2 * sliced_sec, MAX_REST_SEC) if is_overrun else GIVE_WAY_SEC
         assert least_sec <= rest_sec <= (MAX_REST_SEC if is_overrun else GIVE_WAY_SEC)
     assert len(rested) >= 2
 
