@@ -28,7 +28,7 @@ from hk_tick_collector.opend_sim.scenario import read_scenario
 from hk_tick_collector.opend_sim.simclock import hk_time_ms, time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
 from hk_tick_collector.opend_sim.venue import VENUES, Venue
-from hk_tick_collector.sims.command import port, positive
+from hk_tick_collector.sims.command import port, positive, printed
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
@@ -40,14 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        code: int = args.command(args)
+        return printed(lambda: args.command(args))
     except ConfigError as err:
         print(f"hk-opend-sim: {err}", file=sys.stderr)
         return EXIT_USAGE
     except RecorderError as err:
         print(f"hk-opend-sim: {err}", file=sys.stderr)
         return EXIT_FAILED
-    return code
 
 
 def _parser() -> argparse.ArgumentParser:

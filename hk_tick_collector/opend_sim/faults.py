@@ -73,7 +73,7 @@ _PARAMS = {
     "percent": _Param(float, 0.01, 100, "share of the pushes"),
     "every": _Param(int, 1, 1_000_000, "each Nth one"),
     "ms": _Param(int, 1, 600_000, "milliseconds"),
-    "limit": _Param(int, 0, 100_000, "subscriptions"),
+    "limit": _Param(int, 0, 100_000, "how many"),
     "bytes_per_sec": _Param(int, 1, 1_000_000_000, "bytes a second and connection"),
     "kind": _Param(str, 0, 0, "one of the kinds listed"),
     "symbol": _Param(str, 0, 0, "only this one, as HK.00700"),

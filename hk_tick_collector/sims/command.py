@@ -1,7 +1,7 @@
 """The command ``hk-NAME-sim``: run a simulator, hurt it, and check a recorder against its truth file.
 
 Exit codes: 0 done, 1 it did not work or differences were found, 2 the command line or a file or port that it names is
-wrong, 3 nothing is recorded.
+wrong, 3 nothing is recorded, 141 whoever read the output went away.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -27,9 +28,21 @@ from hk_tick_collector.sims.rest import HOST
 from hk_tick_collector.sims.truth import TruthError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
+EXIT_PIPE = 141  # 128 + SIGPIPE
 FAULT_TIMEOUT_SEC = 15
 SIZE = "COALESCE(volume, ROUND(turnover / price, 9))"  # of a row of ``ticks``; a part of a share has no volume
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def printed(work: Callable[[], int]) -> int:
+    """The exit code of a command's work; EXIT_PIPE when its reader had enough (``| head``)."""
+    try:
+        code = work()
+        sys.stdout.flush()  # while a closed pipe is still ours to answer for
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is flushed into it at the end
+        return EXIT_PIPE
+    return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Simulator:
         """Run one command; the exit code."""
         args = self._parser().parse_args(argv)
         try:
-            code: int = args.command(args)
+            return printed(lambda: args.command(args))
         except ModuleNotFoundError as exc:
             if not self.extra:
                 raise
@@ -75,7 +88,6 @@ class Simulator:
         except (OSError, TruthError, sqlite3.Error) as exc:
             print(f"{self.command}: {_reason(exc)}", file=sys.stderr)
             return EXIT_USAGE
-        return code
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(prog=self.command, description=f"{self.description}, on {HOST}.")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -140,3 +143,13 @@ def test_a_market_makes_what_is_due_and_nothing_of_its_pauses() -> None:
         clock.now_sec += after_sec
         made.append(pace.due(is_paused=is_paused))
     assert made == [0, 1, 0, 1, 25, 1]
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_stack(tmp_path: Path) -> None:
+    """As ``hk-opend-sim check ... | head -1``: the whole of what a command prints is written when it ends."""
+    work = "import sys; from hk_tick_collector.sims.command import printed; sys.exit(printed(lambda: print('x') or 0))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run([sys.executable, "-c", work], stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
