@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Callable
 
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.market.cme import CME
@@ -29,7 +30,7 @@ def market_of(code: str | None) -> Market:
         raise ConfigError(f"market {code} is not known; this version knows {', '.join(MARKETS)}") from None
 
 
-def _by_code(market: Market) -> tuple[object, tuple[str]]:
+def _by_code(market: Market) -> tuple[Callable[[str | None], Market], tuple[str]]:
     return market_of, (market.code,)
 
 

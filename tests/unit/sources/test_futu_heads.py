@@ -17,7 +17,7 @@ from hk_tick_collector.ingest.book_queue import BookQueue
 from hk_tick_collector.opend_sim import encode_book
 from hk_tick_collector.opend_sim.depth import Depth, Level
 from hk_tick_collector.opend_sim.depth_feed import DepthState
-from hk_tick_collector.records.book import RawPush
+from hk_tick_collector.records.book import BookEvent, RawPush
 from hk_tick_collector.sources.futu import mapping
 from hk_tick_collector.sources.futu.books import (
     BOOK_PUSHES,
@@ -44,6 +44,10 @@ class Sink:
     def push(self, pushes: Sequence[RawPush]) -> None:
         """As of ``BookSink``."""
         self.pushes += pushes
+
+    def tell(self, events: Sequence[BookEvent]) -> None:
+        """As of ``BookSink``; a handler has nothing to tell."""
+        raise AssertionError(events)
 
 
 def _book(code: str = "00700", levels: int = 10, **fields: Any) -> Any:
