@@ -153,8 +153,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def _sendable(exc: Exception) -> Exception:
     """Made anew from its arguments, as the other process will; else its words alone."""
     try:
-        make, arguments, *_ = exc.__reduce__()
-        make(*arguments)
+        type(exc)(*exc.args)
         pickle.dumps(exc)
     except Exception:  # noqa: BLE001 (whatever its class asks of whoever makes one)
         return RecorderError(f"{type(exc).__name__}: {exc}")
