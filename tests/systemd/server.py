@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness import Simulator, wait_until
+from tests.harness import Simulator, stored_rows, wait_until
 from tests.scratch_tree import copy_tree
 from tests.systemd.machine import Machine
 
@@ -17,6 +18,10 @@ DATA_ROOT = "/data/sqlite/HK"
 PROJECT = "/srv/project"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
 DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/90-test.conf"
+
+
+def _as_text(settings: Mapping[str, object]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 class Server:
@@ -38,6 +43,7 @@ class Server:
             "PERSIST_SUMMARY_INTERVAL_SEC": 1,
             "PERSIST_HEARTBEAT_INTERVAL_SEC": 1,
         }
+        self._recovered_pid = 0
 
     def put_project(self) -> None:
         """A git repository with the files of this working tree, as somebody would have cloned it."""
@@ -82,8 +88,11 @@ class Server:
     def write_settings(self, **changes: object) -> None:
         """The .env, with changes; None leaves a key out."""
         values = {key: value for key, value in {**self.settings, **changes}.items() if value is not None}
-        text = "".join(f"{key}={value}\n" for key, value in values.items())
-        self.machine.root.joinpath(f"{PREFIX}/.env".lstrip("/")).write_text(text)  # keeps owner and mode
+        self._env_file.write_text(_as_text(values))  # keeps owner and mode
+
+    @property
+    def _env_file(self) -> Path:
+        return self.machine.root / f"{PREFIX}/.env".lstrip("/")
 
     def drop_in(self, text: str) -> None:
         """Settings of the unit for one test."""
@@ -93,14 +102,27 @@ class Server:
         self.machine.run("systemctl daemon-reload")
 
     def recover(self) -> None:
-        """Own settings, no drop-in, OpenD there, the service running and recording."""
+        """Own settings, no drop-in, OpenD there, the service running and recording; the same process as before where
+        the test before left it as it was."""
         drop_in = self.machine.root / DROP_IN.lstrip("/")
+        if not drop_in.exists() and self._is_as_recovered():
+            self.wait_recording()
+            return
         if drop_in.exists():
             drop_in.unlink()
             self.machine.run("systemctl daemon-reload")
         self.write_settings()
         self.machine.run(f"systemctl reset-failed {UNIT}; systemctl restart {UNIT}")
         self.wait_recording()
+        self._recovered_pid = self.pid()
+
+    def _is_as_recovered(self) -> bool:
+        """Does the process that ``recover`` started run, neither frozen nor with other settings now?"""
+        if not self._recovered_pid or self._env_file.read_text() != _as_text(self.settings):
+            return False
+        asked = f"systemctl show -p ActiveState -p MainPID --value {UNIT}; ps -o stat= -p {self._recovered_pid}"
+        told = self.machine.run(asked, check=False).stdout.split()
+        return {"active", str(self._recovered_pid)} <= set(told[:2]) and len(told) == 3 and told[2][0] in "DRS"
 
     def pid(self) -> int:
         """The recorder's process."""
@@ -115,8 +137,9 @@ class Server:
 
     def wait_recording(self, timeout_sec: float = 90) -> None:
         """Returns when new rows have come."""
-        before = self.rows()
-        wait_until(lambda: self.rows() > before, "new rows in the day file", timeout_sec)
+        data_root = self.machine.root / DATA_ROOT.lstrip("/")  # from here: a look inside costs four processes
+        before = stored_rows(data_root)
+        wait_until(lambda: stored_rows(data_root) > before, "new rows in the day file", timeout_sec)
 
     def journal_since(self, cursor: str) -> str:
         """What the recorder said after ``cursor``."""
