@@ -6,7 +6,8 @@ import json
 import random
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ def tickctl(
         [*under, str(BIN / "hk-tickctl"), *words], env=environment, capture_output=True, text=True,
         timeout=timeout_sec, check=False,
     )  # fmt: skip
+
+
+@contextmanager
+def running(*arguments: object, data_root: Path) -> Iterator[forked.Child]:
+    """The command while it runs, in a process whose imports are done; what it prints is dropped."""
+    words = [*map(str, arguments), "--data-root", str(data_root)]
+    child = forked.parent(words[0]).start(words, clean_env((data_root / ".." / "home").absolute()))
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait(60)
+        child.stdout.close()
 
 
 def tickctl_json(*arguments: object, data_root: Path | None = None, code: int = 0, **settings: object) -> Any:

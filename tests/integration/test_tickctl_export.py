@@ -24,7 +24,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, is_over, wait_until
 from tests.nights import by_day
 from tests.stored import iter_ticks
-from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
+from tests.tickctl import SYMBOLS, day_ticks, record_day, running, tickctl, tickctl_json
 from tests.ticks import DAY
 
 FORMATS = ("parquet", "csv", "futu-zip", "sqlite")
@@ -210,10 +210,10 @@ def test_killed_and_run_again(big_root: Path, tmp_path: Path, format_: str) -> N
     """Whatever a SIGKILL leaves is hidden, and gone after the next run; the file is there whole or not at all."""
     left = 0
     for wait_bytes in (0, 1, 200_000):
-        with exporting(format_, "-o", tmp_path, data_root=big_root) as proc:
+        with running("export", format_, "-o", tmp_path, data_root=big_root) as proc:
             while proc.poll() is None and not _has_written(tmp_path, wait_bytes):
                 time.sleep(0.001)
-            proc.send_signal(signal.SIGKILL)
+            proc.kill()
             proc.wait()
         left += len(hidden(tmp_path))
         whole = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")]

@@ -20,7 +20,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env
 from tests.nights import every_test
 from tests.scid_files import FIRST_PART, Trade, append, bar, read_independently, run_of, scid_bytes, write_scid
-from tests.tickctl import tickctl, tickctl_json
+from tests.tickctl import running, tickctl, tickctl_json
 from tests.unit.store_ticks import query, tick
 
 HOUR_US = 3_600_000_000
@@ -284,15 +284,14 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(root: Path, path: Path) 
         *run_of(chicago_us("20261119", 17), half, 200_000),
     ]
     write_scid(path, trades)
-    command = [BIN / "hk-tickctl", "import", "sierra", path, *ES, "--data-root", root]
     killed_rows = []
     for wanted in (1, half * 2 // 3, half * 7 // 6, half * 11 // 6):
-        process = subprocess.Popen(command, env=clean_env(path.parent / "home"), stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline and _rows_so_far(root) < wanted:
-            time.sleep(0.02)  # each look counts rows
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
+        with running("import", "sierra", path, *ES, data_root=root) as process:
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline and _rows_so_far(root) < wanted:
+                time.sleep(0.02)  # each look counts rows
+            process.kill()
+            process.wait(timeout=30)
         killed_rows.append(_rows_so_far(root))
     assert any(0 < rows < len(trades) for rows in killed_rows), killed_rows
     report = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
