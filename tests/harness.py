@@ -31,8 +31,11 @@ DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may b
 HISTORY_TICKS = 3_000
 
 
-def wait_until(condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC) -> Any:
-    """The condition's first true value; fails with ``awaited`` after the deadline."""
+def wait_until(
+    condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC, *, pause_sec: float = 0.05
+) -> Any:
+    """The condition's first true value; fails with ``awaited`` after the deadline. ``pause_sec`` between two looks: a
+    look may ask SQLite."""
     deadline = time.monotonic() + timeout_sec
     while True:
         value = condition()
@@ -40,7 +43,7 @@ def wait_until(condition: Callable[[], Any], awaited: str, timeout_sec: float = 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_sec:g} s: {awaited}")
-        time.sleep(0.05)  # a look may ask SQLite
+        time.sleep(pause_sec)
 
 
 class Process:

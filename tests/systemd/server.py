@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness import Simulator, stored_rows, wait_until
+from tests.harness import Simulator, stored_rows
 from tests.scratch_tree import copy_tree
-from tests.systemd.machine import Machine
+from tests.systemd.machine import Machine, wait_until
 
 SYMBOLS = "HK.00700,HK.09988,HK.03690"
 PREFIX = "/opt/futu_tick_downloader"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.harness import wait_until
 from tests.nights import at_night
+from tests.systemd.machine import wait_until
 from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
 # Of the quick tests the first file says what is wrong with a version; the others are as they are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.harness import wait_until
+from tests.systemd.machine import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
 
 OWN_UNIT = f"/etc/systemd/system/{UNIT}.service"

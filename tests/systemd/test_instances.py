@@ -14,7 +14,8 @@ import pytest
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.market.hk.sessions import hk_date
-from tests.harness import Simulator, check, is_over, wait_until
+from tests.harness import Simulator, check, is_over
+from tests.systemd.machine import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
 
 NAMES = ("north", "us-1")

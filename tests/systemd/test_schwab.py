@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness import ended, wait_until
+from tests.harness import ended
 from tests.schwab_streamer import Streamer
+from tests.systemd.machine import wait_until
 from tests.systemd.server import PREFIX, UNIT, Server
 
 NAME = "schwab"

@@ -8,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.harness import check, wait_until
+from tests.harness import check
+from tests.systemd.machine import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, UNIT, Server
 
 

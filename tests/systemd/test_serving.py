@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.called import Called
-from tests.harness import wait_until
 from tests.redis_server import free_port
+from tests.systemd.machine import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, Server
 
 API = "hk-tick-api"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import wait_until
+from tests.systemd.machine import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, UNIT, Server
 
 TICKCTL = f"{PREFIX}/venv/bin/hk-tickctl"
