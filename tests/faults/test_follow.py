@@ -16,8 +16,9 @@ from hk_tick_collector.records.tick import seq_counter
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import ROW, Position
 from tests.harness import DEADLINE_SEC, Process, clean_env
+from tests.nights import every_test
 
-KILLS = int(os.environ.get("KILLS", "5"))
+KILLS = int(os.environ.get("KILLS", "5" if every_test() else "3"))
 SEED = int(os.environ.get("KILLS_SEED", "11"))
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = Path(__file__).with_name("committing_writer.py")

@@ -14,9 +14,10 @@ from pathlib import Path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.records.tick import seq_counter
 from tests.harness import Process, clean_env, wait_until
+from tests.nights import every_test
 from tests.ticks import DAY
 
-KILLS = int(os.environ.get("KILLS", "8"))
+KILLS = int(os.environ.get("KILLS", "8" if every_test() else "3"))
 SEED = int(os.environ.get("KILLS_SEED", "11"))
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = Path(__file__).with_name("spilling_writer.py")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.nights import by_day
 from tests.tickctl import record_day, tickctl
 from tests.ticks import DAY
 
 COMMANDS = ("day", "gaps", "top", "ticks 700", "bars 700", "status", "export csv -o .", "verify")
+CLOSED = {0o000: "closed", 0o300: "no look inside", 0o400: "only its names"}
 ADVICE = "cannot be read (Permission denied): use sudo, or join the group that the recorder's files belong to"
 # Root reads everything, unless it goes without these two.
 UNDER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
@@ -44,8 +46,14 @@ def test_settings_that_are_closed(tmp_path: Path, data_root: Path, command: str)
     assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {settings} {ADVICE}\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400], ids=["closed", "no look inside", "only its names"])
+@pytest.mark.parametrize(
+    ("mode", "command"),
+    by_day(
+        [(mode, command) for mode in CLOSED for command in COMMANDS],
+        lambda pair: pair[0] == 0o000 or pair[1] in ("top", "status"),  # one by the list of days, one by the newest
+    ),
+    ids=CLOSED.get,
+)
 def test_a_data_root_that_is_closed(data_root: Path, mode: int, command: str) -> None:
     """Never as if no day were recorded."""
     data_root.chmod(mode)
