@@ -157,7 +157,7 @@ async def _clock(patient: _Patient) -> Outcome:
     skew_sec = (before_ms + after_ms) / 2000 - (state.opend_time_sec + 0.5)
     market = patient.app.market
     ours, theirs = market.trading_day(after_ms), market.trading_day(state.opend_time_sec * 1000)
-    finding = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in {market.name}"
+    finding = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} {market.where}"
     if ours != theirs:
         finding += f", for OpenD {theirs}"
     advice = "let the clock be set: sudo timedatectl set-ntp true (latencies, phases and days depend on it)"

@@ -52,7 +52,7 @@ def command(app: App, day: str | None, symbols: bool, output: Path | None) -> No
     from hk_tick_collector.quality.facts import day_facts  # noqa: PLC0415 - DuckDB takes its time
 
     if not Origin(app.market.code).counts:
-        say(f"note: in {app.market.name} sequences count nothing; what follows on counters says nothing there")
+        say(f"note: {app.market.where} sequences count nothing; what follows on counters says nothing there")
     be_gentle()
     with progress("reading all rows", sum(stored_day.rows_by_symbol().values())) as done:
         facts = day_facts(stored_day, app.calendar, app.now_ms, name_symbols=symbols, on_rows=done)

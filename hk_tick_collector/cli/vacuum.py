@@ -53,7 +53,7 @@ def command(app: App, day: str) -> int | None:
 
 def _check_closed(app: App, day: str, db: Path) -> None:
     if day >= app.market.trading_day(app.now_ms):
-        raise NotClosed(f"{day} is today in {app.market.name}: its file is vacuumed tomorrow at the earliest")
+        raise NotClosed(f"{day} is today {app.market.where}: its file is vacuumed tomorrow at the earliest")
     if pending_spill(app.data_root, day):
         raise NotClosed(
             f"rows of {day} wait in {spill_dir(app.data_root)}: let the recorder store them first "

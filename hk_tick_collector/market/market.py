@@ -64,6 +64,7 @@ class Market:
         TOY = Market(
             code="TOY",
             name="Toy exchange",
+            where="at Toy exchange",
             zone=Zone("Europe/Zurich"),
             currency="CHF",
             price_decimals=2,
@@ -89,6 +90,7 @@ class Market:
 
     code: str  # the column ``market``, the word before the dot of its symbols, the setting MARKET
     name: str
+    where: str  # behind "it is Monday": "in Hong Kong"
     zone: Zone
     currency: str
     price_decimals: int

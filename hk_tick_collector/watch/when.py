@@ -112,7 +112,7 @@ def one_day(recorded: Recorded, text: str | None) -> str:
     day = _named_day(recorded, text)
     today = recorded.market.trading_day(recorded.now_ms)
     if day > today:
-        raise NoData(f"{day} lies in the future: in {recorded.market.name} it is {today}")
+        raise NoData(f"{day} lies in the future: {recorded.market.where} it is {today}")
     return day
 
 

@@ -11,6 +11,7 @@ from hk_tick_collector.market.zone import Zone
 CME = Market(
     code="CME",
     name="CME Group",
+    where="at CME Group",
     zone=Zone("America/Chicago"),
     currency="USD",
     price_decimals=9,  # a 32nd's quarter is 0.0078125

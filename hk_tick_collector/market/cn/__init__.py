@@ -12,6 +12,7 @@ from hk_tick_collector.market.zone import Zone
 CN = Market(
     code="CN",
     name="Shanghai and Shenzhen",
+    where="in Shanghai and Shenzhen",
     zone=Zone("Asia/Shanghai", fixed_offset_ms=hm(8)),
     currency="CNY",
     price_decimals=3,

@@ -11,6 +11,7 @@ from hk_tick_collector.market.table import CalendarTable
 HK = Market(
     code="HK",
     name="Hong Kong",
+    where="in Hong Kong",
     zone=ZONE,
     currency=HKD,
     price_decimals=3,

@@ -11,6 +11,7 @@ from hk_tick_collector.market.zone import Zone
 TW = Market(
     code="TW",
     name="Taiwan",
+    where="in Taiwan",
     zone=Zone("Asia/Taipei", fixed_offset_ms=8 * 3_600_000),
     currency="TWD",
     price_decimals=4,

@@ -11,6 +11,7 @@ from hk_tick_collector.market.zone import Zone
 US = Market(
     code="US",
     name="United States",
+    where="in the United States",
     zone=Zone("America/New_York"),
     currency="USD",
     price_decimals=4,
