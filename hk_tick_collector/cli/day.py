@@ -231,9 +231,9 @@ def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
 def _totals(certificate: Certificate) -> list[tuple[str, str]]:
     expected = f"{certificate.expected_ticks:,}"
     if certificate.uncounted_symbols:
-        expected += f" (of {counted(certificate.counted_symbols, 'symbol')} whose counters count)"
+        expected += f" (of the {counted(certificate.counted_symbols, 'symbol')} that can be counted)"
     if certificate.uncounted_symbols and not certificate.counted_symbols:
-        expected = "not known: no symbol has counters that count"
+        expected = "not known: no symbol can be counted from its first tick of the day"
     lines = [
         ("day", f"{certificate.day_kind}, {'still in session' if certificate.so_far else 'over'}"),
         ("file", certificate.source),

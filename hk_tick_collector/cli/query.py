@@ -146,4 +146,4 @@ def loading(engine: Engine) -> Iterator[Callable[[float], None]]:
     if engine.loaded is not None:
         days = engine.loaded.days
         of = days[0] if len(days) == 1 else f"{len(days)} live days"
-        say(f"loaded {counted(engine.loaded.rows, 'tick')} of {of}: {', '.join(engine.loaded.columns)}")
+        say(f"read {counted(engine.loaded.rows, 'tick')} of {of} (columns {', '.join(engine.loaded.columns)})")

@@ -142,7 +142,9 @@ def test_what_sequences_do_not_tell_is_not_called_a_disagreement(tmp_path: Path,
     )
     assert tile is not None
     assert tile[1] == "-", "nobody knows how many"
-    assert dict(_totals(certificate))["expected"] == "not known: no symbol has counters that count"
+    assert (
+        dict(_totals(certificate))["expected"] == "not known: no symbol can be counted from its first tick of the day"
+    )
 
 
 # --- several markets in one place
