@@ -35,12 +35,12 @@ from hk_tick_collector.cli.terminal import (
     width,
 )
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError, InputError, NoData, QuestionError, RecorderError
+from hk_tick_collector.core.errors import ConfigError, InputError, NoData, QuestionError, RecorderError, StoreCorrupt
 from hk_tick_collector.core.tables import Column, aligned, folded, layout
 from hk_tick_collector.core.text import printable
-from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.layout import archive_dir, no_directory
 from hk_tick_collector.store.owner import acting_as, become_owner
-from hk_tick_collector.watch.access import check_open, closed_to_us
+from hk_tick_collector.watch.access import DAMAGED_ADVICE, check_open, closed_to_us
 
 if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
@@ -108,7 +108,7 @@ class App:
     def _enter(self, root: Path, *, is_listed: bool = False) -> None:
         if not root.is_dir():
             cure = "correct DATA_ROOTS" if is_listed else "name the recorder's DATA_ROOT with --data-root or --env-file"
-            raise NoData(f"{root} is not a directory: {cure}")
+            raise NoData(f"{no_directory(root)}: {cure}")
         self.work_as_owner(root)
         check_open(root)  # else it would look as if nothing were in it
 
@@ -383,7 +383,8 @@ def _ending(exc: BaseException) -> tuple[str, int]:
         return f"the configuration is wrong\n{exc}", EXIT_USAGE
     if isinstance(exc, OSError):
         return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc)), EXIT_PROBLEM
-    return str(exc), EXIT_PROBLEM
+    says_what_to_do = not isinstance(exc, StoreCorrupt) or "hk-tickctl" in str(exc)
+    return str(exc) if says_what_to_do else f"{exc}; {DAMAGED_ADVICE}", EXIT_PROBLEM
 
 
 def _owners_rights(exc: BaseException) -> str:

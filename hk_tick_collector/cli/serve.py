@@ -13,6 +13,7 @@ import click
 from hk_tick_collector.cli.common import App, env_file_option, run_guarded
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import printable
+from hk_tick_collector.store.layout import no_directory
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.settings import ServeSettings
@@ -62,9 +63,9 @@ def _serve(env_file: Path | None, overriding: dict[str, str]) -> int:
     settings = load_serve_settings(env_file, {**os.environ, **overriding})
     if "DATA_ROOT" in overriding:
         settings = settings.model_copy(update={"data_roots": (), "archive_root": None})
-    missing = [str(root) for root, _ in settings.roots if not root.is_dir()]
+    missing = [no_directory(root) for root, _ in settings.roots if not root.is_dir()]
     if missing:
-        raise NoData(f"{', '.join(missing)} is not a directory: name the recorder's DATA_ROOT with --data-root")
+        raise NoData(f"{'; '.join(missing)}: name the recorder's DATA_ROOT with --data-root")
     App(env_file).work_as_owner(settings.roots[0][0])
     check_exposure(settings, KeyRing.open(settings.api_keys_file))
     return _run(settings)

@@ -17,6 +17,7 @@ from typing import Any
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, print_table, say, tickctl_command
 from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
 from hk_tick_collector.core.text import counted
+from hk_tick_collector.store.layout import no_directory
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
 from hk_tick_collector.watch.recorder import UNIT, Service, service
 
@@ -158,7 +159,7 @@ def _look_at(app: App, recorders: Sequence[Recorder]) -> None:
             continue
         try:
             if not root.is_dir():
-                raise NoData(f"{root} is not a directory: it was never made, or its disk is not mounted")
+                raise NoData(f"{no_directory(root)}: it was never made, or its disk is not mounted")
             app.work_as_owner(root)
             market = market_of(recorded_market_of(root) or recorder.market)
             recorder.market = market.code

@@ -9,6 +9,7 @@ import click
 
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import ConfigError, NoData
+from hk_tick_collector.store.layout import no_directory
 
 
 def apps_of(app: App, roots: Sequence[Path]) -> dict[str, App]:
@@ -20,7 +21,7 @@ def apps_of(app: App, roots: Sequence[Path]) -> dict[str, App]:
     apps: dict[str, App] = {}
     for root in roots:
         if not root.is_dir():
-            raise NoData(f"{root} is not a directory: give the data roots of the recorders")
+            raise NoData(f"{no_directory(root)}: give the data roots of the recorders")
         for name, other in apps.items():
             if root.samefile(other.data_root):
                 raise click.UsageError(f"{root} and {name} are the same data root: name each recording once")

@@ -9,7 +9,7 @@ from pathlib import Path
 from hk_tick_collector.app.config_sources import ENVIRONMENT_SOURCE, given_settings
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.told import translated
-from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.layout import archive_dir, no_directory
 from hk_tick_collector.watch.access import check_open
 
 DEFAULT_DATA_ROOT = Path("/data/sqlite/HK")  # the setting's own default
@@ -43,7 +43,7 @@ def find_roots(
             roots = [(roots[0][0], Path(archive_root).expanduser().absolute())]
         for root, _ in roots:
             if not root.is_dir():
-                raise NoData(f"{root} is not a directory", _HINT)
+                raise NoData(no_directory(root), _HINT)
             check_open(root)
     return roots
 

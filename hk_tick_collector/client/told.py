@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from hk_tick_collector.client.errors import BadQuestion, Busy, Damaged, NoData, RecordingsError, Unreadable
 from hk_tick_collector.core import errors as core
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
-from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
+from hk_tick_collector.watch.access import CLOSED_ADVICE, DAMAGED_ADVICE, closed_to_us
 
-_DAMAGED_HINT = "hk-tickctl verify says more, hk-tickctl salvage copies what can be read"
 _KINDS: tuple[tuple[type[Exception], type[RecordingsError], str], ...] = (
     (core.NoData, NoData, "hk.days() lists what is recorded"),
     (core.InputError, BadQuestion, ""),
     (core.ConfigError, BadQuestion, "docs/configuration.md lists the settings"),
     (core.StoreBusy, Busy, "ask again in a moment"),
     (core.StoreUnavailable, Unreadable, ""),
-    (core.StoreCorrupt, Damaged, _DAMAGED_HINT),
+    (core.StoreCorrupt, Damaged, DAMAGED_ADVICE),
     (core.CopiesUnavailable, Unreadable, ""),
     (core.RecorderError, RecordingsError, ""),
     (OSError, Unreadable, ""),

@@ -303,6 +303,11 @@ def rescue_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.rescue")
 
 
+def no_directory(path: Path) -> str:
+    """What is said of a path that ``is_dir`` denies: whether nothing is there, or something else."""
+    return f"{path} is not a directory" if os.path.lexists(path) else f"{path} does not exist"
+
+
 def make_dir(path: Path) -> None:
     """Create a directory and its parents, 0750 each; OSError when the system refuses."""
     missing = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from hk_tick_collector.core.errors import RecorderError
 
 CLOSED_ADVICE = "use sudo, or join the group that the recorder's files belong to"
+DAMAGED_ADVICE = "hk-tickctl verify says more, hk-tickctl salvage copies what can be read"
 
 
 def check_open(path: Path) -> None:

@@ -324,7 +324,7 @@ def test_nothing_to_repair(data_root: Path) -> None:
 def test_a_directory_that_is_not_there_has_not_been_repaired(tmp_path: Path, how: list[str]) -> None:
     done = _repair(tmp_path / "nope", *how)
     assert done.returncode == 1
-    assert f"{tmp_path / 'nope'} is not a directory: name the recorder's DATA_ROOT with --data-root" in done.stdout
+    assert f"{tmp_path / 'nope'} does not exist: name the recorder's DATA_ROOT with --data-root" in done.stdout
     assert "repair_rows" not in done.stdout
     assert not list(tmp_path.iterdir())
 

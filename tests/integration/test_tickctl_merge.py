@@ -98,7 +98,7 @@ def test_what_cannot_be_merged_is_refused(twins: tuple[Path, Path], tmp_path: Pa
         (["merge", a, b, "--into", us], 2, "holds days of market US"),
         (["merge", empty, a, "--into", tmp_path / "x", "--days", "20200101"], 3, "20200101"),
         (["compare", a, empty], 3, "no day in common"),
-        (["compare", a, tmp_path / "nothing"], 3, "is not a directory"),
+        (["compare", a, tmp_path / "nothing"], 3, "nothing does not exist: give the data roots"),
     ):
         done = tickctl(*words)
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr

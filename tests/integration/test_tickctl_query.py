@@ -160,7 +160,7 @@ def test_query_says_what_it_loaded(root: Path) -> None:
     sql = "SELECT trading_day, sum(volume) AS v FROM ticks WHERE symbol = 'HK.00700' GROUP BY 1 ORDER BY 1"
     done = tickctl("query", sql, "--json", data_root=root)
     assert done.returncode == 0, done.stderr
-    assert f"loaded {3 * COUNT:,} ticks of {DAY}: symbol, volume, trading_day" in done.stderr
+    assert f"read {3 * COUNT:,} ticks of {DAY} (columns symbol, volume, trading_day)" in done.stderr
     rows = json.loads(done.stdout)
     assert [row["trading_day"] for row in rows] == [OLD_DAY, DAY]
     assert rows[1]["v"] == sum(row["volume"] for row in stored(root))
@@ -303,6 +303,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
         done = tickctl(*arguments, data_root=data_root)
         assert (done.returncode, done.stdout) == (1, ""), (arguments, done)
         assert path.name in done.stderr
+        assert "hk-tickctl salvage copies what can be read" in done.stderr, "what to do"
         assert "Traceback" not in done.stderr
 
 

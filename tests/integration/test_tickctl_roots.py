@@ -57,7 +57,7 @@ def test_what_is_of_one_root_alone_says_so(listed: dict[str, Any]) -> None:
     assert page.returncode == 2
     assert "--data-root" in page.stderr
     absent = tickctl("gaps", DATA_ROOTS=f"{listed['DATA_ROOTS']},/nowhere", DATA_ROOT=listed["DATA_ROOT"])
-    assert (absent.returncode, "/nowhere is not a directory: correct DATA_ROOTS" in absent.stderr) == (3, True)
+    assert (absent.returncode, "/nowhere does not exist: correct DATA_ROOTS" in absent.stderr) == (3, True)
     archived = tickctl("archive", DAY, **listed)
     assert "this works on one data root" in archived.stderr
     verified = tickctl_json("verify", **listed)

@@ -167,7 +167,7 @@ def test_where_data_roots_are_arguments_no_option_names_another(words: tuple[str
         done = CliRunner().invoke(tickctl, [*words, *roots, option, str(tmp_path)])
         assert (done.exit_code, f"{option} has no meaning here" in done.stderr) == (2, True), done.stderr
     done = CliRunner().invoke(tickctl, [*words, *roots])
-    assert (done.exit_code, "b is not a directory: give the data roots" in done.stderr) == (3, True), done.stderr
+    assert (done.exit_code, "b does not exist: give the data roots" in done.stderr) == (3, True), done.stderr
 
 
 def test_every_command_but_serve_takes_json() -> None:

@@ -101,7 +101,7 @@ def test_where_recordings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / ".env").write_text("DATA_ROOT=b\nFUTU_SYMBOLS=nonsense\n")
     assert find_roots(environ={"PATH": ""}) == [(second, second / "_archive")]
     assert find_roots(environ={"DATA_ROOT": "a"}) == [(first, first / "_archive")]
-    with pytest.raises(NoData, match=r"c is not a directory .set DATA_ROOT"):
+    with pytest.raises(NoData, match=r"c does not exist .set DATA_ROOT"):
         find_roots("c")
     with pytest.raises(BadQuestion, match="several data roots"):
         find_roots([first, second], elsewhere)
