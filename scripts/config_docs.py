@@ -49,7 +49,8 @@ cp .env.example .env
 
 - Settings come from the environment and from a file of `KEY=value` lines. The file is the one given with `--env-file`,
   else `.env` in the working directory if there is one. The environment wins over the file, the file over the default.
-- An empty value counts as not given.
+- An empty value counts as not given. Of a key on several lines the last one counts; `--check-config`, `doctor` and
+  `hk-tickctl config` name such a key and its lines.
 - In the file, quotes around a value are optional, `#` begins a comment, and `$` stands for itself. systemd reads the
   same file with `EnvironmentFile=`, but takes a `#` behind a value as a part of it: keep comments on their own lines.
 - A relative path in the file starts at the file's directory, one in the environment at the working directory.
