@@ -17,8 +17,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import BaseModel
 
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.serve.api import models
 from hk_tick_collector.serve.api.app import create_app
 from hk_tick_collector.serve.keys import edited, named
 from hk_tick_collector.serve.settings import ServeSettings
@@ -353,6 +355,39 @@ def test_a_parameter_that_is_wrong_is_named(client: httpx.Client, params: dict[s
         problem(response, 404, "no-data")
         return
     assert field in str(problem(response, 400, "bad-parameter")), response.text
+
+
+def _with_patterns(kind: type[BaseModel]) -> set[str]:
+    """Parameters whose text has to match a pattern, of this set and of all that are made of it."""
+    named = {
+        name for name, info in kind.model_fields.items() if any(hasattr(rule, "pattern") for rule in info.metadata)
+    }
+    return named.union(*map(_with_patterns, kind.__subclasses__()))
+
+
+def test_every_form_is_told_in_words() -> None:
+    """A regular expression is no answer for whoever wrote 5min."""
+    needed = _with_patterns(models.Query)
+    assert {"symbols", "day", "interval"} <= needed
+    assert needed <= set(models.FORMS)
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "words"),
+    [
+        ("bars", {"symbols": "700", "interval": "5min"}, "a number and s, m or h, as in 5m"),
+        ("bars", {"symbols": "700", "start": "half past nine"}, "2026-11-20T09:30:00+08:00, UTC epoch milliseconds"),
+        ("days/Friday/coverage", {}, "20261120"),
+        ("calendar", {"first": "2026-11-20"}, "20261120"),
+    ],
+)
+def test_who_writes_another_form_is_told_the_right_one(
+    client: httpx.Client, path: str, params: dict[str, str], words: str
+) -> None:
+    (error,) = problem(client.get(f"/v1/{path}", params=params), 400, "bad-parameter")["errors"]
+    assert error["message"].startswith("is not of the form that is meant: ")
+    assert words in error["message"]
+    assert "pattern" not in error["message"]
 
 
 def test_a_time_on_the_markets_clock_is_taken_when_it_says_so(client: httpx.Client) -> None:

@@ -23,6 +23,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.serve.api import routes
 from hk_tick_collector.serve.api.metrics import Measured, Metrics
+from hk_tick_collector.serve.api.models import FORMS
 from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.api.openapi import describe
 from hk_tick_collector.serve.api.pool import Pool
@@ -123,9 +124,15 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [FieldError(_field(detail["loc"]), str(detail["msg"])) for detail in error.errors()[:20]]
+    errors = [FieldError(_field(detail["loc"]), _message(detail)) for detail in error.errors()[:20]]
     named = ", ".join(dict.fromkeys(error.field for error in errors))
     return _answered(request, Problem("bad-parameter", f"wrong: {named}", errors=errors))
+
+
+def _message(detail: Mapping[str, Any]) -> str:
+    """What pydantic says, but for its regular expressions: instead of one, what such a text looks like."""
+    form = FORMS.get(str(detail["loc"][-1])) if detail["type"] == "string_pattern_mismatch" else None
+    return str(detail["msg"]) if form is None else f"is not of the form that is meant: {form}"
 
 
 def _field(location: tuple[Any, ...]) -> str:

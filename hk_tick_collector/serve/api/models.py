@@ -18,6 +18,24 @@ DAY_PATTERN = r"^([0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}|today|yesterday|last)$"
 MARKET_PATTERN = r"^[A-Za-z]{2,6}$"
 PAGE_ROWS, MAX_PAGE_ROWS = 10_000, 100_000
 
+# What a parameter's text looks like, for who wrote another one: its pattern is no answer.
+_DAY_FORM, _TIME_FORM = "20261120", "2026-11-20T09:30:00+08:00, UTC epoch milliseconds or 20261120"
+FORMS = {
+    "symbols": "700 or HK.00700, several separated by commas",
+    "series": "classic/gex_full, several separated by commas",
+    "day": "20261120, today, yesterday, last, or a range 20261120..20261124",
+    **dict.fromkeys(("start", "end", "start_time", "end_time"), _TIME_FORM),
+    **dict.fromkeys(("first", "last"), _DAY_FORM),
+    "tz": "Asia/Hong_Kong",
+    "interval": "a number and s, m or h, as in 5m",
+    "types": "all, or some of price, odd_lots and off_exchange, separated by commas",
+    "fields": "columns separated by commas, as in ts_ms,price",
+    "cursor": "the text that the page before has as next",
+    "market": "HK",
+    "code": "a rule's code, as in ticks_late",
+    "name": "letters in lower case, digits and -, as in ml-trade",
+}
+
 Market = Annotated[str | None, Field(pattern=MARKET_PATTERN, description="A market that is served, such as HK.")]
 DayWord = Annotated[str, Field(pattern=DAY_PATTERN, description="YYYYMMDD, today, yesterday or last.")]
 MarketWord = Annotated[str, Field(pattern=MARKET_PATTERN)]
@@ -165,7 +183,7 @@ class SnapshotsQuery(Query):
     )  # fmt: skip
     series: str = Field(
         "all", min_length=1, max_length=2000, pattern=r"^[a-z0-9_/, ]+$", examples=["classic/gex_full"],
-        description="Which pictures of each: PACKAGE/CATEGORY, several with commas, or `all`.",
+        description="Which series of each symbol: PACKAGE/CATEGORY, several with commas, or `all`.",
     )  # fmt: skip
     day: str | None = Field(
         None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
