@@ -134,8 +134,9 @@ def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
 
 
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:
-    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415 - not for --help
+    from hk_tick_collector.quality.certificate import check_judgeable, make_certificate  # noqa: PLC0415 - not for --help
 
+    check_judgeable(day)
     noted = make_certificate(day, app.calendar, app.now_ms, read=not read_rows)
     if not read_rows or noted.error is not None:
         return noted, None

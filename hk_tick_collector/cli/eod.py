@@ -130,7 +130,7 @@ def _done(app: App, day: str, kinds: Sequence[str]) -> _DayDone:
 
 def _certified(app: App, day: str) -> tuple[Certificate, Path | None]:
     """The certificate, and the page where all rows could be read."""
-    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
+    from hk_tick_collector.quality.certificate import check_judgeable, make_certificate  # noqa: PLC0415
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
     from hk_tick_collector.quality.index import write_index  # noqa: PLC0415
     from hk_tick_collector.quality.page import write_page  # noqa: PLC0415
@@ -138,6 +138,7 @@ def _certified(app: App, day: str) -> tuple[Certificate, Path | None]:
     from hk_tick_collector.quality.report_file import write_certificate  # noqa: PLC0415
 
     stored_day = app.catalog.day(day)
+    check_judgeable(stored_day)
     certificate = make_certificate(stored_day, app.calendar, app.now_ms, read=False)
     page = None
     if certificate.error is None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hk_tick_collector import __version__
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import StoreCorrupt, StoreError
 from hk_tick_collector.core.evidence import EQUAL_TO_COPY, EvidenceLevel
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import DayKind
@@ -112,6 +113,15 @@ def make_certificate(
         brokers=books_of(day, kind, now_ms, BROKER_KIND, read_pushes=recounted is not None),
     )
     return graded(_summed(certificate, symbols))
+
+
+def check_judgeable(day: Day) -> None:
+    """StoreUnavailable for a day file of a newer recorder, or one that the disk does not give now: its certificate of
+    before is not replaced by one that knows nothing. A damaged one passes: that is a judgement."""
+    for part in day.parts:
+        if part.db is not None:
+            with suppress(StoreCorrupt), closing(reader.open_read_only(part.db)):
+                pass
 
 
 def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificate:

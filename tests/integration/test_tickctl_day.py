@@ -115,6 +115,22 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     assert str(tmp_path / f"{DAY}.db") in gaps.stderr
 
 
+def test_the_file_of_a_newer_recorder_keeps_the_certificate_that_it_has(tmp_path: Path) -> None:
+    """After a rollback the older program knows nothing of it, which is no grade."""
+    record_day(tmp_path, count=20)
+    assert tickctl("day", data_root=tmp_path).returncode == 0
+    (report,) = reports(tmp_path)
+    before = (tmp_path / "_reports" / report).read_bytes()
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        conn.execute("PRAGMA user_version = 99")
+    for arguments in (("day",), ("day", "--recount"), ("eod",)):
+        done = tickctl(*arguments, data_root=tmp_path)
+        assert done.returncode == 1, (arguments, done)
+        assert "was made by a newer recorder (schema version 99" in done.stdout + done.stderr
+        assert "Grade" not in done.stdout
+        assert (tmp_path / "_reports" / report).read_bytes() == before, arguments
+
+
 def test_rows_that_contradict_the_notes(tmp_path: Path) -> None:
     record_day(tmp_path, count=200)
     with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn, conn:
