@@ -221,8 +221,10 @@ def _others(certificate: Certificate) -> str:
 
 def _other_doubt(certificate: Certificate) -> str | None:
     """Why most of the symbols are unproven that are so for more than a beginning that was never shown."""
-    unproven = [verdict.reason for verdict in certificate.symbols if verdict.state == UNPROVEN]
-    others = counted_reasons(reason for reason in unproven if reason and not reason.startswith(UP_TO))
+    unproven = [verdict.reason or "" for verdict in certificate.symbols if verdict.state == UNPROVEN]
+    others = counted_reasons(
+        "; ".join(doubt for doubt in reason.split("; ") if not doubt.startswith(UP_TO)) for reason in unproven
+    )
     return next((reason for reason, _ in others.most_common(1)), None)
 
 

@@ -20,7 +20,7 @@ from hk_tick_collector.store.verdict import MISSING
 FORMAT_VERSION = 1
 WATCHED, BLIND = "watched", "blind"  # of order books and broker queues, which nobody can prove
 UNREAD = "unread"  # they were not looked at, or cannot be read
-_NUMBERS = re.compile(r"\d+")
+_NUMBERS = re.compile(r"\d+(?:,\d{3})*")
 
 
 def counted_reasons(reasons: Iterable[str | None]) -> Counter[str]:

@@ -29,7 +29,7 @@ READ_ONCE = (
     "has connected again"
 )
 FIRST_NOT_PROVEN = "the day's first ticks are not proven"
-UP_TO = "up to "  # begins the reason of a day of which nothing is doubted but its beginning
+UP_TO = "up to "  # begins the doubt of a day whose beginning was not shown
 NOT_SHOWN = "the source has not yet shown the whole day after its close"
 REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
 _REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants

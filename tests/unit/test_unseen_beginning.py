@@ -19,6 +19,7 @@ from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.missing_ranges import MissingRange, Now, now
+from hk_tick_collector.quality.model import counted_reasons
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.serve.live.facts import facts_of
 from hk_tick_collector.store import judging, reader
@@ -114,6 +115,20 @@ def test_a_bound_is_not_said_of_what_nothing_counts(root: Path) -> None:
     assert explained(certificate) == (
         "at most 36 of 145 ticks may be missing (25 %); besides, nothing counts what other doubts may hide"
     )
+
+
+def test_a_doubt_beside_it_is_told_without_it(root: Path) -> None:
+    """What came before the first tick is in the sentence already, and with its number."""
+    write(root, [], [Unproven(SYMBOL, DAY, "the counters went back")])
+    sentence = certify(root).sentence
+    assert "before the first tick seen, at most 36 ticks; 0 are proven complete" in sentence
+    assert "1 unproven (also: the counters went back)." in sentence
+
+
+@pytest.mark.parametrize("numbers", [(36, 136), (1_036, 20_271_000)])
+def test_a_number_of_any_size_is_one_number_where_reasons_are_counted(numbers: tuple[int, int]) -> None:
+    reasons = (f"up to {number:,} ticks may have come before" for number in numbers)
+    assert counted_reasons(reasons) == {"up to n ticks may have come before": 2}
 
 
 def test_status_notes_it_and_pages_nobody(root: Path) -> None:
