@@ -287,6 +287,31 @@ check_out() { # check_out COMMIT
   run git -C "$PREFIX" -c advice.detachedHead=false checkout --quiet --detach "$1"
 }
 
+switch_to() { # switch_to COMMIT RELEASE
+  check_out "$1" && use_release "$2" && install_units && install_command
+}
+
+# Of a trap on EXIT: what was in use before the switch runs again.
+go_back() { # go_back COMMIT RELEASE
+  systemctl stop "$UNIT" || true
+  systemctl reset-failed "$UNIT" 2>/dev/null || true
+  if ! switch_to "$1" "$2" || ! systemctl start "$UNIT"; then
+    say "the former version could not be started: nobody records. systemctl status $UNIT"
+    return 1
+  fi
+  restart_others || true # it has said which
+  say "rolled back: ${1:0:12} records again"
+}
+
+# For whoever has to name one: the commits that are built beside the one in use, newest first.
+other_releases() { # other_releases DIRECTORY IN_USE
+  local directory=$1 in_use=$2 built name
+  while read -r built name; do
+    [[ ! $name =~ ^[0-9a-f]{40}$ || $name == "$in_use" || ! -f $directory/$name/.complete ]] ||
+      printf '  %s  built on %s\n' "${name:0:12}" "$built"
+  done < <(find "$directory" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %TY-%Tm-%Td %f\n' 2>/dev/null | sort -rn | cut -d' ' -f2-)
+}
+
 prune_releases() { # prune_releases NAME...: keeps these and the newest few
   local kept=0 release name
   while IFS= read -r release; do

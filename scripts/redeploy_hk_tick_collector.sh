@@ -6,30 +6,41 @@ usage() {
   cat <<'USAGE'
 Usage: sudo bash scripts/redeploy_hk_tick_collector.sh [options] [REF]
 
-Brings the service to REF, a branch, tag or commit of the checkout's origin (default: origin's main branch).
+Brings the service to REF, a branch, tag or commit of the checkout's origin
+(default: origin's main branch).
 
-While the recorder goes on recording: fetch, build an environment for REF, run tests from it. If that fails, nothing has
-changed. Then: stop, switch, repair times in the future (repair_future_ts_ms.py --apply), start, show the first log
-lines, verify (verify_hk_tick_collector.sh), restart what else runs from the release: further recorders
-(hk-tick-collector@NAME) and what serves (hk-tick-api, -live, -redis, -alert). If one of these fails, the former version is put
-back and started.
+While the recorder goes on recording: fetch, build an environment for REF, run
+tests from it. If that fails, nothing has changed. Then: stop, switch, repair
+times in the future (repair_future_ts_ms.py --apply), start, show the first log
+lines, verify (verify_hk_tick_collector.sh), restart what else runs from the
+release: further recorders (hk-tick-collector@NAME) and what serves
+(hk-tick-api, -live, -redis, -alert). If one of these fails, the former version
+is put back and started.
 
-  --tests WHICH       quick (default: settings, store and start, some seconds), full (all of tests/unit, minutes), none,
-                      or arguments for pytest ("-q tests"); full and arguments bring all development tools along
+  --tests WHICH       quick (default: settings, store and start, some seconds),
+                      full (all of tests/unit, minutes), none, or arguments for
+                      pytest ("-q tests"); full and arguments bring all
+                      development tools along
   --skip-tests        the same as --tests none
-  --no-rollback       leave the new version in place when it fails after the switch
+  --no-rollback       leave the new version in place when it fails after the
+                      switch
   --no-fetch          take REF from the checkout as it is
-  --market WHICH      auto (default), open or closed: passed on to the verification
-  --acceptance-sec N  wait this long for the first heartbeat and health lines (default: 90)
+  --market WHICH      auto (default), open or closed: passed on to the
+                      verification
+  --acceptance-sec N  wait this long for the first heartbeat and health lines
+                      (default: 90)
 
-REF is built by the user hk-tick-build; root installs the finished wheels and runs nothing of REF before the switch.
+REF is built by the user hk-tick-build; root installs the finished wheels and
+runs nothing of REF before the switch.
 
-Also from the environment: DEPLOY_REF, DEPLOY_TESTS, AUTO_ROLLBACK=0, PYTHON and all that pip reads.
-The way back by hand: sudo ROLLBACK_REF=COMMIT bash scripts/rollback_hk_tick_collector.sh
+Also from the environment: DEPLOY_REF, DEPLOY_TESTS, AUTO_ROLLBACK=0, PYTHON and
+all that pip reads. The way back by hand:
+  sudo ROLLBACK_REF=COMMIT bash scripts/rollback_hk_tick_collector.sh
 
-Exit codes: 0 the new version runs and is verified; 1 it failed and the former version runs (or, with --no-rollback, the
-new one was left as it is); 2 usage; 3 it failed and so did the way back: nobody records; 69 something is missing;
-75 another update is running; 77 not root.
+Exit codes: 0 the new version runs and is verified; 1 it failed and the former
+version runs (or, with --no-rollback, the new one was left as it is); 2 usage; 3
+it failed and so did the way back: nobody records; 69 something is missing; 75
+another update is running; 77 not root.
 USAGE
 }
 
@@ -127,10 +138,6 @@ pytest_arguments() {
   esac
 }
 
-switch_to() { # switch_to COMMIT RELEASE
-  check_out "$1" && use_release "$2" && install_units && install_command
-}
-
 repair_times() {
   step "repair"
   "$PREFIX/venv/bin/python" -I "$PREFIX/scripts/repair_future_ts_ms.py" --apply --env-file "$PREFIX/.env"
@@ -171,18 +178,6 @@ restart_the_others() {
   restart_others
 }
 
-# shellcheck disable=SC2317 # called by the trap
-go_back() {
-  step "rollback to ${old_commit:0:12}"
-  systemctl stop "$UNIT" || true
-  if ! switch_to "$old_commit" "$old_release" || ! systemctl start "$UNIT"; then
-    say "the former version could not be started: nobody records. systemctl status $UNIT"
-    return 1
-  fi
-  restart_others || true # it has said which
-  say "rolled back: ${old_commit:0:12} records again"
-}
-
 # However the script ends between stop and success, also by a signal: somebody records.
 # shellcheck disable=SC2317 # called by the trap
 on_exit() {
@@ -191,7 +186,8 @@ on_exit() {
   trap '' INT TERM HUP
   if ((switched)); then
     if ((rollback)); then
-      go_back || status=3
+      step "rollback to ${old_commit:0:12}"
+      go_back "$old_commit" "$old_release" || status=3
     else
       say "left as it is (--no-rollback); the way back: sudo ROLLBACK_REF=$old_commit bash $PREFIX/scripts/rollback_hk_tick_collector.sh"
     fi

@@ -91,6 +91,20 @@ def test_what_names_no_branch_tag_or_commit_is_refused(repository: Path, ref: st
     assert _resolve(repository, ref)[0] == ""
 
 
+def test_who_names_no_commit_is_told_those_that_are_built(tmp_path: Path) -> None:
+    """Newest first; not the one in use, none that is half built, and none that is no commit."""
+    names = {letter: letter * 40 for letter in "abcd"}
+    for age_days, name in enumerate([*names.values(), "files-20261120T010203Z"]):
+        release = tmp_path / name
+        release.mkdir()
+        if name != names["d"]:
+            (release / ".complete").touch()
+        built_sec = 1_796_040_000 - 86_400 * age_days
+        os.utime(release, (built_sec, built_sec))
+    done = _bash('other_releases "$@"', str(tmp_path), names["b"])
+    assert done.stdout == "  aaaaaaaaaaaa  built on 2026-11-30\n  cccccccccccc  built on 2026-11-28\n"
+
+
 # --- what goes into a unit file
 
 

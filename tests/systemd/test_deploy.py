@@ -24,6 +24,9 @@ FAULTY_MAIN = f"""\
         raise SystemExit("broken at start")
     if fault == "wrong port":
         os.environ["FUTU_PORT"] = "1"
+    if fault == "hang":
+        import time
+        time.sleep(600)
 """
 FAULTY_TESTS = f"""\
 from pathlib import Path
@@ -246,6 +249,44 @@ def test_a_commit_that_records_nothing_is_rolled_back(
     done = server.redeploy("--skip-tests --market open", another, check=False)
     assert done.returncode == 1, done.stdout
     assert "result=fail" in done.stdout
+    assert _in_use(server) == deployed
+    server.wait_recording()
+
+
+def test_a_way_back_that_does_not_start_leaves_the_version_in_use(
+    server: Server, deployed: str, another: str, update: Update, fault: Callable[[str], None]
+) -> None:
+    """An earlier version may refuse settings or a day file of a later one: then nobody would record."""
+    asked = server.machine.run(f"bash {PREFIX}/scripts/rollback_hk_tick_collector.sh", check=False)
+    assert (asked.returncode, f"  {another[:12]}  built on 20" in asked.stdout) == (2, True), asked.stdout
+    assert deployed[:12] not in asked.stdout, "it is in use"
+    fault("start")
+    back = f"ROLLBACK_REF={another} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
+    done = server.machine.run(back, timeout_sec=500, check=False, **OFFLINE)
+    assert done.returncode == 1, done.stdout
+    assert "broken at start" in done.stdout
+    assert f"rolled back: {deployed[:12]} records again" in done.stdout
+    assert _in_use(server) == deployed
+    server.wait_recording()
+
+
+@pytest.mark.parametrize("script", ["redeploy", "rollback"])
+def test_an_update_that_is_broken_off_leaves_the_version_in_use(
+    server: Server, deployed: str, another: str, update: Update, fault: Callable[[str], None], script: str
+) -> None:
+    """As Ctrl-C at a terminal does: all of the foreground gets the signal, here while the new version starts."""
+    fault("hang")
+    command = f"{PREFIX}/scripts/{script}_hk_tick_collector.sh"
+    options = f"--skip-tests {another}" if script == "redeploy" else ""
+    run = server.machine.run
+    group = f"setsid --wait bash -c 'echo $$ >/srv/group; exec bash {command} {options}' >/srv/output 2>&1 </dev/null"
+    run(f"rm -f /srv/ended; ({group}; echo $? >/srv/ended) >/dev/null 2>&1 &", ROLLBACK_REF=another, **OFFLINE)
+    wait_until(lambda: server.machine.show("ActiveState") == "activating", "the new version starts", timeout_sec=300)
+    assert _in_use(server) == another
+    run("kill -TERM -- -$(cat /srv/group)")
+    wait_until(lambda: run("cat /srv/ended", check=False).stdout.strip() == "143", "it has ended", timeout_sec=120)
+    output = run("cat /srv/output").stdout
+    assert f"rolled back: {deployed[:12]} records again" in output
     assert _in_use(server) == deployed
     server.wait_recording()
 
