@@ -8,9 +8,11 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/backtest_venv.sh
 
-Installs requirements/backtest.txt into .venv/backtest, unless it is there already. scripts/test.sh calls it.
+Installs requirements/backtest.txt into .venv/backtest, unless it is there
+already. scripts/test.sh calls it.
 
-Exit codes: 0 it is there, 2 usage, 69 it cannot be installed here (the reason is printed; its tests are then left out).
+Exit codes: 0 it is there, 2 usage, 69 it cannot be installed here (the reason
+is printed; its tests are then left out).
 USAGE
 }
 

@@ -6,18 +6,26 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/db_health_check.sh [options] DB
 
-Prints key=value lines about a day file, its busiest symbols, a "fail:" line for everything that is wrong, and
-result=pass or result=fail. Also works while the recorder writes. Needs python3 alone; with the recorder's Python at
-hand the exchange's calendar decides whether the newest tick must be fresh.
+Prints key=value lines about a day file, its busiest symbols, a "fail:" line for
+everything that is wrong, and result=pass or result=fail. Also works while the
+recorder writes. Needs python3 alone; with the recorder's Python at hand the
+exchange's calendar decides whether the newest tick must be fresh.
 
-  --max-lag-sec N    in continuous trading the newest tick may be this old (default: 120)
-  --quick            leave out what reads the whole file: duplicates, delays, integrity
-  --full             PRAGMA integrity_check, also of the indexes, in place of quick_check: minutes for a large file
+  --max-lag-sec N    in continuous trading the newest tick may be this old
+                     (default: 120)
+  --quick            leave out what reads the whole file: duplicates, delays,
+                     integrity
+  --full             PRAGMA integrity_check, also of the indexes, in place of
+                     quick_check: minutes for a large file
   --top N            number of symbols to list (default: 10)
-  --market WHICH     auto (default), open or closed: judge as if the market were open or closed
+  --market WHICH     auto (default), open or closed: judge as if the market were
+                     open or closed
 
-Lag is now minus the newest event time; delay is the time from the event to its receipt.
-Exit codes: 0 pass, 1 fail, 2 usage, 66 the file does not exist or is no database, 69 python3 is missing.
+Lag is now minus the newest event time; delay is the time from the event to its
+receipt.
+
+Exit codes: 0 pass, 1 fail, 2 usage, 66 the file does not exist or is no
+database, 69 python3 is missing.
 USAGE
 }
 

@@ -6,17 +6,20 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/demo.sh [--seconds N] [--plain]
 
-Makes .venv in the project's directory and installs the project into it (once), then starts the simulated OpenD and the
-recorder on a scratch directory, waits until OpenD has told the earlier ticks of each symbol, and shows what happens for
-N seconds (default 30). At the end it stops both, asks the file that was written how fresh it is, and compares it with
-every tick that the simulated market made.
+Makes .venv in the project's directory and installs the project into it (once),
+then starts the simulated OpenD and the recorder on a scratch directory, waits
+until OpenD has told the earlier ticks of each symbol, and shows what happens
+for N seconds (default 30). At the end it stops both, asks the file that was
+written how fresh it is, and compares it with every tick that the simulated
+market made.
 
 Ctrl-C ends the show early, with the same ending; a second Ctrl-C ends at once.
-On a terminal it is the live screen (hk-tickctl screen; q ends it), with --plain a simpler picture; otherwise there is
-one line a second.
+On a terminal it is the live screen (hk-tickctl screen; q ends it), with --plain
+a simpler picture; otherwise there is one line a second.
 
-Exit codes: 0 every tick is stored, 1 something failed, 2 usage, 69 the environment cannot be made,
-130 (or 143, 129) stopped by a signal before there was anything to show.
+Exit codes: 0 every tick is stored, 1 something failed, 2 usage, 69 the
+environment cannot be made, 130 (or 143, 129) stopped by a signal before there
+was anything to show.
 USAGE
 }
 

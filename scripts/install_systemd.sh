@@ -6,27 +6,38 @@ usage() {
   cat <<'USAGE'
 Usage: sudo bash scripts/install_systemd.sh [options]
 
-Installs this checkout as the service hk-tick-collector: the system user, /opt/futu_tick_downloader with the code and a
-virtual environment, the settings file .env (from .env.example), the directory of the day files, the units, and the
-command hk-tickctl with these settings, its man pages and its completion (/usr/local). The user hk-tick-build builds the packages that requirements/service.txt names; root installs them. Run it again to install a
-newer checkout or to repair an installation: .env and data are never overwritten, and a running recorder goes on until
-it is restarted.
+Installs this checkout as the service hk-tick-collector: the system user,
+/opt/futu_tick_downloader with the code and a virtual environment, the settings
+file .env (from .env.example), the directory of the day files, the units, and
+the command hk-tickctl with these settings, its man pages and its completion
+(/usr/local). The user hk-tick-build builds the packages that
+requirements/service.txt names; root installs them. Run it again to install a
+newer checkout or to repair an installation: .env and data are never
+overwritten, and a running recorder goes on until it is restarted.
 
-  --start         start the service at the end, or restart it; without, the command is shown
-  --instance NAME also set up one more recorder, hk-tick-collector@NAME with the settings NAME.env, for another market
-                  or another OpenD; --start then means this one alone
-  --with NAMES    also set up what serves the ticks, one or more of api, live, redis, ship and alert, by commas; --start
-                  starts them, too. What was chosen once stays
-  --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
-  --uninstall     stop and remove the service and its environments; keeps day files, .env, the code and the users
+  --start         start the service at the end, or restart it; without, the
+                  command is shown
+  --instance NAME set up one more recorder, too, hk-tick-collector@NAME with the
+                  settings NAME.env, for another market or another OpenD;
+                  --start then means this one alone
+  --with NAMES    also set up what serves the ticks, one or more of api, live,
+                  redis, ship and alert, by commas; --start starts them, too.
+                  What was chosen once stays
+  --with-opend    also install futu-opend.service and its user; OpenD itself
+                  must be put into /opt/futu-opend
+  --uninstall     stop and remove the service and its environments; keeps day
+                  files, .env, the code and the users
   --dry-run       show what would be done and change nothing; works without root
   --help          this text
 
-  PYTHON=python3.12 sudo -E bash scripts/install_systemd.sh     another interpreter (3.11 is the oldest that works)
-  PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS ...               are pip's own and work as usual; hk-tick-build must be
-                                                                able to read what they name
+  PYTHON=python3.12 sudo -E bash scripts/install_systemd.sh
+      another interpreter (3.11 is the oldest that works)
+  PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS ...
+      are pip's own and work as usual; hk-tick-build must be able to read what
+      they name
 
-Exit codes: 0 done, 1 a step failed, 2 usage, 69 a tool is missing, 75 another installation is running, 77 not root.
+Exit codes: 0 done, 1 a step failed, 2 usage, 69 a tool is missing, 75 another
+installation is running, 77 not root.
 USAGE
 }
 

@@ -6,11 +6,14 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/lock_requirements.sh [--upgrade]
 
-Brings requirements/build.txt, service.txt, quick.txt, dev.txt and backtest.txt up to pyproject.toml, for every Python
-that the project works with. What is locked stays as it is where it still fits; with --upgrade everything goes to its newest version.
-uv, which resolves them, is installed into a directory that goes again.
+Brings requirements/build.txt, service.txt, quick.txt, dev.txt and backtest.txt
+up to pyproject.toml, for every Python that the project works with. What is
+locked stays as it is where it still fits; with --upgrade everything goes to its
+newest version. uv, which resolves them, is installed into a directory that goes
+again.
 
-Exit codes: 0 written, 1 no versions fit together, 2 usage, 69 python3 or a package index is missing.
+Exit codes: 0 written, 1 no versions fit together, 2 usage, 69 python3 or a
+package index is missing.
 USAGE
 }
 

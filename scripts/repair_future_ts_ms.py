@@ -12,7 +12,7 @@ copied to ``NAME.before-repair-<utc>`` first. The recorder must be stopped, the 
 takes on the rights of the directory's owner. An interrupted run is finished by running it again.
 
 Exit codes: 0 nothing to repair, or shown, or repaired; 1 failed, no such directory, or rows were left alone; 2 usage;
-75 a recorder holds the data root; 78 the settings are wrong.
+69 another Python than the recorder's; 75 a recorder holds the data root; 78 the settings are wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hk_tick_collector.app.config import load_settings
+try:
+    from hk_tick_collector.app.config import load_settings
+except ModuleNotFoundError as exc:
+    if exc.name != "hk_tick_collector":
+        raise
+    print(
+        f"{Path(__file__).name}: {sys.executable} does not have the recorder's package: run it with "
+        "/opt/futu_tick_downloader/venv/bin/python, or in a checkout with .venv/bin/python",
+        file=sys.stderr,
+    )
+    sys.exit(69)
 from hk_tick_collector.core.errors import ConfigError, RejectCode, StoreError
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.text import printable

@@ -9,12 +9,16 @@ Usage: bash scripts/restart_delay.sh wait|record
 
 Called by hk-tick-collector.service as the service user, not by hand.
 
-  wait    (ExecStartPre) sleep 0, 2, 4, 8 ... 60 seconds: nothing after the first failure in a row, more after each other
-  record  (ExecStopPost) count the run that ended: a failure raises the count; a stop that was asked for, a wrong
-          configuration (exit code 78) and ten minutes of work set it back to none
+  wait    (ExecStartPre) sleep 0, 2, 4, 8 ... 60 seconds: nothing after the
+          first failure in a row, more after each other
+  record  (ExecStopPost) count the run that ended: a failure raises the count; a
+          stop that was asked for, a wrong configuration (exit code 78) and ten
+          minutes of work set it back to none
 
 The count lives in RUNTIME_DIRECTORY, so a reboot forgets it.
-Exit codes: 0 done, 2 usage. A count that cannot be read or kept is taken for none: the recorder must start.
+
+Exit codes: 0 done, 2 usage. A count that cannot be read or kept is taken for
+none: the recorder must start.
 USAGE
 }
 

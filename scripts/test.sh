@@ -7,15 +7,22 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/test.sh [pytest arguments]
 
-Makes .venv in the project's directory, installs the project with its development tools into it, and runs pytest.
-The environment is used again until pyproject.toml or the Python version changes. As root on Debian or Ubuntu it also
-installs the packages that tests need (scripts/lib_needs.sh has the list); otherwise it says which ones are missing.
+Makes .venv in the project's directory, installs the project with its
+development tools into it, and runs pytest. The environment is used again until
+pyproject.toml or the Python version changes. As root on Debian or Ubuntu it
+also installs the packages that tests need (scripts/lib_needs.sh has the list);
+otherwise it says which ones are missing.
 
-  bash scripts/test.sh                          what a check runs
-  TESTS=all bash scripts/test.sh                everything: also what a check leaves to the nights (docs/testing.md)
-  bash scripts/test.sh tests/unit -k config     a part; all arguments go to pytest
-  bash scripts/test.sh -n 0                     one process, for a debugger
-  PYTHON=python3.12 bash scripts/test.sh        another interpreter; .venv is made anew
+  bash scripts/test.sh
+      what a check runs
+  TESTS=all bash scripts/test.sh
+      everything: also what a check leaves to the nights (docs/testing.md)
+  bash scripts/test.sh tests/unit -k config
+      a part; all arguments go to pytest
+  bash scripts/test.sh -n 0
+      one process, for a debugger
+  PYTHON=python3.12 bash scripts/test.sh
+      another interpreter; .venv is made anew
 
 Exit codes are pytest's; 69 when something is missing, before any test.
 USAGE

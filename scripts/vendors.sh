@@ -8,11 +8,12 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/vendors.sh
 
-Installs the newest shioaji 1.7 with msgpack into .venv/shioaji, and @dxfeed/dxlink-api into .venv/dxlink, unless they
-are there already. scripts/test.sh calls it. Without npm the second one is not asked for.
+Installs the newest shioaji 1.7 with msgpack into .venv/shioaji, and
+@dxfeed/dxlink-api into .venv/dxlink, unless they are there already.
+scripts/test.sh calls it. Without npm the second one is not asked for.
 
-Exit codes: 0 all is there, 2 usage, 69 something cannot be installed here (the reason is printed; its tests are then
-left out).
+Exit codes: 0 all is there, 2 usage, 69 something cannot be installed here (the
+reason is printed; its tests are then left out).
 USAGE
 }
 

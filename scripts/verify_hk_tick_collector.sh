@@ -6,22 +6,29 @@ usage() {
   cat <<'USAGE'
 Usage: sudo bash scripts/verify_hk_tick_collector.sh [options]
 
-Prints key=value lines (now_utc, phase, max_ts_utc, max_minus_now_sec, rows, journal_mode, busy_timeout,
-watchdog_count ...), the newest log lines, a "fail:" line for everything that is wrong, and result=pass or result=fail.
+Prints key=value lines (now_utc, phase, max_ts_utc, max_minus_now_sec, rows,
+journal_mode, busy_timeout, watchdog_count ...), the newest log lines, a "fail:"
+line for everything that is wrong, and result=pass or result=fail.
 
-In continuous trading the newest tick must be fresh and rows must grow. At other hours, by the calendar of the Hong Kong
-exchange, a lack of ticks is no fault; times in the future and a dead service always are.
+In continuous trading the newest tick must be fresh and rows must grow. At other
+hours, by the calendar of the Hong Kong exchange, a lack of ticks is no fault;
+times in the future and a dead service always are.
 
   --db FILE           the day file (default: the newest one in DATA_ROOT)
   --data-root DIR     where the day files are (default: as in .env)
-  --env-file FILE     the service's settings (default: /opt/futu_tick_downloader/.env)
+  --env-file FILE     the service's settings (default:
+                      /opt/futu_tick_downloader/.env)
   --unit NAME         the service (default: hk-tick-collector)
   --no-service        judge the files only: no service, no journal
-  --since TIME        how far back the journal is searched (default: "10 minutes ago")
+  --since TIME        how far back the journal is searched (default: "10 minutes
+                      ago")
   --lines N           newest log lines to show (default: 20, 0: none)
-  --max-lag-sec N     the newest tick may be this old, or this far ahead (default: 60)
-  --growth-sec N      wait this long for new rows in an open market (default: 10)
-  --market WHICH      auto (default), open or closed: judge as if the market were open or closed
+  --max-lag-sec N     the newest tick may be this old, or this far ahead
+                      (default: 60)
+  --growth-sec N      wait this long for new rows in an open market (default:
+                      10)
+  --market WHICH      auto (default), open or closed: judge as if the market
+                      were open or closed
 
 Exit codes: 0 pass, 1 fail, 2 usage, 69 a tool is missing.
 USAGE

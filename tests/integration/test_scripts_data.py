@@ -93,6 +93,8 @@ def test_every_script_explains_itself_and_refuses_nonsense(name: str) -> None:
     done = _bash(name, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage:")
+    wide = [line for line in done.stdout.splitlines() if len(line) > 80]
+    assert wide == [], "a terminal at night may be a console"
     if name not in ("test.sh",):  # hands its arguments to pytest
         assert _bash(name, "--no-such-option").returncode == 2
 
@@ -101,6 +103,13 @@ def test_python_scripts_explain_themselves() -> None:
     for name in ("repair_future_ts_ms.py", "service_facts.py", "read_day.py"):
         assert _run(sys.executable, SCRIPTS / name, "--help").returncode == 0
         assert _run(sys.executable, SCRIPTS / name, "--no-such-option").returncode == 2
+
+
+def test_a_python_without_the_package_is_told_which_one_has_it() -> None:
+    """Alerts name this script alone: somebody runs it with the machine's Python."""
+    done = _run(sys.executable, "-I", "-S", SCRIPTS / "repair_future_ts_ms.py")
+    assert (done.returncode, done.stdout.count("\n")) == (69, 1), done.stdout
+    assert "run it with /opt/futu_tick_downloader/venv/bin/python" in done.stdout
 
 
 # --- db_health_check.sh
