@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return EXIT_CONFIG
     if not data_root.is_dir():
-        print(f"{data_root} is not a directory: name the recorder's DATA_ROOT with --data-root", file=sys.stderr)
+        print(f"{layout.no_directory(data_root)}: name the recorder's DATA_ROOT with --data-root", file=sys.stderr)
         return EXIT_FAILED
     now_ms = int(time.time() * 1000)
     rule = Rule(now_ms, round(args.future_hours * HOUR_MS), round(args.shift_hours * HOUR_MS))

@@ -18,6 +18,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import guarded_bytes, width
 from hk_tick_collector.core.text import counted
+from hk_tick_collector.store.layout import no_directory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,6 +151,6 @@ def _check_target(path: Path, format_name: str, force: bool) -> None:
     if not format_name:
         raise click.UsageError(f"{path}: its ending names no format: add --format, one of {', '.join(_FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise click.UsageError(f"{path.absolute().parent} is not a directory: make it first")
+        raise click.UsageError(f"{no_directory(path.absolute().parent)}: make it first")
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists: choose another name, or replace it with --force")

@@ -241,7 +241,7 @@ def test_an_existing_file_is_kept_unless_forced(root: Path, tmp_path: Path) -> N
         (("ticks", SYMBOL, "--type", "NONSENSE"), 2, "AUTO_MATCH"),
         (("ticks", SYMBOL, "--columns", "price,nope"), 2, "no such column: nope"),
         (("ticks", SYMBOL, "--json", "--format", "csv"), 2, "exclude each other"),
-        (("ticks", SYMBOL, "-o", "/nowhere/at/all.csv"), 2, "is not a directory"),
+        (("ticks", SYMBOL, "-o", "/nowhere/at/all.csv"), 2, "/nowhere/at does not exist: make it first"),
         (("ticks", SYMBOL, "-o", "ticks.xlsx"), 2, "names no format"),
         (("ticks",), 2, "SYMBOL"),
         (("bars", SYMBOL, "--interval", "5d"), 2, "interval"),
