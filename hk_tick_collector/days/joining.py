@@ -10,7 +10,9 @@ What the recordings noted goes together by the rules of ``store.coverage``:
 - of all other symbols every caution counts, and what one had lost is no gap any more where another one has it: two
   recordings that each lack something, and never the same, can be proven together;
 - missing is what all of them miss; where one lost ticks and does not say which, nobody knows whether another has them,
-  and that stays said.
+  and that stays said;
+- where one lost ticks and another has as many at that time without a sequence, they may be the same: that day is
+  unproven, and nothing is called missing there.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ _TICK = (
 _INTERRUPTED = "UPDATE coverage SET interrupted_seq = ?, later_interruptions = ? WHERE symbol = ?"
 _GAP_COLUMNS = tuple(field.name for field in fields(GapRow))
 _TAKE_GAP = f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})"  # noqa: S608
+_BARE_ROWS = "SELECT count(*) FROM ticks WHERE symbol = ? AND seq IS NULL AND ts_ms BETWEEN ? AND ?"
+_DROP_GAP = "DELETE FROM gaps WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ? AND state = ?"
 _BETWEEN = "SELECT state, meta_json FROM gaps WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?"
 
 
@@ -183,6 +187,9 @@ def note(
                 conn.execute(f"DELETE FROM {table} WHERE symbol = ?", (symbol,))  # noqa: S608 - our names
             _take_row(conn, plan.notes_of.coverage[symbol])
         _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
+        for gap in plan.notes_of.gaps.get(symbol, []):
+            if _may_be_told_bare(conn, plan, plan.notes_of, gap):
+                conn.execute(_DROP_GAP, (symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms, OPEN))
         conn.execute(_INTERRUPTED, (*_columns_of(symbol, plan), symbol))
         for source in plan.cautions:
             _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if not _is_told_anew(gap)))
@@ -194,7 +201,7 @@ def note(
     for symbol, plan in plans.items():
         for source in plan.cautions:
             coverage.take_note(_track(source.coverage[symbol]))
-            coverage.learn(conn, _lost_there(source, symbol))
+            coverage.learn(conn, _lost_there(conn, plan, source, symbol))
         if plan.doubt is not None:
             coverage.take_note(_track(plan.notes_of.coverage[symbol]), doubt=plan.doubt)
     coverage.save(conn, now_ms)
@@ -238,14 +245,25 @@ def _columns_of(symbol: str, plan: SymbolPlan[_R]) -> tuple[int | None, str | No
     return first, " ".join(map(str, later)) if are_known else None
 
 
-def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:
+def _lost_there(conn: sqlite3.Connection, plan: SymbolPlan[_R], source: _R, symbol: str) -> Iterator[GapFound]:
     """What OpenD could not show there any more: told anew, it is listed once, as far as it is missing here, too."""
     for gap in filter(_is_told_anew, source.gaps.get(symbol, [])):
+        if _may_be_told_bare(conn, plan, source, gap):
+            continue
         told = (symbol, gap.trading_day)
         for first, last in gap.extents:
             yield GapFound(*told, first, last, gap.detected_at_ms, gap.reason)
         if gap.at_most is not None:
             yield GapFound(*told, None, gap.at_most, gap.detected_at_ms, gap.reason)
+
+
+def _may_be_told_bare(conn: sqlite3.Connection, plan: SymbolPlan[_R], source: _R, gap: GapRow) -> bool:
+    """Has another recording so many ticks without a sequence at the time of this gap that they may be those lost?"""
+    others = (other.coverage[gap.symbol] for other in plan.taken if other is not source)
+    if not _is_told_anew(gap) or gap.at_most is not None or not any(other.unsequenced_ticks for other in others):
+        return False
+    (bare_rows,) = conn.execute(_BARE_ROWS, (gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms)).fetchone()
+    return bool(bare_rows >= (gap.missing_ticks or 0))
 
 
 def _is_told_anew(gap: GapRow) -> bool:

@@ -18,7 +18,16 @@ from hk_tick_collector.archive import atomic, merge
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.merge import Merged
 from hk_tick_collector.archive.pack import archive_day
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Interrupted, NotSubscribed, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    PUSH_PULL_DISAGREE,
+    Fact,
+    GapFound,
+    HeadProven,
+    Interrupted,
+    NotSubscribed,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.days import joining, twins
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.manifest import PARQUET
@@ -26,6 +35,7 @@ from hk_tick_collector.days.twins import COMPARED
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.reader import CoverageRow
@@ -180,6 +190,22 @@ def test_a_loss_of_which_nobody_knows_the_size_stays_said(
     record(a, [], whole())
     if first_has is not WINDOW:
         assert merged(tmp_path, a, b, is_replacing=True).states == {"proven": 1}, "the proof answers it"
+
+
+@pytest.mark.parametrize(("bare", "state", "missing"), [((480, 620), "unproven", 0), ((480, 550), "missing", 101)])
+def test_what_another_one_has_without_a_sequence_is_not_called_missing(
+    tmp_path: Path, bare: tuple[int, int], state: str, missing: int
+) -> None:
+    """As many as were lost, at that time: they may be the same. Fewer are not all of them."""
+    a = record(tmp_path / "a", without(ALL, 500, 600), [*whole(), gap(500, 600)])
+    told_bare = without_sequences(ALL[bare[0] - 1 : bare[1]])
+    b = record(tmp_path / "b", told_bare, [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+    for roots in ([a, b], [b, a]):
+        result = merged(tmp_path, *roots, is_replacing=True)
+        assert result.rows == 899 + min(bare[1], 600) - 499
+        row = coverage(result)
+        assert (row.state, row.missing_ticks) == (state, missing)
+        assert PUSH_PULL_DISAGREE in (row.reason or "")
 
 
 def test_a_window_stays_said_where_the_other_one_has_a_gap_between_the_same_times(tmp_path: Path) -> None:
