@@ -19,6 +19,7 @@ from hk_tick_collector.sims.rest import HOST
 from hk_tick_collector.sources.shioaji import messages, spec
 from hk_tick_collector.sources.shioaji.gateway import Gateway, Pace
 from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
+from hk_tick_collector.sources.source import Subscribed
 from tests.unit.sources.shioaji.desk import StoreSink, at_ms
 
 KEY = "a-very-secret-key"
@@ -178,7 +179,7 @@ def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp
             await link.subscribe(["TW.2330", "TW.9999"], 10)
         await link.subscribe(["TW.2330", "TWF.TXFL6"], 10)
         told = await link.subscribed(10)
-        assert told == (frozenset({"TW.2330", "TWF.TXFL6"}), MAX_SUBSCRIPTIONS - 2)
+        assert told == Subscribed(frozenset({"TW.2330", "TWF.TXFL6"}), MAX_SUBSCRIPTIONS - 2)
         assert place.exchange.requests["stream/subscribe"] == 3  # what is there is not asked for again
         assert [info.unit for info in await link.describe(["TW.2330", "TWF.TXFL6"])] == ["lots", "contracts"]
         await link.unsubscribe(["TW.2330"], 10)
