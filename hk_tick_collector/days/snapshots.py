@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -66,13 +67,17 @@ def read_stored(path: Path, part: Part = WHOLE_FILE, symbols: Sequence[str] | No
     """Record batches of ``STORED_SCHEMA``, in the order of ``snapshot_no``: each row as the file has it, with its body
     unpacked. Who keeps them can make the file anew. ``part``: by number; ``symbols``: of these alone."""
     for rows in stored_rows(path, part.after_no, part.until_no, CHUNK_ROWS, symbols):
-        if not rows:
-            continue
-        arrays = []
-        for field, values in zip(STORED_SCHEMA, zip(*rows, strict=True), strict=True):
-            array = pa.array(values, pa.string() if field.type == _NAME else field.type)
-            arrays.append(array.dictionary_encode() if field.type == _NAME else array)
-        yield pa.RecordBatch.from_arrays(arrays, schema=STORED_SCHEMA)
+        if rows:
+            yield stored_batch(rows)
+
+
+def stored_batch(rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Of ``STORED_SCHEMA``, of rows with its columns; one at least."""
+    arrays = []
+    for field, values in zip(STORED_SCHEMA, zip(*rows, strict=True), strict=True):
+        array = pa.array(values, pa.string() if field.type == _NAME else field.type)
+        arrays.append(array.dictionary_encode() if field.type == _NAME else array)
+    return pa.RecordBatch.from_arrays(arrays, schema=STORED_SCHEMA)
 
 
 def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:

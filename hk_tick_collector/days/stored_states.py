@@ -40,6 +40,19 @@ class Read(Protocol):
 
 
 @dataclass(frozen=True)
+class Bodies:
+    """Rows that have a packed body each, some a thousand times as large as others, and stand by themselves: they are
+    counted by bytes, and made of what a follower gives of them.
+
+    ``unpack``: such a row with the columns of ``Stored.schema``, the body last; StoreCorrupt when it cannot be.
+    ``batch``: of unpacked rows, one at least.
+    """
+
+    unpack: Callable[[Row, Path], Row]
+    batch: Callable[[Sequence[Row]], pa.RecordBatch]
+
+
+@dataclass(frozen=True)
 class Stored:
     """``chained``: columns whose values are mixed one after the other; the others are added up, each times a number of
     its own, which is cheaper where there are many. ``payload`` is the row's own, from which the file can be made."""
@@ -48,7 +61,7 @@ class Stored:
     read: Read
     chained: tuple[str, ...]
     live_rows: int = 20_000  # of a shipment: with ten levels a side, or 80 places, some 15 MB
-    body_bytes: Callable[[Row, Path], int] | None = None  # of a row as it is followed, where some are a thousand others
+    bodies: Bodies | None = None
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -70,7 +83,7 @@ _STORED = {
     ),
     SNAPSHOT_KIND.word: Stored(
         snapshots.STORED_SCHEMA, snapshots.read_stored, tuple(snapshots.STORED_SCHEMA.names), live_rows=500,
-        body_bytes=snapshot_follow.body_bytes,
+        bodies=Bodies(snapshot_follow.stored_row, snapshots.stored_batch),
     ),
     BROKER_KIND.word: Stored(brokers.STORED_SCHEMA, brokers.read_stored, tuple(brokers.STORED_SCHEMA.names)),
 }  # fmt: skip

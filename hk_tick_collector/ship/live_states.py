@@ -5,17 +5,18 @@ A push of a book there has its levels, so each shipment is read from the full ro
 two there: a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper``
 proves it.
 
-A row that cannot be decoded takes those of its symbol along, of books up to its next full row: they are said and left
-out, and all others go on. Such a day is never proven.
+A row that cannot be decoded takes those of its symbol along, of books up to its next full row (a snapshot takes none):
+they are said and left out, and all others go on. Such a day is never proven.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -27,6 +28,7 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavaila
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.stored_states import Bodies
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.partition import Partition
@@ -37,7 +39,7 @@ from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
 
-MAX_BODY_BYTES = 16 * 1024 * 1024  # of the rows of a shipment that have bodies, and of BODY_ROWS more
+MAX_BODY_BYTES = 16 * 1024 * 1024  # of the bodies of a shipment, and of BODY_ROWS more
 BODY_ROWS = 10  # that are read at a time, where they have
 OLD_DAYS_SEC = 30.0  # between two looks at days that are over
 _FILES_SEC = 60.0
@@ -45,6 +47,30 @@ _SYMBOL = BOOKS.row.index("symbol")
 _SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again and look the same
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Rows for a shipment, as a follower gave them, and the place behind them. Where they have bodies: ``unpacked``,
+    the others' number by symbol in ``damaged``, and what was wrong with one of these."""
+
+    behind: Place
+    rows: list[Row] = field(default_factory=list)
+    unpacked: list[Row] = field(default_factory=list)
+    damaged: Counter[str] = field(default_factory=Counter)
+    error: StoreCorrupt | None = None
+    body_bytes: int = 0
+
+    def unpack(self, rows: Sequence[Row], bodies: Bodies, path: Path) -> None:
+        """A body that cannot be unpacked counts as it is: it is in memory, too."""
+        for row in rows:
+            try:
+                self.unpacked.append(bodies.unpack(row, path))
+                self.body_bytes += len(self.unpacked[-1][-1])
+            except StoreCorrupt as exc:
+                self.error = exc
+                self.damaged[row[_SYMBOL]] += 1
+                self.body_bytes += len(row[-1])
 
 
 class LiveStates:
@@ -113,14 +139,15 @@ class LiveStates:
         return sorted({*newest, *known})
 
     def _resume(self, intent: Intent) -> int:
-        rows, behind = self._rows_behind(intent.place, intent.rows)
-        if len(rows) != intent.rows or behind.rowid != intent.last_rowid:
+        taken = self._take_behind(intent.place, intent.rows)
+        if len(taken.rows) != intent.rows or taken.behind.rowid != intent.last_rowid:
+            day = taken.behind.day
             _log.warning(
-                event("ship_again", day=behind.day, what=self._kind.word, reason="the rows on their way are others now")
+                event("ship_again", day=day, what=self._kind.word, reason="the rows on their way are others now")
             )
-            self._sent.arrived(behind.day, None)
+            self._sent.arrived(day, None)
             return 0
-        return self._send(intent.place, rows, behind)
+        return self._send(intent.place, taken)
 
     def _advance(self, day: str, place: Place | None) -> int:
         if place is None:
@@ -133,9 +160,9 @@ class LiveStates:
         mark = self._mark_at_rest(day)
         if mark is not None and self._ended.get(day) == (place, mark):
             return 0  # each look would prove the place anew, which reads all of a file that was copied or compacted
-        rows, behind = self._rows_behind(place, self._max_rows, MAX_BODY_BYTES)
-        if rows:
-            return self._send(place, rows, behind)
+        taken = self._take_behind(place, self._max_rows, MAX_BODY_BYTES)
+        if taken.rows:
+            return self._send(place, taken)
         if mark is not None:
             self._ended[day] = place, mark
         return 0
@@ -147,17 +174,17 @@ class LiveStates:
         mark = Mark.of(self._kind.file_of(self._root, day))
         return mark if mark is not None and time.time_ns() - mark.changed_ns > _SETTLED_NS else None
 
-    def _send(self, place: Place, rows: list[Row], behind: Place) -> int:
-        day, copies = behind.day, self._copies
+    def _send(self, place: Place, taken: _Taken) -> int:
+        rows, behind, copies = taken.rows, taken.behind, self._copies
+        day = behind.day
         with self._holds.sending(name_of(self._kind, day)) as is_free:
             if not is_free or self._sent.places().get(day) != place:
                 return 0  # it is being compared, or was replaced as a whole since
             self._sent.intend(place, behind.rowid, len(rows))
-            path, part = self._kind.file_of(self._root, day), Part(after_no=place.rowid, until_no=behind.rowid)
-            batches, left_out = self._decoded(path, day, part, rows)
+            batches, left_out_rows = self._decoded(place, taken)
             sent = sum(batch.num_rows for batch in batches)
-            if sent + sum(row[_SYMBOL] in left_out for row in rows) != len(rows):
-                raise StoreBusy(f"{path} was exchanged while it was read")
+            if sent + left_out_rows != len(rows):
+                raise StoreBusy(f"{self._kind.file_of(self._root, day)} was exchanged while it was read")
             digest = hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
             token = f"{copies.recorder}/{self._kind.word}/{day}/{rows[0][0]}-{rows[-1][0]}/{digest}"
             if batches:
@@ -166,54 +193,53 @@ class LiveStates:
         self.counts.rows_of[self._kind.word] += sent
         return len(rows)
 
-    def _decoded(
-        self, path: Path, day: str, part: Part, rows: Sequence[Row]
-    ) -> tuple[list[pa.RecordBatch], frozenset[str]]:
-        """The rows of a shipment; and the symbols that are left out of it, since a row of theirs cannot be decoded."""
-        read = self._copies.stored.read
+    def _decoded(self, place: Place, taken: _Taken) -> tuple[list[pa.RecordBatch], int]:
+        """The rows of a shipment; and how many are left out of it, since one of them, or of their symbol, cannot be
+        decoded."""
+        bodies = self._copies.stored.bodies
+        if bodies is not None:
+            if taken.error is not None:
+                self._say_left_out(taken, taken.damaged, taken.error)
+            return ([bodies.batch(taken.unpacked)] if taken.unpacked else []), taken.damaged.total()
+        path = self._kind.file_of(self._root, taken.behind.day)
+        read = partial(self._copies.stored.read, path, Part(after_no=place.rowid, until_no=taken.behind.rowid))
         try:
-            return _filled(read(path, part)), frozenset()
+            return _filled(read()), 0
         except StoreCorrupt as exc:
             error = exc
         batches: list[pa.RecordBatch] = []
-        left_out: list[str] = []
-        for symbol in sorted({row[_SYMBOL] for row in rows}):
+        left_out: Counter[str] = Counter()
+        for symbol, rows in sorted(Counter(row[_SYMBOL] for row in taken.rows).items()):
             try:
-                batches += _filled(read(path, part, [symbol]))
+                batches += _filled(read([symbol]))
             except StoreCorrupt as exc:
-                left_out.append(symbol)
+                left_out[symbol] = rows
                 error = exc
         if left_out:
-            reason = (
-                f"rows {rows[0][0]:,} to {rows[-1][0]:,} of {', '.join(left_out[:5])} are left out, the others go on "
-                f"({error}): hk-tickctl verify once the day is over; such a day is not proven in ClickHouse"
-            )
-            self._files_log.log(
-                logging.ERROR, "ship_files", key=f"{day} undecoded", what=self._kind.word, reason=reason
-            )
-        return batches, frozenset(left_out)
+            self._say_left_out(taken, left_out, error)
+        return batches, left_out.total()
 
-    def _rows_behind(self, place: Place, limit_rows: int, limit_bytes: float = inf) -> tuple[list[Row], Place]:
-        rows: list[Row] = []
-        taken_bytes = 0
-        step_rows = LIMIT_ROWS if self._copies.stored.body_bytes is None else BODY_ROWS
-        while len(rows) < limit_rows and taken_bytes < limit_bytes:
-            more, place = self._follower.read_in(place, min(step_rows, limit_rows - len(rows)))
+    def _say_left_out(self, taken: _Taken, left_out: Counter[str], error: StoreCorrupt) -> None:
+        rows, day = taken.rows, taken.behind.day
+        symbols = ", ".join(sorted(left_out)[:5])
+        reason = (
+            f"of rows {rows[0][0]:,} to {rows[-1][0]:,}, {left_out.total():,} of {symbols} are left out, the others "
+            f"go on ({error}): hk-tickctl verify once the day is over; such a day is not proven in ClickHouse"
+        )
+        self._files_log.log(logging.ERROR, "ship_files", key=f"{day} undecoded", what=self._kind.word, reason=reason)
+
+    def _take_behind(self, place: Place, limit_rows: int, limit_bytes: float = inf) -> _Taken:
+        taken, bodies = _Taken(place), self._copies.stored.bodies
+        step_rows = LIMIT_ROWS if bodies is None else BODY_ROWS
+        while len(taken.rows) < limit_rows and taken.body_bytes < limit_bytes:
+            wanted_rows = min(step_rows, limit_rows - len(taken.rows))
+            more, taken.behind = self._follower.read_in(taken.behind, wanted_rows)
             if not more:
                 break
-            rows += more
-            taken_bytes += self._body_bytes(more, place.day)
-        return rows, place
-
-    def _body_bytes(self, rows: Sequence[Row], day: str) -> int:
-        """What of them is of no bounded size. One that cannot be unpacked is left out when they are decoded."""
-        body_bytes, taken_bytes = self._copies.stored.body_bytes, 0
-        if body_bytes is not None:
-            path = self._kind.file_of(self._root, day)
-            for row in rows:
-                with contextlib.suppress(StoreCorrupt):
-                    taken_bytes += body_bytes(row, path)
-        return taken_bytes
+            taken.rows += more
+            if bodies is not None:
+                taken.unpack(more, bodies, self._kind.file_of(self._root, place.day))
+        return taken
 
     def _guarded(self, day: str, work: Callable[[], int]) -> int:
         """What ``work`` gives; 0 when the file is in the way, which is said."""

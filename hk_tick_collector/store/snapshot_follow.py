@@ -27,9 +27,12 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024  # of bodies, so that large pictures come in s
 MAX_BATCH_ROWS = 100  # that are read, packed as they are, before their bodies are looked at
 
 
-def body_bytes(row: Row, path: Path) -> int:
-    """How large the body of a row is that ``Follower`` gives, unpacked. StoreCorrupt when it cannot be."""
-    return len(unpacked(row[-1], path))
+def stored_row(row: Row, path: Path) -> Row:
+    """A row that ``Follower`` gives, as ``snapshot_reader.stored_rows`` has it: its number behind what it says, its
+    second in UTC ms, its body as it came. StoreCorrupt for a body that cannot be unpacked."""
+    number, symbol, package, category, ts_sec, recv_ts_ms, origin, spot, zero_gamma, digest, body = row
+    text = unpacked(body, path).encode()
+    return symbol, package, category, ts_sec * 1000, recv_ts_ms, origin, spot, zero_gamma, number, digest, text
 
 
 class SnapshotRows:

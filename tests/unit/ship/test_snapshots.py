@@ -29,6 +29,7 @@ from hk_tick_collector.ship import live_states
 from hk_tick_collector.ship.live_states import LiveStates
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.ship.states import StateCopies, notes_of
+from hk_tick_collector.store import snapshot_follow, snapshot_reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.data_root import claim
 from hk_tick_collector.store.layout import archive_dir, snapshot_file
@@ -187,6 +188,36 @@ def test_large_pictures_go_in_shipments_of_bounded_size(
                 sent.append(rows)
     assert sent == [20, 20, 160]
     assert numbers(engine) == list(range(1, 201))
+
+
+def test_bodies_that_cannot_be_unpacked_count_by_their_bytes_and_are_left_out_alone(
+    tmp_path: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live_states, "MAX_BODY_BYTES", 1_000_000)
+    root = tmp_path / "US"
+    root.mkdir()
+    claim(root, "US")
+    unpacked: list[int] = []
+    unpack = snapshot_reader.unpacked
+
+    def counted(body: bytes, path: Path) -> str:
+        unpacked.append(len(body))
+        return unpack(body, path)
+
+    monkeypatch.setattr(snapshot_reader, "unpacked", counted)
+    monkeypatch.setattr(snapshot_follow, "unpacked", counted)
+    sent: list[int] = []
+    with closing(SnapshotWriter(root, SqliteOptions(), lambda: (OPEN_SEC + 90_000) * 1000)) as writer:
+        writer.write([snapshot(SPX, second) for second in range(100)], [])
+        with closing(sqlite3.connect(snapshot_file(root, DAY))) as conn, conn:
+            conn.execute("UPDATE snapshots SET body = randomblob(100000) WHERE rowid <= 40 AND rowid % 2")
+        with closing(LiveStates(catalog(root), StateCopies(engine, "A", "US", SNAPSHOTS), state)) as live:
+            while rows := live.step():
+                sent.append(rows)
+    assert sent == [20, 20, 60]
+    assert len(unpacked) == 100, "each body once"
+    assert numbers(engine) == [no for no in range(1, 101) if no > 40 or no % 2 == 0]
+    assert "of rows 1 to 20, 10 of US.SPX are left out, the others go on" in caplog.text
 
 
 @pytest.mark.parametrize(
