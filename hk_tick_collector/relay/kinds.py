@@ -106,7 +106,8 @@ TICK_RELAY = Relayed(
     TICKS, "ticks", ROW[1:], 100, 50, _tick_keys, ("symbol",), ("ts_ms", "seq"), lambda row: int(row[_TS_MS]),
     "REDIS_STREAM", frozenset({"seq"}), _as_other_feeds,
 )  # fmt: skip
-# A body may have 100 kB, and the follower gives 4 MB of them at most at a time, of all data roots together.
+# A body has some 100 kB (8 MB at most), and the follower gives 4 MB of them at a time, of all data roots together, and
+# one body more of each.
 SNAPSHOT_RELAY = Relayed(
     SNAPSHOTS, "snapshots", snapshot_follow.COLUMNS, 100, 4, _snapshot_keys, ("symbol", "package", "category"),
     ("ts_sec", "snapshot_no"), lambda row: int(row[_TS_SEC]) * 1000,

@@ -114,7 +114,7 @@ class RelaySettings(ReaderSettings):
     while they are away."""
     redis_snapshot_frames: int = _redis("REDIS_SNAPSHOT_FRAMES", 1000, "frames", ge=100, le=100_000_000)
     """About how much of a day's stream of snapshots is kept. A frame has the snapshots stored since the previous frame,
-    4 MB of them at most."""
+    at most 4 MB of them and one more of each data root."""
     redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
