@@ -11,11 +11,13 @@ import contextlib
 import os
 import re
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from tests.harness import BIN, Process, Simulator, clean_env
@@ -118,6 +120,27 @@ class RowReader:
         for conn in self._open.values():
             conn.close()
         self._open.clear()
+
+
+class Used(NamedTuple):
+    """What a command that has ended used, with its start. ``peak_mib``: of it alone."""
+
+    told: str
+    cpu_sec: float
+    wall_sec: float
+    peak_mib: int
+
+
+def run_command(arguments: Sequence[str | Path], env: Mapping[str, str] | None = None, fine: int = 0) -> Used:
+    """Run a command to its end. AssertionError with what it printed unless it ended with ``fine``."""
+    began = time.monotonic()
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as command:
+        assert command.stdout is not None
+        told = command.stdout.read()
+        _, status, used = os.wait4(command.pid, 0)  # of this command alone: RUSAGE_CHILDREN has the peak of all so far
+        command.returncode = os.waitstatus_to_exitcode(status)
+    assert command.returncode == fine, f"{' '.join(map(str, arguments))} ended with {command.returncode}:\n{told}"
+    return Used(told, used.ru_utime + used.ru_stime, time.monotonic() - began, used.ru_maxrss // 1024)
 
 
 def wait_quickly(condition: Callable[[], object], awaited: str, collector: Program, timeout_sec: float = 120.0) -> None:

@@ -7,8 +7,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.rig import SYMBOLS
+from benchmarks.rig import SYMBOLS_COUNT
 from hk_tick_collector.market.hk.sessions import MORNING_START_MS, day_start_ms
+from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
 
@@ -21,12 +22,14 @@ _SPAN_MS = int(5.5 * 3_600_000)
 class TickSource:
     """Endless ticks of one day, the same ones for the same seed. ``rows_a_day`` sets how time goes on."""
 
-    def __init__(self, day: str, rows_a_day: int = 5_000_000, seed: int = 1) -> None:
+    def __init__(
+        self, day: str, rows_a_day: int = 5_000_000, seed: int = 1, symbols_count: int = SYMBOLS_COUNT
+    ) -> None:
         self._day = day
         self._random = random.Random(seed)
         self._start_ms = day_start_ms(day) + MORNING_START_MS
         self._rows_a_day = rows_a_day
-        self._symbols = SYMBOLS.split(",")
+        self._symbols = default_symbols(symbols_count)
         self._weights = list(itertools.accumulate(1 / (n + 1) ** TAIL for n in range(len(self._symbols))))
         self._counters = dict.fromkeys(self._symbols, 0)
         self._prices = {symbol: self._random.randint(50, 4000) for symbol in self._symbols}  # in steps of 0.1
@@ -55,6 +58,6 @@ class TickSource:
 def store(root: Path, source: TickSource, ticks: int) -> None:
     """The source's next ticks into day files."""
     writer = DayFileWriter(root)
-    for _ in range(0, ticks, BATCH_ROWS):
-        writer.write(source.take(BATCH_ROWS))
+    for made in range(0, ticks, BATCH_ROWS):
+        writer.write(source.take(min(BATCH_ROWS, ticks - made)))
     writer.close()

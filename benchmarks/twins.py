@@ -7,25 +7,22 @@ their start; the result of ``merge`` is read back by the command itself, and its
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks import rig
 from benchmarks.ticks import TickSource
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import BIN
 
 DAY = "20251120"
 BATCH_ROWS = 500
 LACKS_EVERY = 1_000  # of this many ticks each recording lacks another one
-HK_TICKCTL = Path(sys.executable).with_name("hk-tickctl")
 
 
-def record(roots: list[Path], rows: int) -> list[int]:
+def record(roots: list[Path], rows: int, symbols_count: int) -> list[int]:
     """The same ticks into each root but for its own gaps; how many each has."""
-    source, made = TickSource(DAY, rows), 0
+    source, made = TickSource(DAY, rows, symbols_count=symbols_count), 0
     writers, stored_rows = [DayFileWriter(root) for root in roots], [0] * len(roots)
     while made < rows:
         ticks = source.take(min(BATCH_ROWS, rows - made))
@@ -41,33 +38,24 @@ def record(roots: list[Path], rows: int) -> list[int]:
 
 def run(name: str, rows: int, *arguments: str | Path, fine: int) -> str:
     """Run a command; a row of the table. ``rows``: of all recordings; ``fine``: the exit code when it worked."""
-    began = time.monotonic()
-    with subprocess.Popen(
-        [HK_TICKCTL, name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as command:
-        assert command.stdout is not None
-        told = command.stdout.read()
-        _, status, used = os.wait4(command.pid, 0)  # of this command alone: RUSAGE_CHILDREN has the peak of all so far
-        command.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    assert command.returncode == fine, told
-    cpu = used.ru_utime + used.ru_stime
-    peak_mib = used.ru_maxrss // 1024
-    print(f"| {name:<7} | {cpu:5.1f} | {wall:9.1f} | {rows / cpu:18,.0f} | {peak_mib:8,} |", flush=True)
-    return told
+    used = rig.run_command([BIN / "hk-tickctl", name, *arguments], fine=fine)
+    cells = f"{used.cpu_sec:5.1f} | {used.wall_sec:9.1f} | {rows / used.cpu_sec:19,.0f} | {used.peak_mib:8,}"
+    print(f"| {name:<7} | {cells} |", flush=True)
+    return used.told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=1_000_000)
-    parser.add_argument("--short", action="store_true", help="3,000 rows.")
+    parser.add_argument("--symbols", type=int, default=rig.SYMBOLS_COUNT, help="each is read by itself")
+    parser.add_argument("--short", action="store_true", help="3,000 rows of 30 symbols")
     given = parser.parse_args()
-    rows = 3_000 if given.short else given.rows
+    rows, symbols_count = (3_000, 30) if given.short else (given.rows, given.symbols)
     with tempfile.TemporaryDirectory(prefix="twins-") as name:
         first, second, merged = (Path(name) / part for part in ("a", "b", "merged"))
         first.mkdir()
         second.mkdir()
-        stored_rows = record([first, second], rows)
+        stored_rows = record([first, second], rows, symbols_count)
         print("| command | CPU s | seconds   | recorded rows/CPU s | peak MiB |")
         print("|---------|-------|-----------|---------------------|----------|")
         run("compare", sum(stored_rows), first, second, "--days", DAY, fine=1)

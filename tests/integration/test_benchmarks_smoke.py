@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -133,12 +134,37 @@ def test_sources_store_all_that_was_shown(tmp_path: Path) -> None:
     assert number(ratio["CPU us"]) == pytest.approx(expected, rel=0.02)
 
 
-@at_night(held_by="test_client_reads_a_day_and_a_year")
 def test_two_recordings_are_compared_and_merged(tmp_path: Path) -> None:
     done = bench(tmp_path, "twins")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["command"] for row in tables(done.stdout)] == ["compare", "merge"]
     assert all(number(row["CPU s"]) > 0 for row in tables(done.stdout))
+
+
+def test_a_day_that_waited_goes_to_clickhouse_beside_a_recorder(tmp_path: Path) -> None:
+    done = bench(tmp_path, "ship_beside", "--rate", "200")
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["rows_stored"] == figures["rows_there"] > figures["ticks_that_waited"] == 10_000
+    assert min(figures["rows_per_sec"], figures["recorded_per_sec"], figures["lag_p99_sec_at_most"]) > 0
+
+
+@at_night(held_by="test_a_day_that_waited_goes_to_clickhouse_beside_a_recorder")
+def test_a_day_in_clickhouse_is_proven(tmp_path: Path) -> None:
+    done = bench(tmp_path, "ship")
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["ticks"], figures["equal"]) == (3_000, True)
+    assert min(figures["verify_sec"], figures["scan_sec"], figures["bytes_per_tick"]) > 0
+
+
+def test_a_day_goes_to_a_bucket_and_back(tmp_path: Path) -> None:
+    done = bench(tmp_path, "object_storage")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = tables(done.stdout)
+    commands = ["archive", "archive --to", "verify --from", "restore --from"]
+    assert [row["step"] for row in rows] == [*commands, "floor: fetch and hash", "floor: read Parquet"]
+    assert all(number(row["seconds"]) > 0 for row in rows)
 
 
 def test_every_benchmark_is_on_the_page() -> None:
