@@ -35,7 +35,7 @@ from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.joining import Conflict, SymbolPlan, note, plan_symbol
-from hk_tick_collector.days.order import sort_table
+from hk_tick_collector.days.order import parted, sort_table
 from hk_tick_collector.days.scan import scan_symbols
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import judging, reader
@@ -113,8 +113,8 @@ class Recording:
         """Those of these symbols, by symbol, in one order whatever the columns."""
         names = tuple(dict.fromkeys((*columns, "symbol", "ts_ms", "seq", "occurrence")))
         table = sort_table(scan_symbols(self.db, symbols, names, last_rowid=self.notes.last_rowid))
-        symbol_column = table.column("symbol").combine_chunks()
-        return {symbol: table.filter(pc.equal(symbol_column, symbol)) for symbol in symbols if symbol in self.coverage}
+        tables = parted(table)
+        return {symbol: tables.get(symbol, table.slice(0, 0)) for symbol in symbols if symbol in self.coverage}
 
 
 def tidy(into: Path) -> None:
@@ -250,7 +250,7 @@ def _store(conn: sqlite3.Connection, symbol: str, taken: dict[Recording, pa.Tabl
             _insert(conn, rows_of(_whole(source, symbol)))
             kept = table
         else:
-            lacking = table.take(pa.array(twins.compare(kept, table, counts=False).second_only))
+            lacking = table.take(pa.array(twins.lacking(kept, table)[0]))
             if not lacking.num_rows:
                 continue
             if _is_keyed(kept) and _is_keyed(table):
@@ -301,11 +301,11 @@ def _check(part: Path, sources: Sequence[Recording], conflicts: Sequence[Conflic
             for symbol, table in source.ticks(group, twins.COLUMNS).items():
                 if (source.name, symbol) in left_out or not table.num_rows:
                     continue
-                read_back = twins.compare(there[symbol], table, counts=False)
-                if len(read_back.second_only) or read_back.otherwise:
+                places, otherwise = twins.lacking(there[symbol], table)
+                if len(places) or otherwise:
                     raise StoreCorrupt(
-                        f"{part.name}, read back, lacks {len(read_back.second_only) + read_back.otherwise} ticks of "
-                        f"{symbol} that {source.name} has: nothing was put into place; check the disk"
+                        f"{part.name}, read back, lacks {len(places) + otherwise} ticks of {symbol} that {source.name} "
+                        "has: nothing was put into place; check the disk"
                     )
 
 

@@ -59,6 +59,19 @@ def sort_table(table: pa.Table) -> pa.Table:
     return table.take(_order(ranks, *keys))
 
 
+def parted(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each symbol, in their order, of a table in which they stand together; of one that has rows."""
+    table = table.combine_chunks()
+    column = _array(table.column("symbol"))
+    numbers, words = column.indices.to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
+    ends = np.append(starts[1:], len(numbers))
+    return {
+        words[numbers[start]]: table.slice(start, end - start)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=False)
+    }
+
+
 class _Buckets:
     """Ticks parted by symbol and packed, texts as numbers: one dictionary a column for all of them."""
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,16 +71,10 @@ def by_symbol(day: Day, symbols: Sequence[str], columns: Sequence[str]) -> Itera
     names = tuple(columns)
     held = day.rows_by_symbol()
     for group in in_groups({symbol: held.get(symbol, 0) for symbol in symbols}, GROUP_ROWS, GROUP_SYMBOLS):
-        table = day.ticks(group, tuple(dict.fromkeys((*names, "symbol")))).combine_chunks()
-        column = table.column("symbol").combine_chunks()
-        ids = np.asarray(column.indices)
-        starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))  # it is in the order of symbols
-        ends = np.append(starts[1:], len(ids))
-        words = column.dictionary.to_pylist()
-        places = {words[ids[start]]: (start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=False)}
+        table = day.ticks(group, tuple(dict.fromkeys((*names, "symbol"))))
+        tables = order.parted(table)
         for symbol in group:
-            start, end = places.get(symbol, (0, 0))
-            yield symbol, table.slice(start, end - start).select(list(names))
+            yield symbol, tables.get(symbol, table.slice(0, 0)).select(list(names))
 
 
 def added(day: Day, symbol: str, columns: Sequence[str], last_rowid: int | None = None) -> pa.Table:

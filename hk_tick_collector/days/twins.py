@@ -33,7 +33,6 @@ COMPARED = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq"
 CAME_AT = "recv_ts_ms"
 COLUMNS = (*COMPARED, CAME_AT)
 
-_SEQ = ROW_COLUMNS.index("seq")
 _CONTENT = ("price", "volume", *with_role(Role.CONTENT))  # beside its time, what a trade is
 _I64 = npt.NDArray[np.int64]
 _BOOL = npt.NDArray[np.bool_]
@@ -77,31 +76,30 @@ def compare(first: pa.Table, second: pa.Table, *, counts: bool = True) -> Differ
 
         compare(ticks_of_a, ticks_of_b).first_only  # places in the first table whose ticks the second has not
     """
-    numbers, others = (_sequences(table) for table in (first, second))
-    keyed, others_keyed = (np.flatnonzero(mask) for _, mask in (numbers, others))
-    _, at, others_at = np.intersect1d(
-        numbers[0][keyed], others[0][others_keyed], assume_unique=True, return_indices=True
-    )
-    pairs, others_pairs = keyed[at], others_keyed[others_at]
-    same = _same_trade(first.take(pa.array(pairs)), second.take(pa.array(others_pairs)))
-    first_left = np.setdiff1d(np.arange(first.num_rows), pairs, assume_unique=True)
-    second_left = np.setdiff1d(np.arange(second.num_rows), others_pairs, assume_unique=True)
-    first_only, second_only = _unmatched(first, first_left, second, second_left)
-    renumbered = _renumbered(first, first_only, second, second_only)
+    paired = _paired(first, second)
+    numbers, others = paired.numbers, paired.others
+    renumbered = _renumbered(first, paired.first_only, second, paired.second_only)
     if counts:
-        renumbered += _counted_otherwise(numbers, first_only, others, second_only)
-    leads = _leads_ms(first, second, pairs[same], others_pairs[same])
+        renumbered += _counted_otherwise(numbers, paired.first_only, others, paired.second_only)
+    leads = _leads_ms(first, second, paired.pairs[paired.same], paired.others_pairs[paired.same])
     return Difference(
         first.num_rows,
         second.num_rows,
-        first_only,
-        second_only,
-        int(len(same) - np.count_nonzero(same)),
+        paired.first_only,
+        paired.second_only,
+        paired.otherwise,
         renumbered,
         int(np.count_nonzero(leads > 0)),
         int(np.count_nonzero(leads < 0)),
         float(np.median(leads)) if len(leads) else None,
     )
+
+
+def lacking(first: pa.Table, second: pa.Table) -> tuple[_I64, int]:
+    """What the first recording lacks of the second: the places in the second table of ticks that it has not, and how
+    many it has otherwise. ``second_only`` and ``otherwise`` of ``compare``, in less time."""
+    paired = _paired(first, second)
+    return paired.second_only, paired.otherwise
 
 
 def differences(first: Day, second: Day, symbols: Sequence[str] | None = None) -> Iterator[tuple[str, Difference]]:
@@ -113,6 +111,48 @@ def differences(first: Day, second: Day, symbols: Sequence[str] | None = None) -
     for (symbol, table), (_, other) in zip(*tables_of, strict=True):
         counts = all(distrust.get(symbol) is None for distrust in notes)
         yield symbol, compare(table, other, counts=counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paired:
+    """Two tables held against each other. ``numbers``, ``others``: the sequences of each, and which rows have one.
+    ``pairs`` and ``others_pairs``: places of one sequence; ``same``: whether they are the same trade."""
+
+    numbers: tuple[_I64, _BOOL]
+    others: tuple[_I64, _BOOL]
+    pairs: _I64
+    others_pairs: _I64
+    same: _BOOL
+    first_only: _I64
+    second_only: _I64
+
+    @property
+    def otherwise(self) -> int:
+        """Of the pairs."""
+        return int(len(self.same) - np.count_nonzero(self.same))
+
+
+def _paired(first: pa.Table, second: pa.Table) -> _Paired:
+    numbers, others = (_sequences(table) for table in (first, second))
+    keyed, others_keyed = (np.flatnonzero(mask) for _, mask in (numbers, others))
+    _, at, others_at = np.intersect1d(
+        numbers[0][keyed], others[0][others_keyed], assume_unique=True, return_indices=True
+    )
+    pairs, others_pairs = keyed[at], others_keyed[others_at]
+    same = _same_trade(first, pairs, second, others_pairs)
+    first_left, second_left = _rest(first.num_rows, pairs), _rest(second.num_rows, others_pairs)
+    if numbers[1][first_left].all() and others[1][second_left].all():
+        only = first_left, second_left
+    else:
+        only = _unmatched(first, first_left, second, second_left)
+    return _Paired(numbers, others, pairs, others_pairs, same, *only)
+
+
+def _rest(rows: int, places: _I64) -> _I64:
+    """The other places of so many rows, ascending."""
+    is_left = np.ones(rows, bool)
+    is_left[places] = False
+    return np.flatnonzero(is_left)
 
 
 def _sequences(table: pa.Table) -> tuple[_I64, _BOOL]:
@@ -128,16 +168,32 @@ def _numbers(column: pa.Array | pa.ChunkedArray) -> _I64:
     return numbers
 
 
-def _same_trade(first: pa.Table, second: pa.Table) -> _BOOL:
-    """Row by row. Some channels cut a time to the second (``records.tick.same_moment``)."""
-    times, others = _numbers(first.column("ts_ms")), _numbers(second.column("ts_ms"))
+def _same_trade(first: pa.Table, pairs: _I64, second: pa.Table, others_pairs: _I64) -> _BOOL:
+    """Pair by pair. Some channels cut a time to the second (``records.tick.same_moment``)."""
+    times, others = _numbers(first.column("ts_ms"))[pairs], _numbers(second.column("ts_ms"))[others_pairs]
     cut = (times // 1000 == others // 1000) & ((times % 1000 == 0) | (others % 1000 == 0))
     same: _BOOL = (times == others) | cut
     for name in _CONTENT:
-        mine, theirs = (_plain(table.column(name)) for table in (first, second))
-        equal = pc.or_(pc.fill_null(pc.equal(mine, theirs), False), pc.and_(pc.is_null(mine), pc.is_null(theirs)))
-        same &= np.asarray(equal)
+        mine, theirs = (table.column(name).combine_chunks() for table in (first, second))
+        if pa.types.is_dictionary(mine.type):
+            known: dict[str | None, int] = {None: -1}
+            same &= _codes(mine, known)[pairs] == _codes(theirs, known)[others_pairs]
+        else:
+            same &= _equal(mine.take(pa.array(pairs)), theirs.take(pa.array(others_pairs)))
     return same
+
+
+def _codes(column: pa.Array, known: dict[str | None, int]) -> _I64:
+    """A number for each value, the same for the same text in all columns with one ``known``; -1 for none."""
+    code_of = [known.setdefault(text, len(known)) for text in (*column.dictionary.to_pylist(), None)]
+    return np.array(code_of, np.int64)[_numbers(pc.fill_null(column.indices, len(code_of) - 1))]
+
+
+def _equal(mine: pa.Array, theirs: pa.Array) -> _BOOL:
+    equal = pc.fill_null(pc.equal(mine, theirs), False)
+    if mine.null_count and theirs.null_count:
+        equal = pc.or_(equal, pc.and_(pc.is_null(mine), pc.is_null(theirs)))
+    return np.asarray(equal)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
@@ -148,8 +204,6 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
 def _unmatched(first: pa.Table, first_left: _I64, second: pa.Table, second_left: _I64) -> tuple[_I64, _I64]:
     """Of the rows without a partner by sequence those that have none by what the store goes by either."""
     rows, others = (_rows(table, places) for table, places in ((first, first_left), (second, second_left)))
-    if not any(row[_SEQ] is None for row in (*rows, *others)):
-        return first_left, second_left
     return _places(without_a_row(rows, others)), _places(without_a_row(others, rows))
 
 
@@ -170,6 +224,8 @@ def _places(rows: Sequence[tuple[Any, ...]]) -> _I64:
 def _renumbered(first: pa.Table, first_only: _I64, second: pa.Table, second_only: _I64) -> int:
     """How many of the ticks that each has alone are the same trades, when most of them are: else equal trades of one
     moment that each lost another one of."""
+    if min(len(first_only), len(second_only)) < 2:
+        return 0
     trades, others = (_trades(table, places) for table, places in ((first, first_only), (second, second_only)))
     shared = sum((trades & others).values())
     return shared if shared > 1 and 2 * shared > min(trades.total(), others.total()) else 0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hk_tick_collector.days import order, twins
 from hk_tick_collector.days.joining import SymbolPlan, joined_notes, plan_symbol
@@ -77,8 +76,8 @@ def _by_symbol(side: Side, symbols: Sequence[str], columns: Sequence[str]) -> di
     names = tuple(dict.fromkeys((*columns, *_SORT)))
     stored = [symbol for symbol in symbols if side.rows(symbol)]
     table = side.ticks(stored, names) if stored else empty_table(names)
-    names_column = table.column("symbol").cast(pa.string())
-    return {symbol: table.filter(pc.equal(names_column, symbol)) for symbol in symbols}
+    tables = order.parted(table)
+    return {symbol: tables.get(symbol, table.slice(0, 0)) for symbol in symbols}
 
 
 def ticks(
