@@ -357,3 +357,33 @@ def table(numbers: Iterable[int]) -> pa.Table:
     ticks = [make_tick(n, price=float(n)) for n in sorted(numbers)]
     columns = {name: [getattr(tick, name) for tick in ticks] for name in twins.COLUMNS}
     return pa.table(columns)
+
+
+_TOLD = st.dictionaries(
+    st.integers(1, 6),
+    st.tuples(st.sampled_from((None, 1.0, 2.0)), st.sampled_from((None, "BUY", "SELL", "NEUTRAL"))),
+    min_size=1,
+    max_size=6,
+).map(lambda trades: dict(sorted(trades.items())))
+
+
+@given(_TOLD, _TOLD)
+def test_values_that_are_absent_or_words_tell_trades_apart(
+    first: dict[int, tuple[float | None, str | None]], second: dict[int, tuple[float | None, str | None]]
+) -> None:
+    """Each table has numbers of its own for its words, in the order in which they come."""
+    wanted = sorted(second.keys() - first.keys()), sum(first[no] != second[no] for no in first.keys() & second.keys())
+    tables = [told(trades) for trades in (first, second)]
+    places, otherwise = twins.lacking(*tables)
+    assert (sorted([*second][place] for place in places), otherwise) == wanted
+    difference = twins.compare(*tables)
+    assert (difference.second_only.tolist(), difference.otherwise) == (places.tolist(), otherwise)
+
+
+def told(trades: dict[int, tuple[float | None, str | None]]) -> pa.Table:
+    columns = table(trades)
+    for name, place in (("price", 0), ("direction", 1)):
+        values = pa.array([trade[place] for trade in trades.values()], (pa.float64(), pa.string())[place])
+        values = values.dictionary_encode() if place else values
+        columns = columns.set_column(columns.schema.get_field_index(name), name, values)
+    return columns
