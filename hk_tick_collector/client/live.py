@@ -50,6 +50,7 @@ from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
 from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
@@ -464,7 +465,7 @@ def _places(cursor: str, roots: int, kind: str) -> tuple[list[Position | str], i
             return [text] * roots, number
         parts = text.split(",")
         if len(parts) != roots:
-            raise ValueError(f"{cursor!r:.200} has {len(parts)} parts, and {roots} data roots are followed")
+            raise ValueError(f"{cursor!r:.200} is of {counted(len(parts), 'data root')}; followed: {roots}")
         of_kind = _OF_KIND[kind]
         return [NOW if part == NOT_FOLLOWED and roots > 1 else Position.parse(part, of_kind) for part in parts], number
     except ValueError as exc:

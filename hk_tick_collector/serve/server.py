@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.app.program import EXIT_FAILED, program
+from hk_tick_collector.core.text import counted
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.settings import ServeSettings
@@ -108,7 +109,7 @@ def _check(settings: ServeSettings) -> str:
     if older is not None:
         older.password()
     more = f", older days in {parse_address(older.url).shown}" if older is not None else ""
-    return f"{settings.api_host}, {len(settings.roots)} data roots{more}"
+    return f"{settings.api_host}, {counted(len(settings.roots), 'data root')}{more}"
 
 
 def run_app(

@@ -163,7 +163,7 @@ def test_two_markets_and_signals_on_one_line(where: str, tmp_path: Path) -> None
 def test_what_is_asked_of_signals_and_several_roots_is_checked(root: Path, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     both = hk.local([root, tmp_path / "second"])
-    with pytest.raises(hk.BadQuestion, match="has 1 parts, and 2 data roots are followed"):
+    with pytest.raises(hk.BadQuestion, match="is of 1 data root; followed: 2"):
         both.live("700", since=str(Position.at_start_of(DAY)))
     with pytest.raises(hk.BadQuestion, match=r"no directory of signals is named .*HOOKS_DIR"):
         both.live("700", signals="all")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
@@ -180,7 +181,7 @@ def _since(given: Any, roots: int, kind: str) -> str | int | tuple[Position | No
     texts = given.split(",")
     try:
         if len(texts) != roots:
-            raise ValueError(f"it has {len(texts)} parts, and {roots} data roots are served here")
+            raise ValueError(f"it is of {counted(len(texts), 'data root')}; served here: {roots}")
         return tuple(None if text == NOT_FOLLOWED else Position.parse(text, kind) for text in texts)
     except ValueError as exc:
         raise _no_cursor(exc) from None

@@ -37,9 +37,9 @@ def test_a_cursor_that_was_changed_on_the_way_is_refused(tmp_path: Path, cursor:
 
 
 def test_a_cursor_of_a_server_with_other_data_roots_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="it has 2 parts, and 1 data roots are served here"):
+    with pytest.raises(Problem, match="it is of 2 data roots; served here: 1"):
         asked(tmp_path, f"{CURSOR},{CURSOR}")
-    with pytest.raises(Problem, match="it has 1 parts, and 2 data roots are served here"):
+    with pytest.raises(Problem, match="it is of 1 data root; served here: 2"):
         asked(tmp_path, CURSOR, roots=2)
 
 
