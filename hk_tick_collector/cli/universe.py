@@ -138,7 +138,10 @@ def command(
     if explain is not None:
         return _explain(app, choice, rankings, of, explain)
     if count is not None:
-        return _divide(app, choice, before, of, count, slots, target)
+        plan = _divide(app, choice, before, of, count, slots, target)
+        _say_quota(listed, max(len(shard.symbols) for shard in plan.shards), is_shard=True)
+        return EXIT_FINE
+    _say_quota(listed, len(choice.members))
     if target is not None:
         _put(app, choice, before, target, reload=reload)
     app.emit(asdict(choice), lambda: _show(choice, target))
@@ -147,7 +150,7 @@ def command(
 
 def _divide(
     app: App, choice: Choice, before: Choice | None, of: dict[str, Score], count: int, slots: int, target: Path | None
-) -> int:
+) -> shards.Plan:
     whole = target.absolute() if target is not None else None
     loads = shards.loads_of(choice.symbols, of)
     plan = shards.divide(choice.trading_day, loads, count, slots, shards.read(whole) if whole is not None else None)
@@ -166,7 +169,7 @@ def _divide(
         show_text(f"{many} for {choice.trading_day}, {len(plan.moved):,} moved to another shard{where}")
 
     app.emit(asdict(plan), human)
-    return EXIT_FINE
+    return plan
 
 
 def _check_moves(app: App, plan: shards.Plan, before: shards.Plan | None) -> None:
@@ -241,6 +244,17 @@ def _codes(app: App, text: str) -> list[str]:
     if problems:
         raise InputError("--keep: " + "; ".join(problems))
     return symbols
+
+
+def _say_quota(listed: Listed, symbols: int, *, is_shard: bool = False) -> None:
+    """A list that is longer than the quota is written all the same: another account may have more."""
+    if listed.quota is not None and symbols > listed.quota:
+        whose = "the longest list, if its account has this quota," if is_shard else "the list"
+        click.echo(
+            f"OpenD's quota is {listed.quota:,}: {counted(symbols - listed.quota, 'symbol')} of {whose} would not be "
+            f"recorded: lower --limit to {listed.quota:,}, or leave it out",
+            err=True,
+        )
 
 
 def _slots(listed: Listed) -> int:

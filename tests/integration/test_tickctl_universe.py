@@ -64,6 +64,24 @@ def test_a_list_is_chosen_written_and_the_recorder_takes_it(opend: Simulator, da
     assert any(member["score"]["is_snapshot"] for member in members.values()), "never recorded: by OpenD's turnover"
 
 
+def test_a_list_that_is_longer_than_the_quota_is_said(data: Path) -> None:
+    """It is the account's; that of another shard's account is not known here."""
+    simulator = Simulator(data.parent / "small", "--symbols-count", 30, "--history", 300, "--quota", 5)
+    with ended(simulator):
+        told = settings(simulator, "HK.00005")
+        kept = ("--keep", "1,2,3,5,11,16,700,9988")
+        done = tickctl("universe", "--limit", 8, *kept, data_root=data, **told)
+        assert (done.returncode, done.stderr.strip()) == (
+            0,
+            "OpenD's quota is 5: 3 symbols of the list would not be recorded: lower --limit to 5, or leave it out",
+        )
+        divided = tickctl(
+            "universe", "--limit", 6, "--shards", 2, "--keep", "5,700,9988,1,2,3,11", data_root=data, **told
+        )
+        assert "1 symbol of the longest list, if its account has this quota, would not be" in divided.stderr
+        assert tickctl("universe", "--limit", 5, data_root=data, **told).stderr == ""
+
+
 def test_a_list_that_the_recorder_would_not_read_is_said(data: Path) -> None:
     symbols = data.parent / "symbols.txt"
     words = ("universe", "--recorded-only", "--limit", 3, "--keep", "5,700,9988", "--write", symbols, "--reload")
