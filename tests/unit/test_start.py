@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,14 +61,14 @@ def test_a_settings_file_on_a_disk_that_stumbles_is_read_again(
     env_file = tmp_path / ".env"
     env_file.write_text("FUTU_SYMBOLS=HK.00700\n")
     waits_sec: list[float] = []
-    real = Path.read_text
+    real = Path.open
 
-    def read_text(self: Path, *arguments: object, **named: object) -> str:
+    def stumbles(self: Path, *arguments: Any, **named: Any) -> Any:
         if self == env_file and not waits_sec:
             raise OSError(number, "the disk stumbles")
-        return real(self, *arguments, **named)  # type: ignore[arg-type]
+        return real(self, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "open", stumbles)
     try:
         until_it_works(lambda: given_settings(env_file, {}, ["FUTU_SYMBOLS"]), waits_sec.append)
     except ConfigError:
