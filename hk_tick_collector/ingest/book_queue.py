@@ -21,7 +21,7 @@ from hk_tick_collector.records.book import BookEvent, PullCompared, RawPush, Wat
 
 MAX_QUEUE_PUSHES = 20_000
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
-PASSING_PUSHES = 128
+PASSING_PUSHES = 2_000
 CALM_SEC = 1.0  # without a push that was passed over
 
 Item = RawPush | BookEvent

@@ -7,8 +7,8 @@ lost; of the pushes that wait only the newest of each symbol matters, and a full
 
 Ticks go first. Pushes are taken as bytes and read here, in slices of ``SLICE_PUSHES`` with a pause between them: the
 interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond. While pushes
-are passed over the pauses are ``REST_TIMES`` as long as the work: reading more of them would not make the history
-whole, and ticks would be late for it.
+are passed over the pauses are as long as the work, and the thread takes half a core at most: reading more of them would
+not make the history whole, and ticks would be late for it.
 
 At any moment every push received is in exactly one of: queue, the thread's hand, a file, or one of the counts
 ``merged`` and ``unread``. What waits when a process is killed is lost; the file then says until
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 BATCH_PUSHES = 128  # a commit: a millisecond of encoding, so that no thread waits longer for its turn
 SLICE_PUSHES = 32
 GIVE_WAY_SEC = 0.0002
-REST_TIMES = 4
 MAX_REST_SEC = 0.05
 COMMIT_INTERVAL_SEC = 0.1
 BEAT_SEC = 1.0
@@ -217,7 +216,7 @@ class BookLane:
         """A slice of work is done: others go on."""
         worked_sec = max(0.0, time.thread_time() - self._worked_from_sec)
         has_time = self._queue.is_passing and not self._stopping.is_set()
-        time.sleep(min(REST_TIMES * worked_sec, MAX_REST_SEC) if has_time else GIVE_WAY_SEC)
+        time.sleep(min(worked_sec, MAX_REST_SEC) if has_time else GIVE_WAY_SEC)
         self._worked_from_sec = time.thread_time()
 
     def _settle(self, writer: BookWriter) -> None:
