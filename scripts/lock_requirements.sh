@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Writes requirements/*.txt: the exact files, by hash, that a release on a server is made of.
+# Writes requirements/*.txt: the exact files, by hash, that a release on a server is made of, and what tests install
+# beside it; the same for npm in requirements/dxlink.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 Usage: bash scripts/lock_requirements.sh [--upgrade]
 
-Brings requirements/build.txt, service.txt, quick.txt, dev.txt and backtest.txt
-up to pyproject.toml, for every Python that the project works with. What is
-locked stays as it is where it still fits; with --upgrade everything goes to its
-newest version. uv, which resolves them, is installed into a directory that goes
-again.
+Brings requirements/build.txt, service.txt, quick.txt, dev.txt, backtest.txt and
+shioaji.txt up to pyproject.toml and to the versions that this script names, for
+every Python that the project works with, and requirements/dxlink up to the
+package.json there; without npm that one stays as it is. What is locked stays
+where it still fits; with --upgrade all of requirements/*.txt goes to its newest
+version. uv, which resolves them, is installed into a directory that goes again.
 
 Exit codes: 0 written, 1 no versions fit together, 2 usage, 69 python3 or a
 package index is missing.
@@ -49,6 +51,15 @@ printf '%s\n' 'hftbacktest>=2.4,<3' 'llvmlite==0.50.*' 'numba==0.68.*' 'numpy>=2
 printf '%s\n' 'nautilus_trader==1.221.*' 'pandas>=2.2,<3' pyarrow click fsspec msgspec portion python-dateutil pytz six \
   sortedcontainers tqdm typing_extensions tzdata uvloop >>"$work/backtest.in"
 lock backtest "$work/backtest.in" --no-deps
+# Against which the sources are tried.
+printf '%s\n' 'shioaji==1.7.*' 'msgpack==1.*' >"$work/shioaji.in"
+lock shioaji "$work/shioaji.in" --no-deps
+if command -v npm >/dev/null; then # without the addresses, which are those of the registry that was asked
+  npm install --prefix requirements/dxlink --package-lock-only --ignore-scripts --no-audit --no-fund --loglevel=error \
+    --omit-lockfile-registry-resolved
+else
+  echo "lock_requirements.sh: there is no npm; requirements/dxlink/package-lock.json stays as it is" >&2
+fi
 # What they have in common is the same: the tests of a release run on what it will run on.
 lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt
 lock quick pyproject.toml "${service[@]}" --extra quick --constraint requirements/service.txt --constraint requirements/dev.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_all_that_is_wanted_is_locked(name: str, python: str) -> None:
             assert wanted.specifier.contains(locked[key]), f"{text}: {locked[key]} is locked for Python {python}"
 
 
-@pytest.mark.parametrize("name", WANTED)
+@pytest.mark.parametrize("name", [*WANTED, "backtest", "shioaji"])
 def test_each_version_has_hashes_and_no_place(name: str) -> None:
     """Where packages come from is pip's own setting; what they are is ours."""
     blocks = re.split(r"\n(?=\w)", re.sub(r"(?m)^#.*\n", "", "\n" + _text(name)))[1:]
@@ -77,3 +78,13 @@ def test_each_version_has_hashes_and_no_place(name: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_tests_of_a_release_run_on_what_it_will_run_on(python: str) -> None:
     assert _locked("service", python).items() <= _locked("quick", python).items() <= _locked("dev", python).items()
+
+
+def test_what_npm_installs_for_tests_is_locked_by_hash() -> None:
+    wanted = json.loads((ROOT / "requirements/dxlink/package.json").read_text())["dependencies"]
+    packages = json.loads((ROOT / "requirements/dxlink/package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    for name, locked in packages.items():
+        assert locked["integrity"].startswith("sha512-"), name
+        assert "resolved" not in locked, f"{name}: where packages come from is npm's own setting"
