@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, env_file_option, run_guarded, say, write_json
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, env_file_option, run_guarded, say, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, FeedError, NoData
@@ -75,10 +74,9 @@ def _schwab_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], C
 
 
 def _desk(env_file: Path | None, as_json: bool) -> _Desk:
-    from hk_tick_collector.app.config import load_settings  # noqa: PLC0415 - pydantic takes its time
     from hk_tick_collector.sources.schwab.tokens import OAuth  # noqa: PLC0415
 
-    settings = load_settings(env_file, os.environ)
+    settings = App(env_file=env_file).places  # a login is the same whatever is recorded with it
     if settings.source != "schwab" or settings.schwab_secrets_file is None or settings.schwab_token_file is None:
         raise ConfigError("SOURCE is not schwab: name the settings of that recorder with --env-file")
     oauth = OAuth(settings.schwab_api, settings.schwab_secrets_file, SystemClock())

@@ -42,20 +42,23 @@ def settings(tmp_path: Path, streamer: Streamer, **more: object) -> dict[str, st
         token.write_text(json.dumps(login))
         for path in (secrets, token):
             path.chmod(0o600)
-    return clean_env(
-        tmp_path / "home", SOURCE="schwab", MARKET="US", FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=tmp_path / "US",
-        SCHWAB_API=streamer.rest, SCHWAB_SECRETS_FILE=secrets, SCHWAB_TOKEN_FILE=token, CHECK_INTERVAL_SEC=0.2,
-        RECONNECT_MIN_DELAY=0.2, RECONNECT_MAX_DELAY=1, HEALTH_INTERVAL_SEC=0.5, **more,
-    )  # fmt: skip
+    given: dict[str, object] = {
+        "SOURCE": "schwab", "MARKET": "US", "FUTU_SYMBOLS": SYMBOLS, "DATA_ROOT": tmp_path / "US",
+        "SCHWAB_API": streamer.rest, "SCHWAB_SECRETS_FILE": secrets, "SCHWAB_TOKEN_FILE": token,
+        "CHECK_INTERVAL_SEC": 0.2, "RECONNECT_MIN_DELAY": 0.2, "RECONNECT_MAX_DELAY": 1, "HEALTH_INTERVAL_SEC": 0.5,
+    }  # fmt: skip
+    return clean_env(tmp_path / "home", **{**given, **more})
 
 
 def recorder(tmp_path: Path, streamer: Streamer, **more: object) -> Process:
     return ForkedRecorder(settings(tmp_path, streamer, **more))
 
 
-def tickctl(tmp_path: Path, streamer: Streamer, *words: Any, given: str = "") -> subprocess.CompletedProcess[str]:
+def tickctl(
+    tmp_path: Path, streamer: Streamer, *words: Any, given: str = "", **more: object
+) -> subprocess.CompletedProcess[str]:
     if not given:
-        return parent(words[0]).run([*map(str, words)], settings(tmp_path, streamer), 120)
+        return parent(words[0]).run([*map(str, words)], settings(tmp_path, streamer, **more), 120)
     return subprocess.run(
         [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, streamer), capture_output=True, text=True,
         check=False, input=given,
@@ -222,7 +225,9 @@ def test_a_person_logs_in_and_the_recorder_takes_it(tmp_path: Path, streamer: St
         assert "OpenD" not in doctor.stdout
         page = json.loads(tickctl(tmp_path, streamer, "schwab", "login", "--dry-run", "--json").stdout)["page"]
         before = token.read_text()
-        assert tickctl(tmp_path, streamer, "schwab", "status").returncode == 0
+        for symbols in (SYMBOLS, "", "nonsense"):  # a login is the same whatever is recorded with it
+            told = tickctl(tmp_path, streamer, "schwab", "status", FUTU_SYMBOLS=symbols)
+            assert told.returncode == 0, told.stderr
         assert token.read_text() == before
         with pytest.raises(httpx.HTTPStatusError) as redirected:
             httpx.get(page).raise_for_status()
