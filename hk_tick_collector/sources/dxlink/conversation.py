@@ -20,7 +20,8 @@ from hk_tick_collector.sources.dxlink.history import MAX_WAITING_ROWS, HistoryCh
 from hk_tick_collector.sources.dxlink.mapping import Mapped, TradeMapper
 from hk_tick_collector.sources.dxlink.tokens import Access, Tokens
 from hk_tick_collector.sources.remote import conversation as remote
-from hk_tick_collector.sources.remote.conversation import CHECK_SEC, shown, words_of
+from hk_tick_collector.sources.remote.asking import words_of
+from hk_tick_collector.sources.remote.conversation import CHECK_SEC, shown
 from hk_tick_collector.sources.source import Sink
 
 log = logging.getLogger(__name__)

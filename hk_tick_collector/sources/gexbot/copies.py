@@ -28,8 +28,9 @@ from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.gexbot.access import PLAIN_HEADERS, Access, Banned
 from hk_tick_collector.sources.gexbot.mapping import MAX_BODY_BYTES, SnapshotMapper
-from hk_tick_collector.sources.gexbot.polls import names_in, rejected, words_of
+from hk_tick_collector.sources.gexbot.polls import names_in, rejected
 from hk_tick_collector.sources.gexbot.series import ticker_of
+from hk_tick_collector.sources.remote.asking import words_of
 from hk_tick_collector.sources.source import Sink
 
 if TYPE_CHECKING:

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, cast
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, RejectCode, TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.snapshot import LIVE, Series
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.gexbot.access import PLAIN_HEADERS, Access
 from hk_tick_collector.sources.gexbot.mapping import MAX_BODY_BYTES, RAW_CHARS, SnapshotMapper
 from hk_tick_collector.sources.gexbot.series import ticker_of
+from hk_tick_collector.sources.remote.asking import words_of
 from hk_tick_collector.sources.source import Sink
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ MAX_LIST_NAMES = 5000
 MUTE_SEC = 30.0  # asked, and not served once
 CLOSED_CHECK_SEC = 1.0
 REFUSED_MIN_SEC, REFUSED_MAX_SEC = 60.0, 3600.0
-SHOWN_CHARS = 120
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class PollCounts:
     """Written on the thread of the polls."""
 
     asked: int = 0
-    answered: int = 0  # with a picture
+    answered: int = 0  # with a snapshot
     unchanged: int = 0  # of these: one that was known
     failed: int = 0  # no answer in time, or an error
     skipped: int = 0  # seconds without a question: we were held up
@@ -73,7 +73,7 @@ class PollCounts:
 
 
 class Polls:
-    """``is_open``: may there be new pictures now? ``on_lost`` is called once, on the thread, with the reason.
+    """``is_open``: may there be new snapshots now? ``on_lost`` is called once, on the thread, with the reason.
     ``opened`` is done when series can be asked for."""
 
     def __init__(
@@ -289,7 +289,7 @@ class Polls:
         if not self._quiet_since_sec:
             self._quiet_since_sec = now_sec
         elif now_sec - self._quiet_since_sec >= MUTE_SEC:
-            raise FeedLost(f"gexbot has given no picture for {MUTE_SEC:.0f} s: {why}")
+            raise FeedLost(f"gexbot has given no snapshot for {MUTE_SEC:.0f} s: {why}")
 
     def _take(self, series: Series, asked: _Asked, body: bytes) -> None:
         recv_ts_ms = self._clock.now_ms()
@@ -341,9 +341,3 @@ def names_in(body: bytes) -> list[str]:
         elif isinstance(value, dict):
             waiting += value.values()
     return names
-
-
-def words_of(exc: Exception) -> str:
-    """What went wrong, without an address, which may hold a key."""
-    text = printable(cut(str(exc).partition("?")[0], SHOWN_CHARS))
-    return text or type(exc).__name__

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.message import Message
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,8 +26,19 @@ MAX_ANSWER_BYTES = 65_536
 REFUSED_WAIT_SEC = 900
 BUSY_WAIT_SEC, MIN_BUSY_WAIT_SEC, MAX_BUSY_WAIT_SEC = 60, 5, 3600
 AGENT = f"hk-tick-collector/{__version__}"
+SHOWN_CHARS = 120  # of what the far side says
 REFUSALS = (400, 401, 403)
 BUSY = (429, 503)
+
+
+def words_of(exc: BaseException) -> str:
+    """What went wrong with the connection, without the address's query, which may hold a key."""
+    if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, BaseException):
+        exc = exc.reason
+    if isinstance(exc, IncompleteRead):
+        return "it ended in the middle of an answer"
+    text = printable(cut(str(exc).partition("?")[0], SHOWN_CHARS))
+    return text or type(exc).__name__
 
 
 class Refused(Exception):
@@ -63,7 +74,7 @@ class Rest:
             with exc:
                 raise self._of_status(exc.code, exc.headers, shown, credential) from None
         except (OSError, ValueError, HTTPException) as exc:
-            raise FeedError(f"{shown} was not answered: {printable(cut(str(exc), 120))}") from None
+            raise FeedError(f"{shown} was not answered: {words_of(exc)}") from None
         try:
             answer = json.loads(raw) if len(raw) <= MAX_ANSWER_BYTES else None
         except (ValueError, RecursionError):

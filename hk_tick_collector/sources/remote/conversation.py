@@ -22,6 +22,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, Reje
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.records.tick import RejectedTick
+from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
 from hk_tick_collector.sources.source import Sink
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_SEC = 8
 CLOSE_TIMEOUT_SEC = 1
-SHOWN_CHARS = 120
 CHECK_SEC = 1.0
 MAX_FRAMES_WAITING = 16
 MAX_GARBAGE = 20
@@ -308,9 +308,3 @@ def read_object(raw: str | bytes) -> dict[str, Any] | None:
 def shown(value: object) -> str:
     """The far side's words, fit for a log line."""
     return printable(cut(value if isinstance(value, str) else ascii(value), SHOWN_CHARS))
-
-
-def words_of(exc: BaseException) -> str:
-    """What went wrong with the connection, without the address's query, which may hold a key."""
-    text = printable(cut(str(exc).partition("?")[0], SHOWN_CHARS))
-    return text or type(exc).__name__

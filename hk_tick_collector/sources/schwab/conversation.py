@@ -18,7 +18,8 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.sources.remote import conversation as remote
-from hk_tick_collector.sources.remote.conversation import CHECK_SEC, SHOWN_CHARS, read_object, words_of
+from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
+from hk_tick_collector.sources.remote.conversation import CHECK_SEC, read_object
 from hk_tick_collector.sources.schwab import messages
 from hk_tick_collector.sources.schwab.books import BookTaker
 from hk_tick_collector.sources.schwab.mapping import LastTradeMapper

@@ -19,7 +19,8 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, RejectCode
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.tick import RejectedTick
-from hk_tick_collector.sources.remote.conversation import MAX_GARBAGE, SHOWN_CHARS, words_of
+from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
+from hk_tick_collector.sources.remote.conversation import MAX_GARBAGE
 from hk_tick_collector.sources.shioaji import messages
 from hk_tick_collector.sources.shioaji.gateway import Gateway
 from hk_tick_collector.sources.shioaji.mapping import TickMapper
