@@ -17,6 +17,7 @@ from hk_tick_collector.cli.common import (
     env_file_option,
     print_table,
     run_guarded,
+    say,
     write_json,
 )
 from hk_tick_collector.cli.groups import Group
@@ -155,20 +156,29 @@ def _as_json(name: str, result: str, reason: str) -> dict[str, str]:
 
 
 def _days(catalog: Catalog, text: str) -> list[str]:
-    """The days meant, and behind each a name of its order books, broker queues and snapshots that are at rest."""
+    """The days meant, and behind each a name of its order books, broker queues and snapshots that are at rest. NoData
+    when all that is meant is in use."""
     from hk_tick_collector.ship.states import is_at_rest  # noqa: PLC0415
 
-    beside = [
-        (day, of_kind.kind.word)
+    there = [
+        (day, of_kind.kind)
         for of_kind in (catalog.book_days, catalog.broker_days, catalog.snapshot_days)
         for day in of_kind.days()
-        if is_at_rest(of_kind.kind, catalog.data_root, day)
     ]
     with_ticks = set(catalog.days())
-    names = []
-    for day in _named_days(sorted({*with_ticks, *(day for day, _ in beside)}), catalog, text):
-        names += [day] if day in with_ticks or not any(day == of_day for of_day, _ in beside) else []
-        names += [f"{day} {word}" for of_day, word in beside if of_day == day]
+    at_rest = [(day, kind) for day, kind in there if is_at_rest(kind, catalog.data_root, day)]
+    known = {*with_ticks, *(day for day, _ in at_rest)} or {day for day, _ in there}
+    names, in_use = [], []
+    for day in _named_days(sorted(known), catalog, text):
+        beside = [(f"{day} {kind.word}", (day, kind) in at_rest) for of_day, kind in there if of_day == day]
+        names += [day] if day in with_ticks or not beside else []
+        names += [name for name, is_so in beside if is_so]
+        in_use += [name for name, is_so in beside if not is_so]
+    if in_use:
+        why = f"{', '.join(in_use)}: in use by a recorder, by hk-tick-ship or by another reader"
+        if not names:
+            raise NoData(f"{why}; compared once nobody has it open")
+        say(f"left out: {why}")
     return names
 
 
