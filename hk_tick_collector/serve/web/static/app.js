@@ -22,6 +22,7 @@ const Sources = later(() => import("./pages/sources.js"), "Sources");
 const Sql = later(() => import("./pages/sql.js"), "Sql");
 const Symbol = later(() => import("./pages/symbol.js"), "Symbol");
 
+const OF_TICKS = ["coverage", "symbol", "days", "data", "sql"];
 const PAGES = [["", "Overview", Overview], ["coverage", "Coverage", Coverage], ["symbol", "Symbol", Symbol],
   ["days", "Days", Days], ["snapshots", "Snapshots", Snapshots], ["data", "Data", Data], ["sql", "SQL", Sql],
   ["alerts", "Alerts", Alerts], ["sources", "Sources", Sources], ["server", "Server", Server]];
@@ -101,7 +102,7 @@ function Frame({ onOut, onRefused, session }) {
   }, []);
   const [status, error] = usePoll((signal) => getJson("/v1/status", signal), "status", 2000);
   useEffect(() => { if (error instanceof Refused && error.status === 401) onRefused(); }, [error]);
-  const markets = status ? status.roots.map((root) => root.market) : [];
+  const markets = status ? [...new Set(status.roots.map((root) => root.market))] : [];
   const wanted = markets.includes(at.given.market) ? at.given.market : null; // null: the server's first market
   const [calendar] = usePoll((signal) => getJson(`/v1/calendar?${query({ market: wanted })}`, signal), `calendar ${wanted}`, 600_000);
   const market = wanted ?? calendar?.market ?? markets[0] ?? null;
@@ -110,16 +111,18 @@ function Frame({ onOut, onRefused, session }) {
     document.documentElement.lang = prefs.language === "zh" ? "zh-Hant-HK" : "en";
   });
   const zone = calendar ? calendar.zone : "UTC";
-  const root = status ? status.roots.find((found) => found.market === market) : null;
-  const [, title, load] = PAGES.find(([name]) => name === at.name) ?? PAGES[0];
+  const [page, title, load] = PAGES.find(([name]) => name === at.name) ?? PAGES[0];
+  // Each kind of record has pages of its own; those of a kind that no data root of the market keeps have nothing to show.
+  const roots = status ? status.roots.filter((found) => found.market === market) : [];
+  const ofSnapshots = roots.filter((found) => found.noun === "snapshot"), ofTicks = roots.filter((found) => found.noun !== "snapshot");
+  const root = (page === "snapshots" ? ofSnapshots : ofTicks)[0] ?? roots[0] ?? null;
+  const others = [...(ofSnapshots.length ? [] : ["snapshots"]), ...(ofTicks.length || !roots.length ? [] : OF_TICKS)];
   const Page = usePage(load);
   const isShown = Boolean(Page && calendar && status);
   useEffect(() => { // the other pages are there when somebody goes to one, even should the server be away then
     const timer = isShown ? setTimeout(() => PAGES.forEach(([, , other]) => other().catch(() => {})), OTHERS_MS) : 0;
     return () => clearTimeout(timer);
   }, [isShown]);
-  // Each kind of record has pages of its own; those of the other one have nothing to show.
-  const others = root?.noun === "snapshot" ? ["coverage", "symbol", "days", "data", "sql"] : ["snapshots"];
   const link = (name) => `#/${name}${markets.length > 1 ? `?market=${market}` : ""}`;
   useEffect(() => { document.title = `${t(title)} – hk-tick-collector`; });
   return html`
@@ -137,7 +140,7 @@ function Frame({ onOut, onRefused, session }) {
     <main id="main" tabindex="-1">
       ${error && !(error instanceof Refused) && html`<p class="note bad" role="alert">${t("The server does not answer; trying again.")}</p>`}
       ${error instanceof Refused && html`<${Failed} error=${error} />`}
-      ${isShown ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} market=${market}
+      ${isShown ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} roots=${roots} market=${market}
         calendar=${calendar} zone=${zone} now=${now} of=${at.of} given=${at.given} />` : html`<p class="loading">…</p>`}
     </main>
     <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a> · ${" "}<a href="../docs">API</a></footer>`;

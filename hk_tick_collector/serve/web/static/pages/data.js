@@ -36,7 +36,7 @@ export function Data({ root, zone, given }) {
   const python = `import hk_tick_collector as hk\n\nticks = hk.connect(${JSON.stringify(apiUrl(""))}, key).load(${JSON.stringify(symbols === "all" ? "all" : symbols.split(","))}, ${JSON.stringify(asked.day)}, to="polars")`;
   return html`<section class="card"><h1>${t("Data")}</h1>
     <form class="row" onSubmit=${show}>
-      <label>${t("symbols")}<input value=${asked.symbols} onInput=${change("symbols")} placeholder="700,5" pattern="[A-Za-z0-9._, \\-]*" maxlength="2000" /></label>
+      <label>${t("symbols")}<input value=${asked.symbols} onInput=${change("symbols")} placeholder="all" pattern="[A-Za-z0-9._, \\-]*" maxlength="2000" /></label>
       <label>${t("day")}<input value=${asked.day} onInput=${change("day")} size="20" pattern="[0-9a-z.,\\-]+" required /></label>
       <label>${t("types")}<select value=${asked.types} onChange=${change("types")}><option value="price">${t("that make the price")}</option><option value="all">${t("all")}</option></select></label>
       <label>${t("format")}<select value=${asked.format} onChange=${change("format")}>${FORMATS.map(([value, word]) => html`<option value=${value}>${word}</option>`)}</select></label>

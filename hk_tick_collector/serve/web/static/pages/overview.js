@@ -17,7 +17,7 @@ function useSeen(at_ms, value) {
 
 const LEVELS = { alert: "alert", warn: "warn", note: "info" };
 
-function Verdict({ root, zone, now }) {
+function Verdict({ root, name, zone }) {
   const kind = root.verdict === "fine" ? (root.complaints.some((found) => found.level === "warn") ? "attention" : "fine")
     : root.verdict === "no_data" ? "attention" : "alert";
   const word = root.verdict === "no_data" ? "Nothing is recorded here yet"
@@ -27,7 +27,7 @@ function Verdict({ root, zone, now }) {
     .filter(([, text]) => !sentences.has(text));
   const told = [...root.complaints.map((found) => [found.level, found.sentence, found.code]), ...rest];
   return html`<section class=${`card verdict ${kind}`} aria-live="polite">
-    <div class="row"><h1>${t(word)}</h1>
+    <div class="row"><h1>${t(word)}</h1>${name && html`<span>${name}</span>`}
       <span class="push soft">${root.recorder ? html`${t("recorder")} ${root.recorder.version}, pid ${root.recorder.pid}, ${t("since")} <${Time} ms=${root.recorder.started_at_ms} zone=${zone} />` : t("not running")}</span></div>
     ${told.length > 0 && html`<ul>${told.map(([level, text, code]) =>
       html`<li><span class=${`state ${LEVELS[level] ?? "info"}`}></span> ${complaint({ code, sentence: text })} ${code && html`<small>(${code})</small>`}</li>`)}</ul>`}
@@ -38,15 +38,14 @@ function Tile({ title, value, children, hover }) {
   return html`<div class="tile" title=${hover}><h3>${t(title)}</h3><b>${value}</b>${children}</div>`;
 }
 
-export function Overview({ root, zone, now }) {
+function OfRoot({ root, name, zone, now }) {
   const recorder = root?.recorder ?? null;
   const rates = useSeen(root?.at_ms, recorder?.rows_per_sec);
   const delays = useSeen(root?.at_ms, recorder?.lag_sec);
-  if (!root) return html`<p class="loading">${t("nothing yet")}</p>`;
   const day = root.day;
   const newest = day?.newest_ts_ms ?? recorder?.newest_ts_ms ?? null;
   return html`
-    <${Verdict} root=${root} zone=${zone} now=${now} />
+    <${Verdict} root=${root} name=${name} zone=${zone} />
     <div class="tiles">
       <${Tile} title="rows a second" value=${recorder ? count(Math.round(recorder.rows_per_sec ?? 0)) : "–"}><${Spark} values=${rates} label=${t("rows a second")} /><//>
       <${Tile} title=${day?.noun === "snapshot" ? "newest snapshot" : "newest tick"} value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}>${newest && html`<small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small>`}<//>
@@ -55,7 +54,7 @@ export function Overview({ root, zone, now }) {
       <${Tile} title="waiting" value=${recorder ? count(recorder.queue_rows + recorder.in_hand_rows + recorder.spill_rows) : "–"} />
       <${Tile} title="symbols subscribed" value=${recorder ? `${count(recorder.symbols_subscribed)} ${t("of")} ${count(recorder.symbols_wanted)}` : "–"}>
         ${recorder?.symbols_refused > 0 && html`<span class="state missing">${count(recorder.symbols_refused)} ${t("refused")}</span>`}<//>
-      <${Tile} title="OpenD" value=${recorder?.opend_state ? t(recorder.opend_state) : "–"}><small>${recorder?.market_state ? t(recorder.market_state) : ""}</small><//>
+      <${Tile} title=${recorder?.source ?? "source"} value=${recorder?.opend_state ? t(recorder.opend_state) : "–"}><small>${recorder?.market_state ? t(recorder.market_state) : ""}</small><//>
       <${Tile} title="disk lasts" value=${root.disk?.days_left != null ? `${root.disk.days_left > 1000 ? "> 1,000" : count(Math.floor(root.disk.days_left))} ${t("days")}` : "–"}>
         <small>${bytes(root.disk?.free_bytes)} ${t("free")}</small><//>
     </div>
@@ -64,4 +63,10 @@ export function Overview({ root, zone, now }) {
       ${day.error ? html`<p class="note bad">${day.error}</p>` : day.noun === "snapshot" ? html`<a href="#/snapshots">${count(day.series)} ${t("series")}</a>` : day.state && html`<${Share} counts=${day.state.symbols} />`}
       ${day.noun !== "snapshot" && html`<div class="row"><a href=${`#/coverage?day=${day.trading_day}`}>${t("Coverage")}</a><a href=${`#/days/${day.trading_day}`}>${t("certificate")}</a></div>`}
     </section>`}`;
+}
+
+/** Each data root of the market: twins, or one of ticks and one of snapshots. */
+export function Overview({ roots, zone, now }) {
+  if (!roots.length) return html`<p class="loading">${t("nothing yet")}</p>`;
+  return roots.map((root) => html`<${OfRoot} key=${root.data_root} root=${root} name=${roots.length > 1 ? root.data_root : ""} zone=${zone} now=${now} />`);
 }

@@ -71,7 +71,7 @@ export function Server({ status, root, market, zone }) {
   }
   const shown = [...routes].sort((a, b) => b[1].asked - a[1].asked);
   const time = (value) => (value === null ? "–" : value === Infinity ? "> 60 s" : `≤ ${seconds(value)}`);
-  const day = root?.day?.trading_day;
+  const day = root?.noun === "snapshot" ? null : root?.day?.trading_day; // the answer is about ticks
   return html`${day && html`<${Latency} key=${day} day=${day} market=${market} zone=${zone} />`}
   <${Readers} zone=${zone} />
   <section class="card"><div class="row"><h1>${t("Server")}</h1>

@@ -46,7 +46,7 @@ export function Sql({ root, market, zone, given }) {
   const curl = `curl -s -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' ${quoted(apiUrl("/v1/sql"))} -d ${quoted(JSON.stringify({ sql, day, format: "csv" }))}`;
   return html`<section class="card"><h1>SQL</h1>
     <form onSubmit=${run} class="ask">
-      <label>${t("One SELECT over ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and pictures")}<textarea name="sql" rows="5" maxlength="20000" spellcheck="false" value=${sql} onInput=${(event) => setSql(event.target.value)}
+      <label>${t("One SELECT over ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and all_snapshots")}<textarea name="sql" rows="5" maxlength="20000" spellcheck="false" value=${sql} onInput=${(event) => setSql(event.target.value)}
         onKeyDown=${(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run(event); }}></textarea></label>
       <div class="row"><label>${t("day")}<input value=${day} onInput=${(event) => setDay(event.target.value)} size="20" maxlength="100" pattern="[0-9a-z.,\\-]+" required /></label>
         <button class="main" disabled=${isAsking}>${t("Run")}</button>
