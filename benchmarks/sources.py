@@ -5,7 +5,7 @@
 Each source's simulator makes 5,000 events a second over 100 symbols and stamps each with the moment it is made; this
 process polls the day file as ``benchmarks.latency`` does. The recorder and the least a program can do for that source
 (``source_floor.py``) take turns. Every run of the recorder ends with the simulator's own check: an event that is
-missing, doubled or wrong ends the benchmark with exit code 1. (Of gexbot there is a picture a second and series: no
+missing, doubled or wrong ends the benchmark with exit code 1. (Of gexbot there is a snapshot a second and series: no
 rate to measure.)
 """
 

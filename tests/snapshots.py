@@ -1,4 +1,4 @@
-"""Snapshots for tests: small pictures, and days of them as a recorder leaves them."""
+"""Snapshots for tests: small snapshots, and days of them as a recorder leaves them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ assert market_of("US").trading_day(OPEN_SEC * 1000) == DAY
 
 
 def snapshot(series: Series, second: int, origin: str = LIVE, says: str = "", large: int = 0) -> Snapshot:
-    """A picture of a second after the opening."""
+    """A snapshot of a second after the opening."""
     body = json.dumps({"timestamp": OPEN_SEC + second, "ticker": series.symbol[3:], "says": says, "pad": "x" * large})
     digest = hashlib.sha256(body.encode()).hexdigest()[:32]
     ts_ms = (OPEN_SEC + second) * 1000

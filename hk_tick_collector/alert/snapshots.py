@@ -54,11 +54,11 @@ class SnapshotAnswers:
         """The newest snapshot of each of its series."""
         lines = []
         for series in series_there(self._path):
-            picture = newest(self._path, series) if series.symbol == symbol else None
-            if picture is not None:
-                told = (("spot", picture.spot), ("zero gamma", picture.zero_gamma))
+            snapshot = newest(self._path, series) if series.symbol == symbol else None
+            if snapshot is not None:
+                told = (("spot", snapshot.spot), ("zero gamma", snapshot.zero_gamma))
                 levels = ", ".join(f"{name} {value:g}" for name, value in told if value is not None)
-                at = clock(picture.ts_sec * 1000, self._calendar.market)
+                at = clock(snapshot.ts_sec * 1000, self._calendar.market)
                 lines.append(f"{at} {series.package}/{series.category} {levels}".rstrip())
         return "\n".join([symbol, *lines[:SHOWN]]) if lines else f"{symbol} has no snapshot on {self._day}"
 

@@ -41,8 +41,8 @@ from hk_tick_collector.app.config_values import (
     book_symbols_value,
     dxlink_address,
     https_address,
-    pictures_value,
     rules_value,
+    series_value,
     shioaji_address,
     symbols_value,
     usable_metrics_port,
@@ -52,7 +52,7 @@ from hk_tick_collector.app.config_values import (
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.dxlink.spec import TASTYTRADE
 from hk_tick_collector.sources.dxlink.symbols import Venue
-from hk_tick_collector.sources.gexbot.series import Picture
+from hk_tick_collector.sources.gexbot.series import SeriesName
 from hk_tick_collector.sources.gexbot.spec import API as GEXBOT_API
 from hk_tick_collector.sources.schwab.spec import API as SCHWAB_API
 from hk_tick_collector.sources.shioaji.spec import GATEWAY
@@ -152,8 +152,8 @@ class Settings(SettingsModel):
     )
     """With `SOURCE=gexbot`: the file with `key=`, the key of the account (docs/gexbot.md). A systemd credential with
     the file's name takes precedence."""
-    gexbot_series: Annotated[tuple[Picture, ...], BeforeValidator(pictures_value), Field(min_length=1)] = _recording(
-        "GEXBOT_SERIES", (Picture("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
+    gexbot_series: Annotated[tuple[SeriesName, ...], BeforeValidator(series_value), Field(min_length=1)] = _recording(
+        "GEXBOT_SERIES", (SeriesName("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
     )
     """With `SOURCE=gexbot`: which series of snapshots of each symbol are recorded. Each takes one request a second."""
     gexbot_api: Annotated[str, AfterValidator(https_address)] = _recording(

@@ -20,7 +20,7 @@ from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.dxlink.symbols import parse_venue
-from hk_tick_collector.sources.gexbot.series import parse_picture
+from hk_tick_collector.sources.gexbot.series import parse_series_name
 from hk_tick_collector.sources.sierra.naming import parse_rule
 
 _FIRST = re.compile(r"first[ :]+(\d{1,6})", re.ASCII | re.IGNORECASE)
@@ -115,12 +115,12 @@ def venues_value(value: object) -> object:
         raise text_error(str(exc)) from None
 
 
-def pictures_value(value: object) -> object:
-    """``classic/gex_full``, by commas, as pictures; each once."""
+def series_value(value: object) -> object:
+    """``classic/gex_full``, by commas, as names of series; each once."""
     if not isinstance(value, str):
         return value
     try:
-        return tuple(dict.fromkeys(parse_picture(text) for text in value.split(",") if text.strip()))
+        return tuple(dict.fromkeys(parse_series_name(text) for text in value.split(",") if text.strip()))
     except InputError as exc:
         raise text_error(str(exc)) from None
 

@@ -65,7 +65,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 FEED_STOP_TIMEOUT_SEC = 2.0
 LOOP_BEAT_SEC = 1.0
-SNAPSHOT_QUEUE_ROWS = 1000  # a picture may have 100 kB
+SNAPSHOT_QUEUE_ROWS = 1000  # a snapshot may have 100 kB
 RESCUE_TIMEOUT_SEC = 20.0  # for a step of the end that needs the disk
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Copies of archived snapshots in a store (``stores.ArchiveStore``), under the names that they have in the archive.
 
 The packed file goes first and is read back, its entry last: who finds an entry finds the file. A packed file is named
-after its content and never deleted, and a copy is replaced only by one that holds every picture of it.
+after its content and never deleted, and a copy is replaced only by one that holds every snapshot of it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def fetch(store: ArchiveStore, day: str, target: Path) -> KeptFile:
 
 def send(store: ArchiveStore, archive_root: Path, day: str) -> tuple[KeptFile, str]:
     """Send an archived day, and read it back from the store; its entry, and archived, replaced or unchanged.
-    Refused when the copy there holds pictures that this one lacks; NoData, StoreError, OSError; ``Taken`` when somebody
-    else wrote there meanwhile."""
+    Refused when the copy there holds snapshots that this one lacks; NoData, StoreError, OSError; ``Taken`` when
+    somebody else wrote there meanwhile."""
     entry = entry_of(archive_root, day)
     if entry is None:
         raise NoData(f"no snapshots of {day} are archived")

@@ -1,4 +1,4 @@
-"""The checks of ``hk-tickctl doctor`` where the source is gexbot: the key, the tickers, a picture, the file of a day.
+"""The checks of ``hk-tickctl doctor`` where the source is gexbot: the key, the tickers, a snapshot, the file of a day.
 
 The trial asks for one series a few times beside the recorder, and for the address of one file, which it does not read.
 """
@@ -21,7 +21,7 @@ from hk_tick_collector.sources.secrets import find, read_secrets
 if TYPE_CHECKING:
     from hk_tick_collector.sources.gexbot.link import GexbotSource
 
-CHECKS = ("gexbot_key", "gexbot_tickers", "gexbot_picture", "gexbot_copy")
+CHECKS = ("gexbot_key", "gexbot_tickers", "gexbot_snapshot", "gexbot_copy")
 
 
 def check(checkup: Checkup, app: App, *, offline: bool) -> None:
@@ -32,8 +32,8 @@ def check(checkup: Checkup, app: App, *, offline: bool) -> None:
             checkup.add(name, skipped("left out (--offline)"))
         return
     checkup.run("gexbot_tickers", lambda: asyncio.run(_tickers(app)), ["gexbot_key"])
-    checkup.run("gexbot_picture", lambda: asyncio.run(_picture(app)), ["gexbot_tickers"])
-    checkup.run("gexbot_copy", lambda: _copy(app), ["gexbot_picture"])
+    checkup.run("gexbot_snapshot", lambda: asyncio.run(_snapshot(app)), ["gexbot_tickers"])
+    checkup.run("gexbot_copy", lambda: _copy(app), ["gexbot_snapshot"])
 
 
 def _key(app: App) -> Outcome:
@@ -76,7 +76,7 @@ async def _tickers(app: App) -> Outcome:
     return ok(f"all {counted(len(app.settings.symbols), 'symbol')} are listed")
 
 
-async def _picture(app: App) -> Outcome:
+async def _snapshot(app: App) -> Outcome:
     sink, symbol = Counting(), app.settings.symbols[0]
     link = _source(app).open(sink)
     try:
@@ -93,10 +93,10 @@ async def _picture(app: App) -> Outcome:
         link.close()
     series = f"{symbol}, {app.settings.gexbot_series[0]}"
     if sink.ticks:
-        return ok(f"{series}: a picture came")
+        return ok(f"{series}: a snapshot came")
     if sink.rejects:
         return warn(f"{series}: nothing that can be recorded came: {sink.reason}", "see docs/gexbot.md")
-    return fail(f"{series}: no picture within {TRIAL_SEC:.0f} s", "see the recorder's log")
+    return fail(f"{series}: no snapshot within {TRIAL_SEC:.0f} s", "see the recorder's log")
 
 
 def _copy(app: App) -> Outcome:
@@ -106,9 +106,9 @@ def _copy(app: App) -> Outcome:
         return skipped("GEXBOT_COPY_DAYS=0: no file of a day is wanted")
     source = _source(app)
     day = app.calendar.previous_trading_day(app.calendar.market.trading_day(app.now_ms))
-    symbol, picture = app.settings.symbols[0], app.settings.gexbot_series[0]
+    symbol, name = app.settings.symbols[0], app.settings.gexbot_series[0]
     try:
-        address_of(source.access, day, symbol, *picture)
+        address_of(source.access, day, symbol, *name)
     except FeedError as exc:
         return warn(
             f"the file of {day} is not given: {exc}",

@@ -1,4 +1,4 @@
-"""``hk-tickctl export --kind snapshot``: days of snapshots as Parquet or CSV, every picture with its body."""
+"""``hk-tickctl export --kind snapshot``: days of snapshots as Parquet or CSV, every snapshot with its body."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ _BARE_CODE = re.compile(
     all with trading_day; their times are UTC epoch milliseconds. For recorded order books: books (one row per push:
     symbol, recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9), quotes (the best prices where they change) and brokers
     (their queues). For computed levels (docs/gexbot.md): snapshots (one per second and series: symbol, package,
-    category, ts_ms, spot, zero_gamma, body) and pictures (all that were stored, also those of the source's own file of
-    the day). In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is
-    9. trading_day is a text like '20261120'.
+    category, ts_ms, spot, zero_gamma, body) and all_snapshots (all that were stored, also those of the source's own
+    file of the day). In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the
+    opening is 9. trading_day is a text like '20261120'.
 
     For live days, the columns that the query uses are loaded first (about 2 seconds for 5 million ticks); --days and
     --symbols narrow that. Archived days are read as needed. A query can only read: one SELECT, no files, no settings.

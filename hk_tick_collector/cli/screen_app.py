@@ -56,7 +56,7 @@ class Screen(TextualApp[None]):
     #log { height: auto; max-height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
            text-wrap: nowrap; text-overflow: ellipsis; }
     .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
-    .narrow #side, .pictures #side, .pictures #lines { display: none; }
+    .narrow #side, .snapshots #side, .snapshots #lines { display: none; }
     DataTable { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,7 +75,7 @@ class Screen(TextualApp[None]):
         self._rows: list[Facts] = []
         self._order, self._filter = 0, ""
         self._symbol: str | None = None
-        self._has_pictures = False  # snapshots, and no ticks
+        self._has_snapshots = False  # snapshots, and no ticks
 
     def compose(self) -> ComposeResult:
         """The parts."""
@@ -149,12 +149,12 @@ class Screen(TextualApp[None]):
     @work(thread=True, exclusive=True, group="day", exit_on_error=False)
     def _ask_day(self) -> None:
         try:
-            pictures = self._source.pictures()
-            symbols, gaps = (self._source.symbols(), self._source.gaps()) if pictures is None else (pictures, [])
+            snapshots = self._source.snapshot_series()
+            symbols, gaps = (self._source.symbols(), self._source.gaps()) if snapshots is None else (snapshots, [])
         except RecorderError as exc:
             self.call_from_thread(self._show_failure, str(exc))
             return
-        self.call_from_thread(self._show_kind, pictures is not None)
+        self.call_from_thread(self._show_kind, snapshots is not None)
         self.call_from_thread(self._show_day, symbols, gaps)
 
     @work(thread=True, exclusive=True, group="log", exit_on_error=False)
@@ -202,17 +202,17 @@ class Screen(TextualApp[None]):
             text.append(f"\n{printable(complaint['sentence'])}", style=LEVELS.get(str(complaint["level"]), ""))
         return text
 
-    def _show_kind(self, has_pictures: bool) -> None:
+    def _show_kind(self, has_snapshots: bool) -> None:
         """The columns of snapshots, or those of ticks. Of snapshots every second counts, and is cheap to ask for."""
-        if has_pictures == self._has_pictures:
+        if has_snapshots == self._has_snapshots:
             return
-        self._has_pictures = has_pictures
-        self.screen.set_class(has_pictures, "pictures")
+        self._has_snapshots = has_snapshots
+        self.screen.set_class(has_snapshots, "snapshots")
         table = self._table("symbols")
         table.clear(columns=True)
-        table.add_columns(*(_picture_columns() if has_pictures else _tick_columns()))
+        table.add_columns(*(_snapshot_columns() if has_snapshots else _tick_columns()))
         self._every_day_sec.stop()
-        self._every_day_sec = self.set_interval(STATUS_SEC if has_pictures else DAY_SEC, self._ask_day)
+        self._every_day_sec = self.set_interval(STATUS_SEC if has_snapshots else DAY_SEC, self._ask_day)
 
     def _show_day(self, symbols: list[Facts], gaps: list[Facts]) -> None:
         self._rows = symbols
@@ -229,9 +229,9 @@ class Screen(TextualApp[None]):
         table = self._table("symbols")
         place, shown = table.cursor_row, arranged(self._rows, self._filter, self._order)[:MAX_SYMBOLS]
         table.clear()
-        if self._has_pictures:
+        if self._has_snapshots:
             for row in shown:
-                table.add_row(*self._picture_cells(row), key=row["series"])
+                table.add_row(*self._snapshot_cells(row), key=row["series"])
             if shown:
                 table.move_cursor(row=min(place, len(shown) - 1), scroll=False)
             self.sub_title = ORDERS[self._order][0]
@@ -247,7 +247,7 @@ class Screen(TextualApp[None]):
             self._symbol = self._symbol if self._symbol in {row["symbol"] for row in shown} else shown[0]["symbol"]
         self.sub_title = ORDERS[self._order][0]
 
-    def _picture_cells(self, row: Facts) -> tuple[Text | str, ...]:
+    def _snapshot_cells(self, row: Facts) -> tuple[Text | str, ...]:
         missed = Text(_number(row["missed"]), justify="right", style=STYLES["missing"] if row["missed"] else "")
         age_sec = row["age_sec"]
         return (
@@ -322,7 +322,7 @@ def _tick_columns() -> tuple[Text | str, ...]:
     return "symbol", "state", _right("ticks"), _right("missing"), "last", "name"
 
 
-def _picture_columns() -> tuple[Text | str, ...]:
+def _snapshot_columns() -> tuple[Text | str, ...]:
     return "symbol", "series", _right("held"), _right("missed"), "last", _right("age")
 
 

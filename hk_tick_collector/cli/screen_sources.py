@@ -11,7 +11,7 @@ from hk_tick_collector.core.errors import RecorderError
 
 if TYPE_CHECKING:
     from hk_tick_collector.cli.common import App
-    from hk_tick_collector.watch.pictures import PictureLooks
+    from hk_tick_collector.watch.snapshot_series import SeriesLooks
 
 Facts = dict[str, Any]
 ASK_SEC = 10.0
@@ -47,7 +47,7 @@ class ScreenSource(Protocol):
         """The newest ticks of a symbol, oldest first."""
         ...
 
-    def pictures(self) -> list[Facts] | None:
+    def snapshot_series(self) -> list[Facts] | None:
         """Each series of the newest day of snapshots, with ``held`` and ``missed`` seconds; None where there are
         ticks, or nothing yet."""
         ...
@@ -58,7 +58,7 @@ class LocalSource:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._looks: PictureLooks | None = None
+        self._looks: SeriesLooks | None = None
         self.name = str(app.data_root)
         self.zone = app.market.zone.tzinfo
 
@@ -98,16 +98,16 @@ class LocalSource:
         newest = newest_ticks(layout.day_file(self._app.data_root, day), [symbol], rows)
         return [tick._asdict() for tick in newest.get(symbol, [])]
 
-    def pictures(self) -> list[Facts] | None:
+    def snapshot_series(self) -> list[Facts] | None:
         """What is new since the last question is all that is read."""
-        from hk_tick_collector.watch.pictures import PictureLooks  # noqa: PLC0415
+        from hk_tick_collector.watch.snapshot_series import SeriesLooks  # noqa: PLC0415
 
         if self._newest() is not None:
             return None
         if self._looks is None:
-            self._looks = PictureLooks(self._app.data_root, self._app.calendar)
+            self._looks = SeriesLooks(self._app.data_root, self._app.calendar)
         now_ms = self._app.now_ms
-        return [_shown(picture.as_json(now_ms)) for picture in self._looks.newest(now_ms)] or None
+        return [_shown(snapshot.as_json(now_ms)) for snapshot in self._looks.newest(now_ms)] or None
 
     def _newest(self) -> str | None:
         from hk_tick_collector.store import layout  # noqa: PLC0415
@@ -152,7 +152,7 @@ class RemoteSource:
         """The newest."""
         return self._data("/v1/ticks/latest", symbols=symbol, n=rows)
 
-    def pictures(self) -> list[Facts] | None:
+    def snapshot_series(self) -> list[Facts] | None:
         """Of the first data root, where it has no ticks; None, too, of a server of before this question."""
         try:
             answer = self._ask("/v1/snapshots/series")
@@ -180,13 +180,13 @@ class RemoteSource:
         return body
 
 
-def _shown(picture: Facts) -> Facts:
+def _shown(snapshot: Facts) -> Facts:
     """A series as a row of the screen, which sorts and filters it as it does a symbol."""
-    name = f"{picture['package']}/{picture['category']}"
-    state = "missing" if picture["missed"] else "held"
+    name = f"{snapshot['package']}/{snapshot['category']}"
+    state = "missing" if snapshot["missed"] else "held"
     return {
-        **picture, "series": f"{picture['symbol']}/{name}", "name": name, "state": state,
-        "stored_ticks": picture["held"],
+        **snapshot, "series": f"{snapshot['symbol']}/{name}", "name": name, "state": state,
+        "stored_ticks": snapshot["held"],
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``hk-tickctl snapshots``: a picture of a symbol at a time, or what of a day's grid was seen."""
+"""``hk-tickctl snapshots``: a snapshot of a symbol at a time, or what of a day's grid was seen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import InputError, NoData
 from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.store.layout import snapshot_file
-from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there
+from hk_tick_collector.store.snapshot_reader import Span, StoredSnapshot, newest, series_there, stored_snapshots
 from hk_tick_collector.watch.when import on_day_ms, symbol_list
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(app: App, symbol: str | None, day: str | None, name: str | None, at:
         if at is not None or name is not None:
             raise click.UsageError("--at and --series need a SYMBOL")
         return show_report(app, chosen)
-    return _show_picture(app, path, chosen, _series_of(app, path, symbol, name), at)
+    return _show_snapshot(app, path, chosen, _series_of(app, path, symbol, name), at)
 
 
 def _series_of(app: App, path: Path, symbol: str, name: str | None) -> Series:
@@ -65,26 +65,26 @@ def _series_of(app: App, path: Path, symbol: str, name: str | None) -> Series:
     return chosen
 
 
-def _show_picture(app: App, path: Path, day: str, series: Series, at: str | None) -> int:
+def _show_snapshot(app: App, path: Path, day: str, series: Series, at: str | None) -> int:
     if at is None:
-        newest_picture = newest(path, series)
+        newest_snapshot = newest(path, series)
     else:
         until_sec = on_day_ms(at, day, app.market) // 1000 + 1
-        before = deque(pictures(path, [series], Span(until_sec - LOOK_BACK_SEC, until_sec)), maxlen=1)
-        newest_picture = before[0] if before else None
-    if newest_picture is None:
+        before = deque(stored_snapshots(path, [series], Span(until_sec - LOOK_BACK_SEC, until_sec)), maxlen=1)
+        newest_snapshot = before[0] if before else None
+    if newest_snapshot is None:
         raise NoData(f"{series}: there is no snapshot within the minute before that time on {day}")
-    picture = newest_picture
-    body: dict[str, Any] = json.loads(picture.body or "{}")
-    plain = {**picture._asdict(), "series": str(picture.series), "body": body}
-    app.emit(plain, lambda: _print_picture(app, day, picture, body))
+    snapshot = newest_snapshot
+    body: dict[str, Any] = json.loads(snapshot.body or "{}")
+    plain = {**snapshot._asdict(), "series": str(snapshot.series), "body": body}
+    app.emit(plain, lambda: _print_snapshot(app, day, snapshot, body))
     return EXIT_FINE
 
 
-def _print_picture(app: App, day: str, picture: Picture, body: dict[str, Any]) -> None:
+def _print_snapshot(app: App, day: str, snapshot: StoredSnapshot, body: dict[str, Any]) -> None:
     zone = app.market.zone
-    seen = "seen live" if picture.origin == "live" else "from the source's file of the day"
-    show_text(f"{picture.series}, {zone.clock(picture.ts_sec * 1000)} {app.market.time_word} on {day}, {seen}")
+    seen = "seen live" if snapshot.origin == "live" else "from the source's file of the day"
+    show_text(f"{snapshot.series}, {zone.clock(snapshot.ts_sec * 1000)} {app.market.time_word} on {day}, {seen}")
     flat = [(name, _shown(value)) for name, value in body.items()]
     print_table(("field", "value"), flat[:FIELDS_SHOWN])
     if len(flat) > FIELDS_SHOWN:

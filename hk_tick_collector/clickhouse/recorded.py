@@ -47,7 +47,7 @@ from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 _Row = TypeVar("_Row", CoverageRow, SymbolRow)
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
-_OF_SNAPSHOTS = frozenset({"snapshots", "pictures"})  # tables of a query
+_OF_SNAPSHOTS = frozenset({"snapshots", "all_snapshots"})  # tables of a query
 
 
 class CopiedDay(Day):

@@ -1,7 +1,7 @@
 """Snapshots as they lie in ClickHouse: a ``SnapshotPlace`` and ``SnapshotDays`` whose file is made anew.
 
-Whoever reads a file of snapshots reads this one in the same way. It is made with all its notes, and the pictures of the
-symbols that are asked for, in a temporary directory that goes with the ``SnapshotPlace``.
+Whoever reads a file of snapshots reads this one in the same way. It is made with all its notes, and the snapshots of
+the symbols that are asked for, in a temporary directory that goes with the ``SnapshotPlace``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class CopiedSnapshotPlace(SnapshotPlace):
         return f"the snapshots of {self.trading_day}"
 
     def _write_notes(self, conn: sqlite3.Connection) -> Noted[tuple[str, str, str]]:
-        """What the file says beside its pictures; the numbers of its series."""
+        """What the file says beside its snapshots; the numbers of its series."""
         engine = self.copy.engine
         ids: Noted[tuple[str, str, str]] = Noted(self.copy, self._told)
         sql = f"SELECT DISTINCT name, {ROW_JSON} FROM {engine.database}.{SNAPSHOTS.notes} WHERE {self._where}"

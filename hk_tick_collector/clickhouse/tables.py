@@ -59,8 +59,8 @@ _SETTINGS = f"non_replicated_deduplication_window = {_WINDOW}, fsync_after_inser
 
 @dataclass(frozen=True, slots=True)
 class StateTables:
-    """The tables of a kind of record with files beside those of ticks. ``rows``: a row a push, or a picture; ``notes``:
-    those of the tables ``noted`` of its files, which stand beside them; ``days``: what was verified."""
+    """The tables of a kind of record with files beside those of ticks. ``rows``: a row a push, or a snapshot;
+    ``notes``: those of the tables ``noted`` of its files, which stand beside them; ``days``: what was verified."""
 
     kind: SideKind
     rows: str

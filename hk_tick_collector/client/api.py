@@ -231,9 +231,9 @@ class Recordings:
             ``"tick"``, or ``"book"``: order books, by trading day and in the order in which they were received. Of
             them ``start`` and ``end`` are of the receive time; ``columns``, ``types``, ``require`` and ``as_of`` are
             for ticks. ``"broker"``: the broker queues in them, likewise; ``days.brokers`` has the columns.
-            Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
+            Or ``"snapshot"``: a source's computed snapshots, by second (``days.snapshots`` has the columns).
         series, every, bodies
-            Of snapshots: which (``"classic/gex_full"``, several, or all); every picture of a second that has several,
+            Of snapshots: which (``"classic/gex_full"``, several, or all); every snapshot of a second that has several,
             instead of the one that was seen first; the JSON object of each in the column ``body``.
         form, depth
             Of order books: ``"wide"``, a row a push with the ``depth`` best levels of each side; ``"quotes"``, the best

@@ -75,7 +75,7 @@ class BookQuestion:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotQuestion:
-    """Snapshots. ``series``: as in ``classic/gex_full``, empty for all; ``every``: also the other pictures of a second
+    """Snapshots. ``series``: as in ``classic/gex_full``, empty for all; ``every``: also the other snapshots of a second
     that has several; ``bodies``: with the JSON object of each."""
 
     stretch: Stretch

@@ -1,6 +1,6 @@
-"""Snapshots of several data roots followed as one: each picture once, whoever stored it first.
+"""Snapshots of several data roots followed as one: each snapshot once, whoever stored it first.
 
-By the rules of ``joined_follow``, and simpler than ticks: a picture is the same where series, second and what it says
+By the rules of ``joined_follow``, and simpler than ticks: a snapshot is the same where series, second and what it says
 are, and two that differ are two, as in one file. Each data root is read to its share of what a reader may hold at once.
 
 ::
@@ -35,7 +35,7 @@ _SAME = (
 
 
 class JoinedSnapshots(JoinedFollower):
-    """``JoinedFollower`` of ``SnapshotRows``. Of a second that two data roots tell differently both pictures come."""
+    """``JoinedFollower`` of ``SnapshotRows``. Of a second that two data roots tell differently both snapshots come."""
 
     kind: ClassVar[str] = SNAPSHOTS
 

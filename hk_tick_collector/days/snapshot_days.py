@@ -60,7 +60,7 @@ class SnapshotPlace:
         return self.path
 
     def narrowed(self, symbols: Sequence[str]) -> SnapshotPlace:
-        """For who reads these alone, all when it is empty: what is made for the reader then holds no picture of
+        """For who reads these alone, all when it is empty: what is made for the reader then holds no snapshot of
         others."""
         return self
 

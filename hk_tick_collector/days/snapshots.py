@@ -21,7 +21,7 @@ import pyarrow as pa
 from hk_tick_collector.days.book_rows import WHOLE as WHOLE_FILE
 from hk_tick_collector.days.book_rows import Part
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.snapshot_reader import WHOLE, Picture, Span, pictures, stored_rows
+from hk_tick_collector.store.snapshot_reader import WHOLE, Span, StoredSnapshot, stored_rows, stored_snapshots
 
 CHUNK_ROWS = 200  # of up to 100 kB each
 
@@ -48,9 +48,9 @@ def schema(*, bodies: bool = True) -> pa.Schema:
 def read(
     path: Path, series: Sequence[Series], span: Span = WHOLE, *, every: bool = False, bodies: bool = True
 ) -> Iterator[pa.RecordBatch]:
-    """The pictures of these series; one a second, or ``every`` one."""
-    wanted, series_pictures = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
-    while chunk := list(islice(series_pictures, CHUNK_ROWS)):
+    """The snapshots of these series; one a second, or ``every`` one."""
+    wanted, series_snapshots = schema(bodies=bodies), stored_snapshots(path, series, span, every=every, bodies=bodies)
+    while chunk := list(islice(series_snapshots, CHUNK_ROWS)):
         yield pa.RecordBatch.from_arrays(list(_columns(chunk, wanted)), schema=wanted)
 
 
@@ -80,18 +80,18 @@ def stored_batch(rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=STORED_SCHEMA)
 
 
-def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:
+def _columns(chunk: Sequence[StoredSnapshot], wanted: pa.Schema) -> Iterator[pa.Array]:
     values: dict[str, list[object]] = {
-        "symbol": [picture.series.symbol for picture in chunk],
-        "package": [picture.series.package for picture in chunk],
-        "category": [picture.series.category for picture in chunk],
-        "ts_ms": [picture.ts_sec * 1000 for picture in chunk],
-        "recv_ts_ms": [picture.recv_ts_ms for picture in chunk],
-        "origin": [picture.origin for picture in chunk],
-        "spot": [picture.spot for picture in chunk],
-        "zero_gamma": [picture.zero_gamma for picture in chunk],
-        "snapshot_no": [picture.snapshot_no for picture in chunk],
-        "body": [picture.body for picture in chunk],
+        "symbol": [snapshot.series.symbol for snapshot in chunk],
+        "package": [snapshot.series.package for snapshot in chunk],
+        "category": [snapshot.series.category for snapshot in chunk],
+        "ts_ms": [snapshot.ts_sec * 1000 for snapshot in chunk],
+        "recv_ts_ms": [snapshot.recv_ts_ms for snapshot in chunk],
+        "origin": [snapshot.origin for snapshot in chunk],
+        "spot": [snapshot.spot for snapshot in chunk],
+        "zero_gamma": [snapshot.zero_gamma for snapshot in chunk],
+        "snapshot_no": [snapshot.snapshot_no for snapshot in chunk],
+        "body": [snapshot.body for snapshot in chunk],
     }
     for field in wanted:
         array = pa.array(values[field.name], pa.string() if field.type == _NAME else field.type)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, read_truth
 from hk_tick_collector.gexbot_sim.server import FAULTS, Market, start
+from hk_tick_collector.gexbot_sim.snapshots import SESSION_SEC, Truth, read_truth
 from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, say, until_a_signal
 from hk_tick_collector.sims.rest import HOST
 
@@ -24,7 +24,7 @@ def _add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--tickers", default="SPX,NDX,ES_SPX", help="by commas")
     run.add_argument("--key", default="gexbot_custom_sim", help="the one that is taken")
     run.add_argument("--seed", type=int, default=1)
-    run.add_argument("--strikes", type=int, default=4, help="of each picture; 400 make it as large as a real one")
+    run.add_argument("--strikes", type=int, default=4, help="of each snapshot; 400 make it as large as a real one")
     run.add_argument("--missing", type=int, default=1, help="seconds of a thousand that are not offered")
     run.add_argument("--file-seconds", type=int, default=SESSION_SEC, help="how many a day's file speaks of")
 
@@ -41,8 +41,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def check(truth: Path, data_root: Path) -> Checked:
-    """Every picture of a file that was read to its end, once and as it was; nothing that was not shown; and how many of
-    those that were shown live are there."""
+    """Every snapshot of a file that was read to its end, once and as it was; nothing that was not shown; and how many
+    of those that were shown live are there."""
     shown = [line for line in read_truth(truth) if not line["odd"]]
     rows: list[tuple[str, int, str]] = []
     copied: set[tuple[str, str]] = set()

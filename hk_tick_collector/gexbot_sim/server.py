@@ -16,19 +16,20 @@ from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, is_offered, picture, session
+from hk_tick_collector.gexbot_sim.snapshots import SESSION_SEC, Truth, is_offered, session, snapshot
 from hk_tick_collector.sims.rest import Rest, start_handler
 
 SLOW_SEC = 1.5
 SKEW_SEC = 3600
+RETRY_AFTER_SEC = 90
 CATEGORIES = {
     "classic": ["gex_full", "gex_zero", "gex_one"],
     "state": ["gex_full", "gex_zero", "gex_one", "delta_zero", "gamma_zero", "vanna_zero", "charm_zero"],
     "orderflow": ["orderflow"],
 }
 FAULTS = {
-    "stale": "the same picture again and again, until `fresh`",
-    "fresh": "a new picture a second again",
+    "stale": "the same snapshot again and again, until `fresh`",
+    "fresh": "a new snapshot a second again",
     "slow": "each answer takes longer than a second, until `fast`",
     "fast": "answers at once again",
     "mute": "takes connections and answers nothing, until `fast`",
@@ -36,13 +37,14 @@ FAULTS = {
     "forbid": "what is asked for is not in the subscription (403), until `accept`",
     "busy": "429, to be left alone for a minute, until `accept`",
     "maintenance": "503 to whatever is asked, until `accept`",
-    "skew": "pictures are of an hour ahead, until `on_time`",
-    "on_time": "pictures of now again",
-    "accept": "keys are taken again",
-    "nan": "one picture with a spot of NaN",
+    "announced": f"503 as in `maintenance`, with a Retry-After of {RETRY_AFTER_SEC} s, until `accept`",
+    "skew": "snapshots are of an hour ahead, until `on_time`",
+    "on_time": "snapshots of now again",
+    "accept": "keys are taken and questions answered again",
+    "nan": "one snapshot with a spot of NaN",
     "garbage": "one answer that is no JSON",
     "half": "one answer that ends in the middle",
-    "other_ticker": "one picture of another ticker",
+    "other_ticker": "one snapshot of another ticker",
     "twice": "one second is told again with other numbers",
     "cut_file": "the next file of a day ends in the middle",
     "no_file": "no file of a day is there (404), until `file`",
@@ -62,13 +64,15 @@ class Market:
     missing_a_thousand: int = 1
     file_seconds: int = SESSION_SEC
     asked: Counter[str] = field(default_factory=Counter)
-    states: set[str] = field(default_factory=set)  # stale slow mute revoke forbid busy maintenance skew no_file
+    states: set[str] = field(
+        default_factory=set
+    )  # stale slow mute revoke forbid busy maintenance announced skew no_file
     once: list[str] = field(default_factory=list)  # nan garbage half other_ticker twice cut_file
     stale_second: int = 0
 
     _ENDS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "fresh": ("stale",), "fast": ("slow", "mute"), "accept": ("revoke", "forbid", "busy", "maintenance"),
-        "on_time": ("skew",), "file": ("no_file",)
+        "fresh": ("stale",), "fast": ("slow", "mute"), "on_time": ("skew",), "file": ("no_file",),
+        "accept": ("revoke", "forbid", "busy", "maintenance", "announced"),
     }  # fmt: skip
 
     @property
@@ -99,17 +103,17 @@ class Market:
         return ""
 
     def newest(self, series: str) -> dict[str, Any]:
-        """The newest picture that is offered, noted as shown."""
+        """The newest snapshot that is offered, noted as shown."""
         second = self.stale_second if "stale" in self.states else int(time.time()) + self.skew_sec
         while not is_offered(series, second, self.seed, self.missing_a_thousand):
             second -= 1
-        return picture(series, second, self.seed, self.strikes)
+        return snapshot(series, second, self.seed, self.strikes)
 
     def file(self, series: str, day: str) -> list[dict[str, Any]]:
-        """All pictures of a day."""
+        """All snapshots of a day."""
         seconds = session(day, self.file_seconds)
         return [
-            picture(series, second, self.seed, self.strikes)
+            snapshot(series, second, self.seed, self.strikes)
             for second in seconds
             if is_offered(series, second, self.seed, self.missing_a_thousand)
         ]
@@ -136,8 +140,10 @@ class _Gexbot(Rest):
             time.sleep(SLOW_SEC)
             self.close_connection = True
             return
-        if "maintenance" in market.states:
-            self.answer(503, {"error": "down for maintenance"})
+        if market.states & {"maintenance", "announced"}:
+            market.asked["503"] += 1
+            until = {"Retry-After": str(RETRY_AFTER_SEC)} if "announced" in market.states else {}
+            self.answer(503, {"error": "down for maintenance"}, until)
             return
         if not self.headers.get("User-Agent") or "Accept" not in self.headers:
             self.answer(400, {"error": "User-Agent and Accept are required"})
@@ -166,11 +172,11 @@ class _Gexbot(Rest):
         elif words[0] == "hist" and len(words) == 5:
             self._send_address(words[1:])
         elif len(words) == 3 and words[0] in market.tickers and words[2] in CATEGORIES.get(words[1], ()):
-            self._send_picture("/".join(words))
+            self._send_snapshot("/".join(words))
         else:
             self.answer(404, {"error": "unknown"})
 
-    def _send_picture(self, series: str) -> None:
+    def _send_snapshot(self, series: str) -> None:
         market = self.simulated
         if "slow" in market.states:
             time.sleep(SLOW_SEC)

@@ -1,9 +1,9 @@
 """What can be said of a day's snapshots: of the seconds that a grid expects, which were seen.
 
-The grid is a picture a second and series while the market trades. A second is *seen* when a picture of it is stored. By
-itself a hole says nothing: the source leaves seconds out. The source's own file of the whole day tells them apart: what
-it does not hold was *not offered*, what it holds and we do not is *absent*. Without that file every hole is absent, and
-no day is proven.
+The grid is a snapshot a second and series while the market trades. A second is *seen* when a snapshot of it is stored.
+By itself a hole says nothing: the source leaves seconds out. The source's own file of the whole day tells them apart:
+what it does not hold was *not offered*, what it holds and we do not is *absent*. Without that file every hole is
+absent, and no day is proven.
 
 A day is ``proven`` when every second of that file is stored and the file lacks none that was seen live. It then means:
 equal to the source's own copy, not that the source computed no more.
@@ -43,8 +43,8 @@ class SeriesGrid:
     absent: int
     not_offered: int | None  # None: nobody can say, without the source's own file
     only_copy: int  # of the seen: filled by the source's file, not seen live
-    outside: int  # seconds with a picture that the grid does not expect
-    several: int  # seconds of which pictures differ; all are kept
+    outside: int  # seconds with a snapshot that the grid does not expect
+    several: int  # seconds of which snapshots differ; all are kept
     rows: int
     absent_ranges: tuple[tuple[int, int], ...]  # first and last second, epoch; the first RANGES_KEPT
     sha256: str  # of the source's file; empty without one

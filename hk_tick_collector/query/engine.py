@@ -4,8 +4,8 @@
 - A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
   symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
 - ``coverage``, ``gaps`` and ``symbols`` (names, lots) are tables too, with a column ``trading_day``.
-- ``books`` and ``quotes`` are recorded order books, ``brokers`` broker queues, ``snapshots`` one computed picture a
-  second and series, ``pictures`` all that were stored: loaded likewise, of archived days too.
+- ``books`` and ``quotes`` are recorded order books, ``brokers`` broker queues, ``snapshots`` one computed snapshot a
+  second and series, ``all_snapshots`` all that were stored: loaded likewise, of archived days too.
 - Times are cut and compared on the market's clock: ``hour(ts_ms)`` of the opening is 9 in Hong Kong.
 
 A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
@@ -89,7 +89,7 @@ class Loaded:
 
 
 _BOOKS = {"books": Form.WIDE, "quotes": Form.QUOTES, "brokers": None}  # None: broker queues
-_SNAPSHOTS = {"snapshots": False, "pictures": True}  # every one that was stored?
+_SNAPSHOTS = {"snapshots": False, "all_snapshots": True}  # every one that was stored?
 _ANY_BESIDE = frozenset({"symbol"})  # read when only rows are counted
 
 

@@ -46,8 +46,8 @@ _TIME_TYPES = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 ONLY_DAYS = (
-    "a question reads the tables ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and pictures and "
-    "nothing else: no files, no network, no extensions"
+    "a question reads the tables ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and all_snapshots "
+    "and nothing else: no files, no network, no extensions"
 )
 TIME_HINT = (
     "hint: in ticks, times are timestamps: epoch_ms(ts_ms) is the number that day files, coverage and gaps hold "

@@ -1,4 +1,4 @@
-"""A snapshot: one computed picture of a second, such as the levels that gexbot derives from an option chain.
+"""A snapshot: what a source computed of one second, such as the levels that gexbot derives from an option chain.
 
 It is no trade: nothing was bought, and no price was made. What names it is the series and the second; the same second
 may be told twice, as it was seen live and in the source's own copy of the day. Two bodies that say the same are one
@@ -28,7 +28,7 @@ class Series(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """One picture. It has what a lane asks of a record (``records.kind.Record``)."""
+    """One snapshot. It has what a lane asks of a record (``records.kind.Record``)."""
 
     symbol: str  # "US.SPX"
     ts_ms: int  # the source's second of calculation, UTC epoch milliseconds

@@ -73,7 +73,7 @@ def run(
     """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed.
 
     ``beside``: more data roots of the same market, each with its archive. All are followed as one: each trade, or
-    picture, once.
+    snapshot, once.
     """
     days_of = Catalog if relayed is TICK_RELAY else SnapshotDays
     days = [days_of(root, archive_root or archive_dir(root)), *(days_of(*place) for place in beside)]

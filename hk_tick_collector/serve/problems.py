@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     "bad-sql": Kind(
         400,
         "The SQL is wrong or not allowed",
-        "write one SELECT over ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and pictures",
+        "write one SELECT over ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and all_snapshots",
     ),
     "bad-cursor": Kind(400, "The cursor does not belong to this query", "ask again without cursor"),
     "unauthorized": Kind(401, "A key is needed", "send the header Authorization: Bearer <key>"),

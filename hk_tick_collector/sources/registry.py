@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.records.snapshot import Series
     from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.dxlink.symbols import Venue
-    from hk_tick_collector.sources.gexbot.series import Picture
+    from hk_tick_collector.sources.gexbot.series import SeriesName
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
     from hk_tick_collector.sources.stored import StoredDays
@@ -58,7 +58,7 @@ class SourceSettings(Protocol):
     dxlink_history: bool
     gexbot_api: str
     gexbot_key_file: Path | None
-    gexbot_series: tuple[Picture, ...]
+    gexbot_series: tuple[SeriesName, ...]
     gexbot_copy_days: int
     gexbot_copies_per_hour: int
     futu_poll_trading_only: bool

@@ -1,6 +1,6 @@
 """A day's snapshots in SQLite: what the file is, and how it is read. ``snapshots.sql`` describes its tables.
 
-What the file can claim is in it: a picture a second was made or was not, and the source's own copy of the day says
+What the file can claim is in it: a snapshot a second was made or was not, and the source's own copy of the day says
 which (``copies``). ``quality.snapshots`` judges by that.
 """
 

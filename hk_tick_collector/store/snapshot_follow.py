@@ -23,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 BODY = 1 + COLUMNS.index("body")  # in a row, behind its rowid
 SERIES = tuple(1 + COLUMNS.index(name) for name in ("symbol", "package", "category"))
-MAX_BATCH_BYTES = 4 * 1024 * 1024  # of bodies, so that large pictures come in smaller batches
+MAX_BATCH_BYTES = 4 * 1024 * 1024  # of bodies, so that large snapshots come in smaller batches
 MAX_BATCH_ROWS = 100  # that are read, packed as they are, before their bodies are looked at
 
 

@@ -1,6 +1,6 @@
-"""Reads files of snapshots: pictures in the order of their seconds, and what the file says of each series.
+"""Reads files of snapshots: snapshots in the order of their seconds, and what the file says of each series.
 
-Of one second there may be several pictures that differ: as it was seen live, and as the source's own file of the day
+Of one second there may be several snapshots that differ: as it was seen live, and as the source's own file of the day
 has it. Where one is wanted it is the one that was seen first, live before the copy's: what a program could have known
 then.
 """
@@ -39,7 +39,7 @@ def why_absent(day: str, days: Sequence[str], archive_roots: Iterable[Path]) -> 
     return f"none are recorded of {day}; {days_there(days)}"
 
 
-class Picture(NamedTuple):
+class StoredSnapshot(NamedTuple):
     """A stored snapshot."""
 
     snapshot_no: int  # its place in the file
@@ -75,13 +75,13 @@ class Copy(NamedTuple):
 
 
 class SeriesFacts(NamedTuple):
-    """What a file holds of a series. ``seconds`` are those with a picture."""
+    """What a file holds of a series. ``seconds`` are those with a snapshot."""
 
     series: Series
     rows: int
     seconds: set[int]
     live_seconds: set[int]
-    several: int  # seconds of which pictures differ
+    several: int  # seconds of which snapshots differ
     copies: list[Copy]
 
 
@@ -91,10 +91,10 @@ def series_there(path: Path) -> dict[Series, int]:
         return _series_of(conn)
 
 
-def pictures(
+def stored_snapshots(
     path: Path, series: Sequence[Series], span: Span = WHOLE, *, every: bool = False, bodies: bool = True
-) -> Iterator[Picture]:
-    """Pictures of these series by second, and within one as they were stored; one a second, or ``every`` one. As
+) -> Iterator[StoredSnapshot]:
+    """Snapshots of these series by second, and within one as they were stored; one a second, or ``every`` one. As
     ``snapshot_file.reading`` raises, and StoreCorrupt for a body that cannot be unpacked."""
     with reading(path) as conn:
         known = _series_of(conn)
@@ -104,15 +104,15 @@ def pictures(
             yield from _fetch(conn, chunk, names, path, bodies=bodies)
 
 
-def newest(path: Path, series: Series) -> Picture | None:
-    """The newest picture of one."""
+def newest(path: Path, series: Series) -> StoredSnapshot | None:
+    """The newest snapshot of one."""
     with reading(path) as conn:
         number = _series_of(conn).get(series)
         sql = "SELECT max(ts_sec) FROM snapshots WHERE series_id = ?"
         second = None if number is None else conn.execute(sql, (number,)).fetchone()[0]
     if second is None:
         return None
-    return next(pictures(path, [series], Span(second, second + 1)), None)
+    return next(stored_snapshots(path, [series], Span(second, second + 1)), None)
 
 
 class Freshness(NamedTuple):
@@ -178,14 +178,14 @@ def _of_series(conn: sqlite3.Connection, number: int, span: Span, *, every: bool
 
 def _fetch(
     conn: sqlite3.Connection, rowids: Sequence[int], names: dict[int, Series], path: Path, *, bodies: bool
-) -> Iterator[Picture]:
+) -> Iterator[StoredSnapshot]:
     body, marks = "body" if bodies else "NULL", ",".join("?" * len(rowids))
     sql = f"SELECT {_COLUMNS}, {body} FROM snapshots WHERE rowid IN ({marks})"  # noqa: S608 - our own words
     row_of = {row[0]: row for row in conn.execute(sql, rowids)}
     for rowid in rowids:
         _, number, second, recv_ts_ms, origin, spot, zero_gamma, body = row_of[rowid]
         text = None if body is None else unpacked(body, path)
-        yield Picture(rowid, names[number], second, recv_ts_ms, origin, spot, zero_gamma, text)
+        yield StoredSnapshot(rowid, names[number], second, recv_ts_ms, origin, spot, zero_gamma, text)
 
 
 def unpacked(body: bytes, path: Path) -> str:

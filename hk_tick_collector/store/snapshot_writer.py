@@ -1,4 +1,4 @@
-"""The writer of snapshot files: pictures in, committed rows out. ``ingest.writer_thread.RecordWriter`` is the contract.
+"""The writer of snapshot files: rows in, committed rows out. ``ingest.writer_thread.RecordWriter`` is the contract.
 
 Owned by one thread at a time. A batch may be written twice and is stored once: a row is named by its series, its second
 and what it says. What is told of a source's copy is written in the transaction of the rows that it came with; whether

@@ -8,7 +8,7 @@ CREATE TABLE series (
   UNIQUE (symbol, package, category)
 );
 
--- A row a picture, in the order in which they were stored. Of one second there may be several that differ.
+-- A row a snapshot, in the order in which they were stored. Of one second there may be several that differ.
 CREATE TABLE snapshots (
   series_id INTEGER NOT NULL,
   ts_sec INTEGER NOT NULL,      -- the source's second, epoch

@@ -1,4 +1,4 @@
-"""The recorder on a simulated gexbot, with its faults: pictures of now, and the file of a day that is over."""
+"""The recorder on a simulated gexbot, with its faults: snapshots of now, and the file of a day that is over."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def answers(place: Path, sql: str) -> list[tuple[str, int]]:
 
 
 def stored(place: Path) -> Counter[str]:
-    """Pictures that were seen live, by symbol."""
+    """Snapshots that were seen live, by symbol."""
     stored_rows: Counter[str] = Counter()
     for symbol, rows in answers(place, "SELECT symbol, count(*) FROM readable WHERE origin = 'live' GROUP BY symbol"):
         stored_rows[symbol] += rows
@@ -103,11 +103,11 @@ def quarantined(recorder: Process, gexbot: Gexbot, place: Path, oddity: str, wor
     wait_until(there, oddity)
 
 
-def test_pictures_and_whole_days_are_stored_once_through_all_faults(place: Path, gexbot: Gexbot) -> None:
+def test_snapshots_and_whole_days_are_stored_once_through_all_faults(place: Path, gexbot: Gexbot) -> None:
     gexbot.do("cut_file")
     with ended(recorder := ForkedRecorder(settings(place, gexbot))):
         recorder.wait_for(r"gexbot_subscribed symbols=2 wanted=2 refused=0")
-        wait_until(lambda: len(stored(place)) == 2, "pictures of both")
+        wait_until(lambda: len(stored(place)) == 2, "snapshots of both")
         recorder.wait_for(r"gexbot_copy_failed .*error=\"?the day's file ends early")
         recorder.wait_for(r"gexbot_copied .*rejected=0")
         for oddity, words in (
@@ -160,17 +160,17 @@ def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(p
             gexbot.do(fault)
             before, asked_before = stored(place).total(), asked()
             wait_until(lambda: asked() > asked_before + 8, f"questions while it is {fault}")  # noqa: B023
-            assert stored(place).total() <= before + 4, "two series: what was under way, and one picture of each"
+            assert stored(place).total() <= before + 4, "two series: what was under way, and one snapshot of each"
             gexbot.do(end)
             before = stored(place).total()
-            wait_until(lambda: stored(place).total() > before + 2, f"pictures after {fault}")  # noqa: B023
+            wait_until(lambda: stored(place).total() > before + 2, f"snapshots after {fault}")  # noqa: B023
         assert not recorder.find("gexbot_disconnected")
         gexbot.do("mute")
-        recorder.wait_for("gexbot_disconnected reason=.*given no picture for 30 s", timeout_sec=120)
+        recorder.wait_for("gexbot_disconnected reason=.*given no snapshot for 30 s", timeout_sec=120)
         recorder.wait_for('gexbot_connect_failed .*error="gexbot ', timeout_sec=60)
         gexbot.do("fast")
         before = stored(place).total()
-        wait_until(lambda: stored(place).total() > before + 2, "pictures after the silence")
+        wait_until(lambda: stored(place).total() > before + 2, "snapshots after the silence")
         assert recorder.stop() == 0
         assert not recorder.find("Traceback")
 
@@ -183,7 +183,7 @@ def test_another_key_is_tried_at_once_after_a_refused_one(place: Path, gexbot: G
         (place / "key.new").write_text(f"key={KEY}\n")
         (place / "key.new").chmod(0o600)
         (place / "key.new").rename(place / "key")
-        wait_until(lambda: stored(place).total() > before, "pictures with the new key")
+        wait_until(lambda: stored(place).total() > before, "snapshots with the new key")
         assert recorder.stop() == 0
         assert "gexbot_custom" not in recorder.output
 
@@ -197,7 +197,7 @@ def test_doctor_tries_each_step(place: Path, gexbot: Gexbot) -> None:
         return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
     fine = doctor()
-    assert [fine[name]["result"] for name in ("gexbot_key", "gexbot_tickers", "gexbot_picture", "gexbot_copy")] == [
+    assert [fine[name]["result"] for name in ("gexbot_key", "gexbot_tickers", "gexbot_snapshot", "gexbot_copy")] == [
         "ok"
     ] * 4
     gexbot.do("no_file")
@@ -206,4 +206,4 @@ def test_doctor_tries_each_step(place: Path, gexbot: Gexbot) -> None:
     gexbot.do("file")
     gexbot.do("accept")
     assert "did you mean SPX?" in bad["gexbot_tickers"]["found"]
-    assert bad["gexbot_picture"]["result"] == "skipped"
+    assert bad["gexbot_snapshot"]["result"] == "skipped"

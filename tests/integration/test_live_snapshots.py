@@ -22,7 +22,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.data_root import claim
 from hk_tick_collector.store.layout import snapshot_file
 from hk_tick_collector.store.snapshot_follow import COLUMNS, MAX_BATCH_BYTES
-from hk_tick_collector.store.snapshot_reader import pictures
+from hk_tick_collector.store.snapshot_reader import stored_snapshots
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 from tests.harness import ended
 from tests.serving import ApiServer
@@ -36,8 +36,8 @@ Row = tuple[Any, ...]
 
 
 class Recorder(threading.Thread):
-    """Writes pictures of each second, some told twice and some large, a file of the day behind them, for as long as the
-    test reads."""
+    """Writes snapshots of each second, some told twice and some large, a file of the day behind them, for as long as
+    the test reads."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(daemon=True)
@@ -81,9 +81,9 @@ def live(tmp_path: Path, root: Path) -> Iterator[ApiServer]:
 def stored(root: Path, *symbols: str) -> list[Row]:
     """What the file says by itself, in the order of storing."""
     rows = [
-        ("US", picture.series.symbol, DAY, picture.snapshot_no, *picture.series[1:], *picture[2:])
-        for picture in pictures(snapshot_file(root, DAY), [SPX, FLOW, NDX], every=True)
-        if not symbols or picture.series.symbol in symbols
+        ("US", snapshot.series.symbol, DAY, snapshot.snapshot_no, *snapshot.series[1:], *snapshot[2:])
+        for snapshot in stored_snapshots(snapshot_file(root, DAY), [SPX, FLOW, NDX], every=True)
+        if not symbols or snapshot.series.symbol in symbols
     ]
     return sorted(rows, key=lambda row: row[3])
 
@@ -94,7 +94,7 @@ def is_all(recorder: Recorder, rows: int, *, series: int = 3) -> bool:
     return rows >= series * SECONDS + len(range(0, SECONDS, FILE_EVERY_SEC))
 
 
-def test_a_reader_that_is_cut_off_again_and_again_gets_every_picture_once(live: ApiServer, root: Path) -> None:
+def test_a_reader_that_is_cut_off_again_and_again_gets_every_snapshot_once(live: ApiServer, root: Path) -> None:
     recorder, draw = Recorder(root), random.Random(3)
     recorder.start()
     url, cursor, rows, cuts = f"{live.url.replace('http', 'ws')}/v1/live", "day", [], 0

@@ -25,7 +25,7 @@ from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.us import US
 from hk_tick_collector.quality.snapshots import report_of
-from hk_tick_collector.watch.pictures import PictureLooks
+from hk_tick_collector.watch.snapshot_series import SeriesLooks
 from tests import snapshots
 from tests.harness import BIN, clean_env, ended
 from tests.serving import ApiServer
@@ -236,27 +236,28 @@ def test_a_terminal_that_is_closed_ends_it(root: Path, tmp_path: Path) -> None:
 
 
 def test_files_and_server_give_the_same_series_of_snapshots(root: Path, tmp_path: Path) -> None:
-    pictures = snapshots.record(
+    snapshot_root = snapshots.record(
         tmp_path / "US", [snapshots.snapshot(series, 9) for series in (snapshots.SPX, snapshots.NDX)]
     )
-    with ended(server := ApiServer(tmp_path, pictures, API_ANONYMOUS=1)):
-        here, there = local(pictures), RemoteSource(server.url, None)
+    with ended(server := ApiServer(tmp_path, snapshot_root, API_ANONYMOUS=1)):
+        here, there = local(snapshot_root), RemoteSource(server.url, None)
         for _ in range(2):
-            mine, theirs = here.pictures(), there.pictures()
+            mine, theirs = here.snapshot_series(), there.snapshot_series()
             assert mine is not None
             assert theirs is not None
             names = ("symbol", "series", "name", "state", "stored_ticks", "held", "missed", "last_ts_ms")
             assert [[row[name] for name in names] for row in theirs] == [[row[name] for name in names] for row in mine]
             assert [row["held"] for row in theirs] == [len(theirs) - 1] * len(theirs)
             snapshots.record(
-                pictures, [snapshots.snapshot(series, 10) for series in (snapshots.SPX, snapshots.NDX, snapshots.FLOW)]
+                snapshot_root,
+                [snapshots.snapshot(series, 10) for series in (snapshots.SPX, snapshots.NDX, snapshots.FLOW)],
             )
-            snapshots.record(pictures, [snapshots.snapshot(snapshots.FLOW, 11)])
+            snapshots.record(snapshot_root, [snapshots.snapshot(snapshots.FLOW, 11)])
     with ended(server := ApiServer(tmp_path, root, API_ANONYMOUS=1)):
         source = RemoteSource(server.url, None)
-        assert source.pictures() is None, "it has ticks"
+        assert source.snapshot_series() is None, "it has ticks"
         source._client.base_url = f"{server.url}/of-before"
-        assert source.pictures() is None, "it does not know the question"
+        assert source.snapshot_series() is None, "it does not know the question"
         with pytest.raises(RecorderError, match="refuses"):
             source.symbols()
 
@@ -300,18 +301,18 @@ def test_a_data_root_of_snapshots_shows_its_series_on_80_columns(tmp_path: Path)
     driven(local(root), (80, 24), play)
 
 
-def test_a_second_is_counted_once_however_many_pictures_it_has(tmp_path: Path) -> None:
+def test_a_second_is_counted_once_however_many_snapshots_it_has(tmp_path: Path) -> None:
     """In one look, and in a later one; what is before or after the hours of trading is the newest, and not held."""
     some = [snapshots.snapshot(snapshots.SPX, second) for second in range(10)]
     root = snapshots.record(tmp_path / "US", [*some, snapshots.snapshot(snapshots.SPX, 4, says="other")])
-    looks = PictureLooks(root, TradingCalendar(US))
+    looks = SeriesLooks(root, TradingCalendar(US))
     at_ms = (snapshots.OPEN_SEC + 20) * 1000
     told: list[tuple[int, int]] = []
     for stored in ([], [(4, "third"), (9, "other")], [(10, ""), (10, "other"), (-5, "")], [(30_000, "late")]):
         if stored:
             snapshots.record(root, [snapshots.snapshot(snapshots.SPX, second, says=says) for second, says in stored])
         (state,) = looks.newest(at_ms)
-        (anew,) = PictureLooks(root, TradingCalendar(US)).newest(at_ms)
+        (anew,) = SeriesLooks(root, TradingCalendar(US)).newest(at_ms)
         assert state == anew
         told.append((state.held, (state.last_ts_ms or 0) // 1000 - snapshots.OPEN_SEC))
     assert told == [(10, 9), (10, 9), (11, 10), (11, 30_000)]
@@ -319,11 +320,11 @@ def test_a_second_is_counted_once_however_many_pictures_it_has(tmp_path: Path) -
 
 def test_looks_at_a_replaced_file_begin_anew(tmp_path: Path) -> None:
     root = snapshots.record(tmp_path / "US", [snapshots.snapshot(snapshots.SPX, second) for second in range(10)])
-    looks = PictureLooks(root, TradingCalendar(US))
+    looks = SeriesLooks(root, TradingCalendar(US))
     at_ms = (snapshots.OPEN_SEC + 20) * 1000
     assert [(one.held, one.missed) for one in looks.newest(at_ms)] == [(10, 10)]
     (root / "snapshot" / f"{snapshots.DAY}.snapshot.db").unlink()
     assert looks.newest(at_ms) == []
     snapshots.record(root, [snapshots.snapshot(snapshots.SPX, 3), snapshots.snapshot(snapshots.SPX, 3, says="other")])
     assert [(one.held, one.missed) for one in looks.newest(at_ms)] == [(1, 19)]
-    assert PictureLooks(tmp_path, TradingCalendar(US)).newest(at_ms) == []
+    assert SeriesLooks(tmp_path, TradingCalendar(US)).newest(at_ms) == []

@@ -85,7 +85,7 @@ def test_one_picture_a_second_comes_in_order_and_live_goes_first(recordings: Rec
     assert (of_4["origin"], json.loads(of_4["body"])["says"]) == ("live", "")
 
 
-def test_every_picture_of_a_second_can_be_had(recordings: Recordings) -> None:
+def test_every_snapshot_of_a_second_can_be_had(recordings: Recordings) -> None:
     table = recordings.load("US.NDX, US.SPX", DAY, kind="snapshot", series="classic/gex_full", every=True, bodies=False)
     assert table.num_rows == 24 + 2
     assert seconds(table).count(4) == 2
@@ -172,7 +172,7 @@ def test_a_page_of_large_bodies_is_short(server: ApiServer, all_key: str, tmp_pa
     assert rest["next"] is None
 
 
-def test_an_export_holds_every_picture(root: Path, tmp_path: Path) -> None:
+def test_an_export_holds_every_snapshot(root: Path, tmp_path: Path) -> None:
     done = tickctl("export", "parquet", "--kind", "snapshot", "-o", tmp_path / "out", data_root=root)
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "out" / "market=US" / f"day={DAY}" / "snapshots.parquet")
@@ -188,13 +188,13 @@ def test_an_export_holds_every_picture(root: Path, tmp_path: Path) -> None:
     assert (wrong.returncode, "parquet or csv" in wrong.stderr) == (2, True)
 
 
-def test_the_command_tells_the_grid_and_a_picture(root: Path) -> None:
+def test_the_command_tells_the_grid_and_a_snapshot(root: Path) -> None:
     report = tickctl_json("snapshots", "--days", DAY, data_root=root, code=1)
     by_name = {(grid["symbol"], grid["package"]): grid for grid in report["series"]}
     assert by_name["US.SPX", "orderflow"]["not_offered"] is None
     assert report["state"] == "unproven"
-    picture = tickctl_json("snapshots", "US.SPX", "--days", DAY, "--at", "09:30:03", data_root=root)
-    assert (picture["ts_sec"], picture["origin"]) == (OPEN_SEC + 3, "copy")
+    snapshot = tickctl_json("snapshots", "US.SPX", "--days", DAY, "--at", "09:30:03", data_root=root)
+    assert (snapshot["ts_sec"], snapshot["origin"]) == (OPEN_SEC + 3, "copy")
     nothing = tickctl("snapshots", "US.SPX", "--days", DAY, "--at", "09:00", data_root=root)
     assert nothing.returncode == 3
 
@@ -203,7 +203,7 @@ IN_SQL = "SELECT symbol, count(*) AS n FROM {} WHERE category = 'gex_full' AND t
 
 
 def test_sql_over_http_reads_them_and_a_key_of_some_symbols_no_others(server: ApiServer, keys: dict[str, str]) -> None:
-    sql = IN_SQL.format("pictures", "2026-11-27 09:30:30")
+    sql = IN_SQL.format("all_snapshots", "2026-11-27 09:30:30")
     told = {}
     for name in ("sql", "sql of ndx", "sql of none"):
         with server.client(keys[name]) as client:
@@ -245,7 +245,7 @@ def test_a_data_root_whose_snapshots_cannot_be_read_hides_no_other_ones_series(t
     with ended(server := ApiServer(tmp_path, roots[0], **settings)), server.client() as client:
         answer = client.get("/v1/snapshots/series").json()
         assert ([row["root"] for row in answer["data"]], answer["unreadable"]) == ([0], [1])
-        assert RemoteSource(server.url, None).pictures() is not None
+        assert RemoteSource(server.url, None).snapshot_series() is not None
         snapshot_file(roots[0], DAY).write_bytes(b"no database" * 1000)
         answer = client.get("/v1/snapshots/series")
         assert (answer.status_code, answer.json()["type"]) == (500, "/problems/store-damaged")
@@ -259,4 +259,4 @@ def test_the_screen_says_that_the_first_data_root_s_snapshots_cannot_be_read(tmp
         ended(server := ApiServer(tmp_path, roots[0], **settings)),
         pytest.raises(RecorderError, match="cannot read the snapshots of its first data root"),
     ):
-        RemoteSource(server.url, None).pictures()
+        RemoteSource(server.url, None).snapshot_series()

@@ -52,11 +52,11 @@ def root(tmp_path: Path) -> Path:
     return record(tmp_path / "US", [*rows, *(snapshot(FLOW, second) for second in range(7))])
 
 
-def test_snapshots_are_one_a_second_and_pictures_are_all(root: Path) -> None:
+def test_snapshots_are_one_a_second_and_all_snapshots_are_all(root: Path) -> None:
     sql = "SELECT trading_day, category, count(*) AS n FROM {} GROUP BY ALL ORDER BY ALL"
     shown = [tuple(row.values()) for row in ask(every(root), sql.format("snapshots"))]
     assert shown == [(BEFORE, "gex_full", 5), (DAY, "gex_full", 22 + 2), (DAY, "orderflow", 7)]
-    stored = [tuple(row.values()) for row in ask(every(root), sql.format("pictures"))]
+    stored = [tuple(row.values()) for row in ask(every(root), sql.format("all_snapshots"))]
     assert stored == [(BEFORE, "gex_full", 5), (DAY, "gex_full", 23 + 2), (DAY, "orderflow", 7)]
 
 
@@ -72,13 +72,13 @@ def test_a_row_says_what_was_stored_on_the_clock_of_the_market(root: Path) -> No
         "origin": "live", "spot": 5004.0, "zero_gamma": None, "told": OPEN_SEC + 4,
     }  # fmt: skip
     assert ask(every(root), sql.format("snapshots")) == [row]
-    assert ask(every(root), sql.format("pictures")) == [row, {**row, "origin": "copy"}]
+    assert ask(every(root), sql.format("all_snapshots")) == [row, {**row, "origin": "copy"}]
 
 
 def test_symbols_narrow_them_and_a_count_needs_no_body(root: Path) -> None:
     sql = "SELECT symbol, count(*) AS n FROM snapshots GROUP BY 1"
     assert ask(every(root), sql, ["US.NDX"]) == [{"symbol": "US.NDX", "n": 2}]
-    assert ask(every(root), "SELECT count(*) AS n FROM pictures") == [{"n": 5 + 23 + 2 + 7}]
+    assert ask(every(root), "SELECT count(*) AS n FROM all_snapshots") == [{"n": 5 + 23 + 2 + 7}]
 
 
 def test_an_archived_day_answers_as_it_did(root: Path) -> None:
@@ -122,7 +122,7 @@ def test_ticks_of_one_data_root_and_snapshots_of_another_are_one_day(root: Path,
 
 def test_of_two_data_roots_the_first_with_a_symbol_tells(root: Path, tmp_path: Path) -> None:
     twin = record(tmp_path / "twin", [snapshot(SPX, 40, says="twin"), snapshot(SPX._replace(symbol="US.RUT"), 41)])
-    sql = f"SELECT symbol, count(*) AS n FROM pictures WHERE trading_day = '{DAY}' GROUP BY 1 ORDER BY 1"
+    sql = f"SELECT symbol, count(*) AS n FROM all_snapshots WHERE trading_day = '{DAY}' GROUP BY 1 ORDER BY 1"
     rows_of = {row["symbol"]: row["n"] for row in ask(every(root, twin), sql)}
     assert rows_of == {"US.NDX": 2, "US.RUT": 1, "US.SPX": 23 + 7}
     assert {row["symbol"]: row["n"] for row in ask(every(twin, root), sql)} == {"US.NDX": 2, "US.RUT": 1, "US.SPX": 1}
@@ -156,7 +156,7 @@ def test_a_day_of_nothing_is_named_with_what_there_is(root: Path) -> None:
     [
         ("PIVOT (SELECT symbol, category, spot FROM snapshots) ON category USING max(spot)", {"snapshots"}),
         ("SELECT count(*) AS n FROM gaps -- pivot", set()),
-        ("SELECT count(*) AS n FROM query_table('snap' || 'shots') -- pivot", {"snapshots", "pictures"}),
+        ("SELECT count(*) AS n FROM query_table('snap' || 'shots') -- pivot", {"snapshots", "all_snapshots"}),
     ],
 )
 def test_a_pivot_loads_no_table_that_it_does_not_name(root: Path, sql: str, loaded: set[str]) -> None:
@@ -168,5 +168,5 @@ def test_a_pivot_loads_no_table_that_it_does_not_name(root: Path, sql: str, load
 
     with Engine([], beside=days.beside(days.days())) as engine:
         list(engine.run(sql, count).batches)
-    of_table = {name: ask(days, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in ("snapshots", "pictures")}
+    of_table = {name: ask(days, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in ("snapshots", "all_snapshots")}
     assert rows == sum(of_table[name] for name in loaded)

@@ -74,7 +74,7 @@ def test_a_day_that_runs_expects_what_can_have_been(tmp_path: Path) -> None:
     )
 
 
-def test_two_pictures_of_a_second_are_counted_and_so_are_seconds_outside_the_grid(tmp_path: Path) -> None:
+def test_two_snapshots_of_a_second_are_counted_and_so_are_seconds_outside_the_grid(tmp_path: Path) -> None:
     rows = [snapshot(SPX, 3), snapshot(SPX, 3, "copy", "other"), snapshot(SPX, -5), snapshot(SPX, GRID_SEC)]
     grid_read = grid(record(tmp_path, rows, [copied(SPX, (-5, 3, GRID_SEC))]))
     assert (grid_read.rows, grid_read.seen, grid_read.several, grid_read.outside, grid_read.state) == (

@@ -38,7 +38,7 @@ def rows(tmp_path: Path, day: str = DAY) -> list[tuple[int, str]]:
         return conn.execute("SELECT ts_sec - ?, origin FROM snapshots ORDER BY rowid", (NOON,)).fetchall()
 
 
-def test_a_repeat_adds_nothing_and_another_picture_of_a_second_is_kept(tmp_path: Path, writer: SnapshotWriter) -> None:
+def test_a_repeat_adds_nothing_and_another_snapshot_of_a_second_is_kept(tmp_path: Path, writer: SnapshotWriter) -> None:
     assert writer.write([snapshot(0), snapshot(1)]).inserted_rows == 2
     result = writer.write([snapshot(0), snapshot(0, "a", COPY), snapshot(1, "b", COPY), snapshot(2, "a", COPY)])
     assert (result.inserted_rows, result.ignored_rows) == (2, 2)

@@ -129,7 +129,7 @@ def series(root: Root) -> list[dict[str, Any]]:
     if not holds_snapshots(root.data_root):
         return []
     now_ms = root.now_ms
-    return [{"root": root.number, **picture.as_json(now_ms)} for picture in root.pictures.newest(now_ms)]
+    return [{"root": root.number, **snapshot.as_json(now_ms)} for snapshot in root.snapshot_series.newest(now_ms)]
 
 
 def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:

@@ -200,7 +200,7 @@ class SnapshotsQuery(Query):
         None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
         description="The zone of a start and end that name none, such as America/New_York.",
     )  # fmt: skip
-    every: bool = Field(False, description="Also the other pictures of a second that has several that differ.")
+    every: bool = Field(False, description="Also the other snapshots of a second that has several that differ.")
     require: Literal["proven"] | None = Field(None, description="409 unless everything asked for is proven complete.")
     bodies: bool = Field(True, description="With the source's JSON object of each, as text in the column `body`.")
     limit: int | None = Field(
@@ -273,7 +273,7 @@ class SqlQuery(OfMarket):
     sql: str = Field(
         min_length=1, max_length=20_000, examples=["SELECT symbol, count(*) AS n FROM ticks GROUP BY 1 ORDER BY 2"],
         description="One SELECT in DuckDB's dialect over `ticks`, `coverage`, `gaps`, `symbols`, `books`, `quotes`, "
-        "`brokers`, `snapshots` and `pictures`.",
+        "`brokers`, `snapshots` and `all_snapshots`.",
     )  # fmt: skip
     day: str | None = Field(
         None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
@@ -453,7 +453,7 @@ class BrokersAnswer(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """A picture of a second. `body`, where it is asked for: the source's JSON object as it came."""
+    """A snapshot of a second. `body`, where it is asked for: the source's JSON object as it came."""
 
     symbol: str
     package: str
@@ -481,7 +481,7 @@ class SeriesState(BaseModel):
     symbol: str
     package: str
     category: str
-    held: int = Field(description="Seconds of trading so far of which a picture is stored.")
+    held: int = Field(description="Seconds of trading so far of which a snapshot is stored.")
     missed: int = Field(description="Those of which none is.")
     last_ts_ms: int | None = Field(description="The newest second.")
     age_sec: int | None = Field(description="Of the newest second.")

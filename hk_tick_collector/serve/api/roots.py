@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.clickhouse.older import Older
     from hk_tick_collector.serve.api.pages import BarPages, DayBars
     from hk_tick_collector.serve.api.today import TodayBars
-    from hk_tick_collector.watch.pictures import PictureLooks
+    from hk_tick_collector.watch.snapshot_series import SeriesLooks
 
 ALL = "all"
 MAX_SYMBOLS = 50
@@ -70,11 +70,11 @@ class Root:
         return TodayBars(self)
 
     @cached_property
-    def pictures(self) -> PictureLooks:
+    def snapshot_series(self) -> SeriesLooks:
         """What is known of its newest day of snapshots."""
-        from hk_tick_collector.watch.pictures import PictureLooks  # noqa: PLC0415 - few data roots have some
+        from hk_tick_collector.watch.snapshot_series import SeriesLooks  # noqa: PLC0415 - few data roots have some
 
-        return PictureLooks(self.data_root, self.calendar)
+        return SeriesLooks(self.data_root, self.calendar)
 
     @property
     def now_ms(self) -> int:

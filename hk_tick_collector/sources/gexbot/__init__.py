@@ -1,1 +1,1 @@
-"""gexbot: levels that are computed from option chains, a picture a second. No trades: a dataset of its own."""
+"""gexbot: levels that are computed from option chains, a snapshot a second. No trades: a dataset of its own."""

@@ -18,7 +18,7 @@ from hk_tick_collector.sources.gexbot.access import Access
 from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
 from hk_tick_collector.sources.gexbot.polls import Polls
-from hk_tick_collector.sources.gexbot.series import MAX_SERIES, Picture, nearest, series_of, ticker_of
+from hk_tick_collector.sources.gexbot.series import MAX_SERIES, SeriesName, nearest, series_of, ticker_of
 from hk_tick_collector.sources.remote.conversation import within
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
@@ -59,7 +59,7 @@ class GexbotLink:
         for symbol in symbols:
             if listed and ticker_of(symbol) not in listed:
                 raise FeedError(f"gexbot does not list {ticker_of(symbol)}{nearest(ticker_of(symbol), listed)}")
-        series = {symbol: series_of(symbol, self._source.pictures) for symbol in symbols}
+        series = {symbol: series_of(symbol, self._source.series_names) for symbol in symbols}
         asked = sum(map(len, self._symbols.values())) + sum(map(len, series.values()))
         if asked > MAX_SERIES:
             raise FeedError(
@@ -89,7 +89,7 @@ class GexbotLink:
         raise FeedError(f"{symbol}: gexbot has no trades")
 
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
-        """It tells nothing of a symbol but its pictures."""
+        """It tells nothing of a symbol but its snapshots."""
         return []
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> None:
@@ -115,7 +115,7 @@ class GexbotSource:
         spec: SourceSpec,
         api: str,
         key_file: Path,
-        pictures: Sequence[Picture],
+        series_names: Sequence[SeriesName],
         copy_options: CopyOptions,
         copied: Callable[[str], Collection[Series]],
         clock: Clock,
@@ -124,7 +124,7 @@ class GexbotSource:
     ) -> None:
         self.spec = spec
         self.clock = clock
-        self.pictures = tuple(pictures)
+        self.series_names = tuple(series_names)
         self.copy_options = copy_options
         self.copied = copied
         self.ledger = Ledger()
@@ -136,7 +136,7 @@ class GexbotSource:
         self._any_time = any_time
 
     def is_open(self) -> bool:
-        """May there be new pictures? gexbot computes them while the market trades."""
+        """May there be new snapshots? gexbot computes them while the market trades."""
         now_ms = self.clock.now_ms()
         if self._any_time or self.calendar.phase(now_ms) in CONTINUOUS:
             return True

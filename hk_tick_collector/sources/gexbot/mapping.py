@@ -40,17 +40,17 @@ class SnapshotMapper:
 
     def map(self, series: Series, body: str, recv_ts_ms: int, origin: str, day: str = "") -> Snapshot:
         """``day``: which one it must be of; empty: any that is not to come. TickRejected."""
-        picture, text = read(body)
-        ticker = picture.get("ticker")
+        snapshot, text = read(body)
+        ticker = snapshot.get("ticker")
         if ticker != ticker_of(series.symbol):
             raise TickRejected(RejectCode.UNWANTED, f"nobody asked for ticker {cut(ascii(ticker), 40)}")
-        second = _second(picture.get("timestamp"))
+        second = _second(snapshot.get("timestamp"))
         trading_day = self._market.trading_day(second * 1000)
         if day and trading_day != day:
             raise TickRejected(RejectCode.DAY, f"a second of {trading_day} in the file of {day}")
         if second > recv_ts_ms // 1000 + AHEAD_SEC:
             raise TickRejected(RejectCode.TIME, f"timestamp {second} is still to come")
-        spot, zero_gamma = _number("spot", picture), _number("zero_gamma", picture)
+        spot, zero_gamma = _number("spot", snapshot), _number("zero_gamma", snapshot)
         return Snapshot(
             series.symbol, second * 1000, recv_ts_ms, trading_day, series.package, series.category, origin,
             spot, zero_gamma, hashlib.sha256(text).hexdigest()[:DIGEST_CHARS], body,
@@ -70,13 +70,13 @@ def _read_fast(body: str) -> tuple[dict[str, Any], bytes] | None:
     if orjson is None or not body.isascii() or "\\" in body or _DELETE in body:
         return None
     try:
-        picture = orjson.loads(body)
-        text = orjson.dumps(picture, option=orjson.OPT_SORT_KEYS)
+        snapshot = orjson.loads(body)
+        text = orjson.dumps(snapshot, option=orjson.OPT_SORT_KEYS)
     except (ValueError, orjson.JSONEncodeError):  # the slow way says what is wrong, and writes what is nested deeper
         return None
-    if not isinstance(picture, dict) or _has_odd_numbers(text):
+    if not isinstance(snapshot, dict) or _has_odd_numbers(text):
         return None
-    return picture, text
+    return snapshot, text
 
 
 def _has_odd_numbers(text: bytes) -> bool:
@@ -86,13 +86,13 @@ def _has_odd_numbers(text: bytes) -> bool:
 
 def _read_slowly(body: str) -> tuple[dict[str, Any], bytes]:
     try:
-        picture = json.loads(body, parse_constant=_no_number)
-        text = json.dumps(picture, sort_keys=True, separators=(",", ":"))
+        snapshot = json.loads(body, parse_constant=_no_number)
+        text = json.dumps(snapshot, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError) as exc:
         raise TickRejected(RejectCode.SYMBOL, f"no JSON object: {cut(str(exc), 80)}") from None
-    if not isinstance(picture, dict):
+    if not isinstance(snapshot, dict):
         raise TickRejected(RejectCode.SYMBOL, "no JSON object")
-    return picture, text.encode()
+    return snapshot, text.encode()
 
 
 def _no_number(word: str) -> NoReturn:
@@ -107,8 +107,8 @@ def _second(value: object) -> int:
     return value
 
 
-def _number(name: str, picture: dict[str, Any]) -> float | None:
-    value = picture.get(name)
+def _number(name: str, snapshot: dict[str, Any]) -> float | None:
+    value = snapshot.get(name)
     if value is None:
         return None
     try:

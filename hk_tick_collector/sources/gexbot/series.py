@@ -1,4 +1,4 @@
-"""Which pictures are asked for: packages and categories, and what a symbol's ticker is."""
+"""Which snapshots are asked for: packages and categories, and what a symbol's ticker is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CATEGORIES = {
 }
 
 
-class Picture(NamedTuple):
+class SeriesName(NamedTuple):
     """What is computed, of whatever symbol: ``classic/gex_full``."""
 
     package: str
@@ -34,14 +34,14 @@ class Picture(NamedTuple):
         return f"{self.package}/{self.category}"
 
 
-def parse_picture(text: str) -> Picture:
+def parse_series_name(text: str) -> SeriesName:
     """``classic/gex_full``. InputError for one that gexbot does not make, with the nearest one."""
     known = [f"{package}/{category}" for package, names in CATEGORIES.items() for category in names]
     word = text.strip().lower()
     if word not in known:
-        raise InputError(f"{printable(cut(word, 40))} is none of gexbot's pictures{nearest(word, known)}")
+        raise InputError(f"{printable(cut(word, 40))} is none of gexbot's snapshots{nearest(word, known)}")
     package, _, category = word.partition("/")
-    return Picture(package, category)
+    return SeriesName(package, category)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -56,6 +56,6 @@ def ticker_of(symbol: str) -> str:
     return symbol.partition(".")[2]
 
 
-def series_of(symbol: str, pictures: Sequence[Picture]) -> list[Series]:
+def series_of(symbol: str, series_names: Sequence[SeriesName]) -> list[Series]:
     """What is asked for of a symbol."""
-    return [Series(symbol, *picture) for picture in pictures]
+    return [Series(symbol, *name) for name in series_names]

@@ -136,7 +136,7 @@ def test_redis_away_and_emptied_costs_nothing(tmp_path: Path, server: RedisServe
     assert len(streamed(server)) == 60
 
 
-def test_large_pictures_go_in_frames_of_bounded_size(tmp_path: Path, server: RedisServer) -> None:
+def test_large_snapshots_go_in_frames_of_bounded_size(tmp_path: Path, server: RedisServer) -> None:
     root = record(tmp_path / "US", [snapshot(SPX, second, large=700_000) for second in range(40)])
     with relaying(root, settings_of(server)):
         wait_for(lambda: is_whole(root, server))
@@ -174,7 +174,7 @@ def in_use(server: RedisServer) -> list[dict[str, Any]]:
 
 
 def told(rows: Iterable[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
-    """Which pictures these are, by all that makes two of them two."""
+    """Which snapshots these are, by all that makes two of them two."""
     return Counter((row["symbol"], row["package"], row["category"], row["ts_sec"], row["body"]) for row in rows)
 
 
@@ -182,7 +182,7 @@ def each_once(roots: Iterable[Path]) -> Counter[tuple[Any, ...]]:
     return Counter(dict.fromkeys(told(row for root in roots for row in recorded(root)), 1))
 
 
-def test_snapshots_of_several_data_roots_are_one_stream_with_each_picture_once(
+def test_snapshots_of_several_data_roots_are_one_stream_with_each_snapshot_once(
     tmp_path: Path, server: RedisServer
 ) -> None:
     of_ticks, first, second = roots = [tmp_path / name for name in ("ticks", "gex", "gex2")]
@@ -210,14 +210,14 @@ def test_snapshots_of_several_data_roots_are_one_stream_with_each_picture_once(
     assert newest["ts_sec"] == str(OPEN_SEC + 9)  # type: ignore[index]
 
 
-def test_large_pictures_of_several_data_roots_share_the_size_of_a_frame(tmp_path: Path, server: RedisServer) -> None:
+def test_large_snapshots_of_several_data_roots_share_the_size_of_a_frame(tmp_path: Path, server: RedisServer) -> None:
     roots = [tmp_path / name for name in ("gex", "gex2", "gex3")]
     for number, root in enumerate(roots):
         record(root, [snapshot(SPX, 3 * second + number, large=700_000) for second in range(8)])
     with relaying_those_that_have(roots, settings_of(server), RelayCounts(relayed=SNAPSHOT_RELAY)):
         wait_for(lambda: len(in_use(server)) == 24)
     sizes = [len(fields["snapshots"]) for _, fields in server.client.xrange(STREAM)]  # type: ignore[union-attr]
-    assert max(sizes) < 7 * 1024 * 1024, "4 MB, and the picture of each that passes its share"
+    assert max(sizes) < 7 * 1024 * 1024, "4 MB, and the snapshot of each that passes its share"
 
 
 def test_a_data_root_whose_snapshots_cannot_be_read_holds_up_no_other(
@@ -260,7 +260,7 @@ def test_a_data_root_that_cannot_be_read_at_the_start_does_not_begin_the_day_aga
     assert server.client.hget("hk:snapshots:current", DAY) == STREAM
 
 
-def test_a_relay_of_several_data_roots_killed_in_the_middle_gives_each_picture_once(
+def test_a_relay_of_several_data_roots_killed_in_the_middle_gives_each_snapshot_once(
     tmp_path: Path, server: RedisServer
 ) -> None:
     roots = [tmp_path / "one", tmp_path / "two"]

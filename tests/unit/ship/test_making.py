@@ -22,12 +22,12 @@ from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir
 from tests.books import DAY, record_books
 from tests.brokers import record_brokers
-from tests.snapshots import DAY as PICTURE_DAY
+from tests.snapshots import DAY as SNAPSHOT_DAY
 from tests.snapshots import SPX, record, snapshot
 from tests.unit.ship.test_older_days import Out
 from tests.unit.ship.test_ship import keeper_of
 
-BEFORE, PICTURES_BEFORE = "20261119", "20261125"
+BEFORE, SNAPSHOTS_BEFORE = "20261119", "20261125"
 PUSHES = 60
 TWO_DAYS_SEC = 2 * 86_400
 
@@ -78,13 +78,13 @@ def test_days_of_snapshots_that_one_question_has_made_anew_are_bounded(
     for shift_sec in (-TWO_DAYS_SEC, 0):
         record(root, [snapshot(SPX, shift_sec + second) for second in range(40)])
     keeper_of(root, engine, state).look()
-    for day in (PICTURES_BEFORE, PICTURE_DAY):
+    for day in (SNAPSHOTS_BEFORE, SNAPSHOT_DAY):
         SNAPSHOTS.kind.file_of(root, day).unlink()
     question = {
-        "job": "snapshots", "symbols": "US.SPX", "day": f"{PICTURES_BEFORE}..{PICTURE_DAY}", "series": "all",
+        "job": "snapshots", "symbols": "US.SPX", "day": f"{SNAPSHOTS_BEFORE}..{SNAPSHOT_DAY}", "series": "all",
         "every": True, "bodies": True, "limit": 10_000,
     }  # fmt: skip
-    _check_bounds(root, engine, question, (PICTURES_BEFORE, PICTURE_DAY))
+    _check_bounds(root, engine, question, (SNAPSHOTS_BEFORE, SNAPSHOT_DAY))
 
 
 @pytest.mark.parametrize("bounds", [(1, None), (None, 10)])

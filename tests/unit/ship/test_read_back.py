@@ -71,7 +71,7 @@ def test_the_same_calls_give_the_same_tables(
     mine, copied = tickctl(*sql, "--data-root", str(root)), tickctl(*sql, "--from", url)
     assert (copied.returncode, copied.stdout) == (0, mine.stdout), copied.stderr
     assert tickctl(*sql, "--from", url, "--recorder", "C").returncode == 3
-    for table in ("books", "brokers", "snapshots", "pictures"):
+    for table in ("books", "brokers", "snapshots", "all_snapshots"):
         assert tickctl("query", f"SELECT count(*) FROM {table}", "--json", "--from", url).returncode == 0
     assert tickctl(*sql, "--from", "clickhouse://hk:secret-word@127.0.0.1/hk").returncode == 2
     with pytest.raises(hk.NoData, match="no ticks of C"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ import pytest
 
 import hk_tick_collector as hk
 from hk_tick_collector.archive.snapshots import leave_to_archive, put_away
+from hk_tick_collector.cli.ship import _days
 from hk_tick_collector.clickhouse import recorded_snapshots
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.copy import Copy, recorders
 from hk_tick_collector.clickhouse.older import Older
 from hk_tick_collector.clickhouse.recorded import CopiedDays
 from hk_tick_collector.clickhouse.tables import SNAPSHOTS, check
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days.every import EveryDay
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.records.snapshot import Series
@@ -34,12 +37,14 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.data_root import claim
 from hk_tick_collector.store.layout import archive_dir, snapshot_file
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer
 from tests.snapshots import DAY, FLOW, NDX, OPEN_SEC, SPX, copied, filled, record, snapshot
+from tests.ticks import make_tick
 from tests.unit.ship.test_older_days import Out
 from tests.unit.ship.test_ship import catalog, keeper_of
 
-ALL = "SELECT * FROM pictures ORDER BY trading_day, snapshot_no"
+ALL = "SELECT * FROM all_snapshots ORDER BY trading_day, snapshot_no"
 LONG_AGO_MS = 10**14
 NDX_FLOW = Series("US.NDX", "orderflow", "orderflow")
 pytestmark = pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
@@ -47,7 +52,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two series live and as the source's file has them, one picture of which is told otherwise."""
+    """Two series live and as the source's file has them, one snapshot of which is told otherwise."""
     live = [snapshot(SPX, second) for second in range(30) if second % 3]
     rows = [*live, *filled(SPX, (0, 3)), snapshot(SPX, 4, "copy", "told otherwise: ‰ 恒"), *filled(NDX, (1, 2))]
     return record(
@@ -94,7 +99,7 @@ def test_load_gives_the_same_table(root: Path, engine: ClickHouse, state: State,
             )
 
 
-def test_no_picture_of_others_is_fetched_for_who_reads_one_symbol(
+def test_no_snapshot_of_others_is_fetched_for_who_reads_one_symbol(
     root: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A day may have a gigabyte of them, and each page over HTTP asks anew."""
@@ -173,7 +178,7 @@ def test_they_arrive_as_they_are_stored_and_none_twice(
     assert keeper.check_states("snapshots", DAY) == "", "nothing was brought anew"
 
 
-def test_large_pictures_go_in_shipments_of_bounded_size(
+def test_large_snapshots_go_in_shipments_of_bounded_size(
     tmp_path: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_states, "MAX_BODY_BYTES", 3_000_000)
@@ -273,3 +278,30 @@ def test_rows_of_a_series_whose_note_is_on_its_way_are_not_called_unreadable(
         asked(there(engine))
     keeper_of(root, engine, state).look()
     assert asked(there(engine)) == asked(catalog(root))
+
+
+HOLD = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1])
+conn.execute("SELECT 1 FROM snapshots").fetchone()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("days", ["last", "all", DAY])
+def test_verify_says_of_a_day_that_is_in_use_that_it_is(
+    root: Path, days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-c", HOLD, str(snapshot_file(root, DAY))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        with pytest.raises(NoData, match=f"{DAY} snapshots: in use by .*; compared once nobody has it open"):
+            _days(catalog(root), days)
+        with closing(DayFileWriter(root)) as writer:
+            writer.write([make_tick(1, "US.SPX", trading_day=DAY)])
+        assert _days(catalog(root), days) == [DAY]
+        assert f"left out: {DAY} snapshots: in use by a recorder, by hk-tick-ship" in capsys.readouterr().err
+        reader.communicate()
+    assert _days(catalog(root), days) == [DAY, f"{DAY} snapshots"]

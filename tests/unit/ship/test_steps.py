@@ -246,7 +246,7 @@ def hong_kong(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Snapshots alone, as a recorder of gexbot has them."""
     root = tmp_path_factory.mktemp("steps") / "US"
     days_back_sec = -2 * 86_400
@@ -305,8 +305,8 @@ Kill = Callable[[Step, Life], None]
     [
         (killed_at, CHAIN, "hong_kong"),
         (engine_killed_at, ENGINE_CHAIN, "hong_kong"),
-        (killed_at, SNAPSHOT_CHAIN, "pictures"),
-        (engine_killed_at, SNAPSHOT_ENGINE_CHAIN, "pictures"),
+        (killed_at, SNAPSHOT_CHAIN, "snapshots"),
+        (engine_killed_at, SNAPSHOT_ENGINE_CHAIN, "snapshots"),
     ],
     indirect=["recorded"],
 )
@@ -357,7 +357,7 @@ def test_notes_that_come_back_with_a_killed_engine_are_mended(tmp_path: Path) ->
 
 @pytest.mark.skipif(not ALL, reason="every night: SHIP_STEPS=all")
 @pytest.mark.parametrize("kill", [killed_at, engine_killed_at])
-@pytest.mark.parametrize("recorded", ["hong_kong", "pictures"], indirect=True)
+@pytest.mark.parametrize("recorded", ["hong_kong", "snapshots"], indirect=True)
 def test_killed_at_any_step_it_loses_and_doubles_nothing(
     kill: Kill, own_server: ClickHouseServer, recorded: Recorded, tmp_path: Path
 ) -> None:

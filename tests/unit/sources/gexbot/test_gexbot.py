@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError, RejectCode, TickRejected
+from hk_tick_collector.gexbot_sim.server import RETRY_AFTER_SEC, Market, start
+from hk_tick_collector.gexbot_sim.snapshots import Truth
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.snapshot import COPY, LIVE, Series
@@ -29,7 +31,7 @@ from hk_tick_collector.sources.gexbot.access import Access, Banned
 from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, records_in, unpacked
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
 from hk_tick_collector.sources.gexbot.polls import MUTE_SEC, Polls
-from hk_tick_collector.sources.gexbot.series import Picture, parse_picture
+from hk_tick_collector.sources.gexbot.series import SeriesName, parse_series_name
 from tests.harness import wait_until
 
 US = market_of("US")
@@ -44,7 +46,7 @@ def body(**changed: Any) -> str:
     )
 
 
-def test_a_picture_keeps_its_body_and_lifts_the_levels_out() -> None:
+def test_a_snapshot_keeps_its_body_and_lifts_the_levels_out() -> None:
     snapshot = MAPPER.map(SPX, body(), NOON * 1000 + 400, LIVE)
     assert snapshot[:4] == ("US.SPX", NOON * 1000, NOON * 1000 + 400, "20261127")
     assert (snapshot.series, snapshot.spot, snapshot.zero_gamma) == (SPX, 5000.25, 4990.0)
@@ -76,7 +78,7 @@ def test_the_same_said_in_another_order_is_the_same() -> None:
         ("", RejectCode.SYMBOL),
     ],
 )  # fmt: skip
-def test_what_can_be_no_picture_is_refused_with_the_reason(text: str, code: RejectCode) -> None:
+def test_what_can_be_no_snapshot_is_refused_with_the_reason(text: str, code: RejectCode) -> None:
     with pytest.raises(TickRejected) as refused:
         MAPPER.map(SPX, text, NOON * 1000, LIVE)
     assert refused.value.code is code
@@ -90,14 +92,14 @@ def test_a_record_of_another_day_is_not_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["classic/gex_full", " STATE/gamma_zero ", "orderflow/orderflow"])
-def test_pictures_of_gexbot_are_taken(text: str) -> None:
+def test_snapshots_of_gexbot_are_taken(text: str) -> None:
     package, _, category = text.strip().lower().partition("/")
-    assert parse_picture(text) == Picture(package, category)
+    assert parse_series_name(text) == SeriesName(package, category)
 
 
-def test_a_misspelt_picture_is_refused_with_the_nearest_one() -> None:
+def test_a_misspelt_snapshot_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(InputError, match=r"did you mean classic/gex_full\?"):
-        parse_picture("classic/gexfull")
+        parse_series_name("classic/gexfull")
 
 
 # --- files of whole days ---
@@ -188,50 +190,32 @@ def test_another_key_is_tried_at_once(key: Path) -> None:
     assert access.headers()["Authorization"] == "Bearer gexbot_custom_another"
 
 
-class Unserved(BaseHTTPRequestHandler):
-    """Lists its tickers, and cannot serve."""
-
-    retry_after = ""
-    asked = 0
-
-    def do_GET(self) -> None:
-        status = 200 if self.path == "/v2/tickers" else 503
-        type(self).asked += status != 200
-        self.send_response(status)
-        if self.retry_after and status != 200:
-            self.send_header("Retry-After", self.retry_after)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"[]")
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.mark.parametrize("retry_after", ["", "90"])
+@pytest.mark.parametrize("fault", ["maintenance", "announced"])
 def test_who_cannot_serve_is_asked_on_for_half_a_minute_or_left_alone_where_it_says_so(
-    key: Path, retry_after: str
+    key: Path, tmp_path: Path, fault: str
 ) -> None:
-    handler = type("Handler", (Unserved,), {"retry_after": retry_after})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    market = Market(["SPX"], Truth(tmp_path / "truth"))
+    server = start(market, 0)
     clock = ManualClock(NOON * 1000)
     access = Access(f"http://127.0.0.1:{server.server_port}/v2", key, clock)
     lost: Future[str] = Future()
     polls = Polls(access, MAPPER, Silent(), clock, lambda: True, lost.set_result)
+    says_until = fault == "announced"
     try:
         polls.start()
         polls.opened.result(60)
+        market.fault(fault)
         polls.add([SPX])
-        if not retry_after:
-            wait_until(lambda: handler.asked >= 2, "a second one is asked")  # type: ignore[attr-defined]
+        if not says_until:
+            wait_until(lambda: market.asked["503"] >= 2, "a second one is asked")
             assert not lost.done()
             clock.advance(MUTE_SEC)
         reason = lost.result(60)
-        assert ("left alone (503); not asked again before" in reason) is bool(retry_after), reason
-        assert retry_after or "no picture for 30 s: it cannot serve now (503)" in reason
-        assert bool(access.banned) is bool(retry_after)
-        clock.advance(89)
-        assert bool(access.banned) is bool(retry_after)
+        assert ("left alone (503); not asked again before" in reason) is says_until, reason
+        assert says_until or "no snapshot for 30 s: it cannot serve now (503)" in reason
+        assert bool(access.banned) is says_until
+        clock.advance(RETRY_AFTER_SEC - 1)
+        assert bool(access.banned) is says_until
         clock.advance(2)
         assert not access.banned
     finally:
@@ -347,10 +331,10 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values), st.sampled_from([None, 1]), st.booleans())
-def test_what_names_a_picture_is_the_same_with_orjson_and_without(
+def test_what_names_a_snapshot_is_the_same_with_orjson_and_without(
     body: dict[str, object], indent: int | None, ascii_only: bool
 ) -> None:
-    """Two recorders of one data root may have it and not have it, and no picture may be stored twice for that."""
+    """Two recorders of one data root may have it and not have it, and no snapshot may be stored twice for that."""
     text = json.dumps(body, indent=indent, ensure_ascii=ascii_only)
     with mock.patch.object(mapping, "orjson", None):
         plain = mapping.read(text)
@@ -381,7 +365,7 @@ def test_odd_json_is_the_same_with_orjson_and_without(text: str) -> None:
     assert repr(told()) == repr(plain)
 
 
-def test_the_usual_picture_is_read_the_fast_way() -> None:
+def test_the_usual_snapshot_is_read_the_fast_way() -> None:
     text = '{"b": [1, -2.5, 0.125, [5000, 13.75]], "a": "SPX", "c": null}'
     with mock.patch.object(mapping.json, "loads", side_effect=AssertionError("the slow way")):
         assert mapping.read(text)[1] == b'{"a":"SPX","b":[1,-2.5,0.125,[5000,13.75]],"c":null}'

@@ -1,6 +1,6 @@
-"""Pictures that the simulator makes up, one seed one picture a second, and the truth file that says what was shown.
+"""Snapshots that the simulator makes up, one seed one snapshot a second, and the truth file that says what was shown.
 
-A line of the truth file is one picture: ``{"series": "SPX/classic/gex_full", "second": ..., "digest": ...,
+A line of the truth file is one snapshot: ``{"series": "SPX/classic/gex_full", "second": ..., "digest": ...,
 "odd": false, "how": "live"}``. ``odd``: no program can store it. ``how``: live, or copy for a record of a day's file.
 """
 
@@ -23,7 +23,7 @@ SESSION_SEC = 23_400
 FIELDS = {"series", "second", "digest", "odd", "how"}
 
 
-def picture(series: str, second: int, seed: int, strikes: int) -> dict[str, Any]:
+def snapshot(series: str, second: int, seed: int, strikes: int) -> dict[str, Any]:
     """What is computed of a series (TICKER/package/category) in a second."""
     ticker, package, _ = series.split("/")
     rng = random.Random(f"{seed} {series} {second}")
@@ -63,7 +63,7 @@ def session(day: str, seconds: int = SESSION_SEC) -> range:
 
 
 class Truth:
-    """Writes what was shown; each picture once a road. Any thread."""
+    """Writes what was shown; each snapshot once a road. Any thread."""
 
     def __init__(self, path: Path | None) -> None:
         self._file = truth.TruthFile(path)
@@ -71,7 +71,7 @@ class Truth:
         self._told: set[tuple[str, int, str, str]] = set()
 
     def note(self, series: str, made: Iterable[tuple[dict[str, Any], bool]], how: str) -> None:
-        """Those pictures; with each, whether it is odd."""
+        """Those snapshots; with each, whether it is odd."""
         with self._lock:
             self._file.note(list(self._new(series, made, how)))
 
@@ -85,5 +85,5 @@ class Truth:
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:
-    """The pictures of a truth file. OSError; TruthError when it is none."""
+    """The snapshots of a truth file. OSError; TruthError when it is none."""
     return truth.read_truth(path, FIELDS)

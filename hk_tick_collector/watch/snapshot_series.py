@@ -3,8 +3,8 @@ before is read.
 
 ::
 
-    looks = PictureLooks(data_root, US)
-    looks.newest(now_ms)[0]       # PictureState(Series("US.SPX", "classic", "gex_full"), held=1799, missed=1, ...)
+    looks = SeriesLooks(data_root, US)
+    looks.newest(now_ms)[0]       # SeriesState(Series("US.SPX", "classic", "gex_full"), held=1799, missed=1, ...)
 
 Nothing is judged here: the source leaves seconds out, and what it left out its own file of the day tells
 (``quality.snapshots``).
@@ -23,8 +23,8 @@ from hk_tick_collector.store.layout import snapshot_days, snapshot_file
 from hk_tick_collector.store.snapshot_file import reading
 
 
-class PictureState(NamedTuple):
-    """Of one series. ``held``, ``missed``: seconds of trading so far of which a picture is stored, and those of which
+class SeriesState(NamedTuple):
+    """Of one series. ``held``, ``missed``: seconds of trading so far of which a snapshot is stored, and those of which
     none is. ``last_ts_ms``: the newest second, UTC epoch ms; None when nothing is stored of it."""
 
     series: Series
@@ -39,7 +39,7 @@ class PictureState(NamedTuple):
         return {**named, "last_ts_ms": self.last_ts_ms, "age_sec": age_sec}
 
 
-class PictureLooks:
+class SeriesLooks:
     """Of the newest day of one data root, on any thread. Errors as ``SideFile.reading`` has them."""
 
     def __init__(self, data_root: Path, calendar: TradingCalendar) -> None:
@@ -50,13 +50,13 @@ class PictureLooks:
         self._windows: list[tuple[int, int]] = []  # of trading on that day, epoch seconds
         self._forget()
 
-    def newest(self, now_ms: int) -> list[PictureState]:
+    def newest(self, now_ms: int) -> list[SeriesState]:
         """In the order of their names; none where no snapshot is recorded."""
         with self._lock:
             days = snapshot_days(self._data_root)
             return self._look(days[-1], now_ms // 1000) if days else []
 
-    def _look(self, day: str, now_sec: int) -> list[PictureState]:
+    def _look(self, day: str, now_sec: int) -> list[SeriesState]:
         path = snapshot_file(self._data_root, day)
         with reading(path) as conn:
             file = day, path.stat().st_ino
@@ -90,13 +90,13 @@ class PictureLooks:
             self._last[key] = max(self._last.get(key, 0), last_sec)
         self._read_no = newest_no
 
-    def _state(self, series: Series, key: int, expected: int) -> PictureState:
+    def _state(self, series: Series, key: int, expected: int) -> SeriesState:
         held, last_sec = self._held.get(key, 0), self._last.get(key)
-        return PictureState(series, held, max(0, expected - held), None if last_sec is None else last_sec * 1000)
+        return SeriesState(series, held, max(0, expected - held), None if last_sec is None else last_sec * 1000)
 
 
 _SERIES = "SELECT series_id, symbol, package, category FROM series"
-# Seconds that were not counted before: one may have several pictures, which differ.
+# Seconds that were not counted before: one may have several snapshots, which differ.
 _COUNTED = "SELECT series_id, sum({traded}), max(ts_sec) FROM ({seconds}) GROUP BY series_id"
 _ALL = "SELECT DISTINCT series_id, ts_sec FROM snapshots INDEXED BY one_picture"
 _NEW = (
