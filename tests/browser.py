@@ -61,3 +61,9 @@ def keep_picture(page: Page, name: str, *, whole: bool = False) -> None:
     """Kept when somebody asks for pictures; ``whole``: not the first screen alone."""
     if PICTURES_DIR:
         page.screenshot(path=Path(PICTURES_DIR) / f"{name}.png", full_page=whole)
+
+
+def show(page: Page, url: str, name: str = "") -> None:
+    """Open a page of the dashboard and wait until it shows what it has asked for."""
+    page.goto(f"{url}/ui/#/{name}")
+    expect(page.locator("main h1").first).to_be_visible()

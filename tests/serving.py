@@ -79,3 +79,17 @@ class BuiltServer(ApiServer):
 
     def _begin(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str] | forked.Child:
         return Process._begin(self, command, env)
+
+
+class Served(Process):
+    """``hk-tickctl serve`` over one data root, or over DATA_ROOTS, in a process whose imports are done."""
+
+    def _begin(self, command: list[str], env: dict[str, str]) -> forked.Child:
+        return forked.serve_commands().start(command[1:], env)
+
+    def __init__(self, directory: Path, root: Path | None, port: int = 0, **settings: object) -> None:
+        command = [BIN / "hk-tickctl", "serve", *(() if root is None else ("--data-root", root)), "--port", port]
+        given = {"API_ANONYMOUS": 1, "API_WORKERS": 1, **settings}
+        super().__init__([str(word) for word in command], clean_env(directory / "home", **given))
+        self.url = self.wait_for(r"listening on (http://\S+)").group(1)
+        self.port = int(self.url.rsplit(":", 1)[1])

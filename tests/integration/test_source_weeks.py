@@ -12,10 +12,9 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,23 @@ from hk_tick_collector.shioaji_sim.tape import read_truth
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.restarts import leave
 from tests.harness import BIN, Process, clean_env, ended, wait_until
-from tests.integration.test_downstream import SOURCES, Recording, Source, _rows, clock_of, do_fault, recording
 from tests.nights import at_night, by_day
+from tests.recordings import (
+    SOON,
+    SOURCES,
+    Gexbot,
+    Recording,
+    Source,
+    recording,
+    snapshot_files,
+    ticks_by_symbol,
+)
 from tests.tickctl import tickctl, tickctl_json
 
 WEEK = ("20261116", "20261117", "20261118", "20261119", "20261120")
-FILE_SECONDS = 300  # that a day's file of gexbot speaks of
-SOON: dict[str, Any] = {"RECONNECT_MIN_DELAY": 0.2, "RECONNECT_MAX_DELAY": 1}
+# Trades after each fault: of what was under way when a connection ended they are many, also on a busy machine, where it
+# is more.
+MANY_ROWS = 100
 # What happens on each day; trades go on after each. Of several words the first ones leave no way to trade.
 FAULTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "dxlink": (
@@ -113,8 +122,10 @@ def live_through(source: Source, directory: Path, faults: dict[str, Sequence[str
 
 def _trades_go_on(source: Source, directory: Path, day: str, now: Recording) -> None:
     path = directory / source.market / f"{day}.db"
-    known = _rows(path).total()
-    wait_until(lambda: now.recorder.proc.poll() is not None or _rows(path).total() > known + 20, "trades after a fault")
+    wanted = ticks_by_symbol(path).total() + MANY_ROWS
+    wait_until(
+        lambda: now.recorder.proc.poll() is not None or ticks_by_symbol(path).total() > wanted, "trades after a fault"
+    )
     assert now.recorder.proc.poll() is None, now.recorder.output
 
 
@@ -158,7 +169,7 @@ def _day_says_no_false_word(source: Source, directory: Path, day: str) -> None:
         )
     is_missing = "missing" in states.values()
     certificate = _certificate(source, root, day, code=1 if is_missing else 0)
-    assert certificate["stored_ticks"] == _rows(root / f"{day}.db").total()
+    assert certificate["stored_ticks"] == ticks_by_symbol(root / f"{day}.db").total()
     assert {row["symbol"]: row["state"] for row in certificate["symbols"]} == states
     assert certificate["problems"] == []
     if source.evidence == "id":
@@ -203,7 +214,7 @@ def test_the_day_changes_under_a_recorder_that_runs(source: Source, tmp_path: Pa
         for trading_day in (day, next_day):
             path = tmp_path / source.market / f"{trading_day}.db"
             wait_until(
-                lambda: now.recorder.proc.poll() is not None or _rows(path).total() > 30,  # noqa: B023
+                lambda: now.recorder.proc.poll() is not None or ticks_by_symbol(path).total() > 30,  # noqa: B023
                 f"trades of {trading_day}",
             )
         _stopped_after_all_is_stored(now, now.recorder)
@@ -217,85 +228,37 @@ def test_the_day_changes_under_a_recorder_that_runs(source: Source, tmp_path: Pa
         assert all((ts_ms < turn_ms) is is_before for ts_ms in times)
 
 
-class Pictures:
-    """A simulated gexbot and recorders of it, which live at one time of one day after the other."""
-
-    def __init__(self, directory: Path) -> None:
-        self.root, self.truth = directory / "US", directory / "truth"
-        self._directory, self._market = directory, market_of("US")
-        self._key = directory / "key"
-        self._key.write_text("key=gexbot_custom_sim\n")
-        self._key.chmod(0o600)
-
-    @contextmanager
-    def gexbot(self, day: str, clock_ms: int) -> Iterator[tuple[Callable[[str], None], Callable[[int], Process]]]:
-        """What does a fault, and what starts a recorder, which is told how many days' files to get."""
-        clock = clock_of(self._market, day, clock_ms)
-        command: list[str | Path] = [
-            BIN / "hk-gexbot-sim", "run", "--truth", self.truth, "--file-seconds", str(FILE_SECONDS), "--tickers",
-            "SPX,NDX",
-        ]  # fmt: skip
-        with ended(simulator := Process(command, clean_env(self._directory, **clock))):
-            api = simulator.wait_for(r"gexbot_sim_ready api=(\S+)").group(1)
-
-            def recorder(copy_days: int) -> Process:
-                settings = clean_env(
-                    self._directory, SOURCE="gexbot", MARKET="US", FUTU_SYMBOLS="US.SPX,US.NDX", DATA_ROOT=self.root,
-                    GEXBOT_API=api, GEXBOT_KEY_FILE=self._key, CHECK_INTERVAL_SEC=0.2, GEXBOT_COPY_DAYS=copy_days,
-                    FUTU_POLL_TRADING_ONLY=0, **clock, **SOON,
-                )  # fmt: skip
-                return Process([BIN / "hk-tick-collector"], settings)
-
-            yield partial(do_fault, api.split(":")[2].split("/")[0]), recorder
-
-    def counts(self) -> dict[str, int]:
-        """What the simulator says of all that is stored: none of it twice, none that was not shown."""
-        checked = subprocess.run(
-            [BIN / "hk-gexbot-sim", "check", self.truth, self.root], capture_output=True, text=True, check=False
-        )
-        counts: dict[str, int] = json.loads(checked.stdout)
-        assert [counts[name] for name in ("doubled", "invented", "missing_of_copies")] == [0, 0, 0], counts
-        return counts
-
-    def wait_for_more(self, recorder: Process, day: str, rows: int) -> None:
-        known = _pictures(self.root, day)
-        wait_until(
-            lambda: recorder.proc.poll() is not None or _pictures(self.root, day) > known + rows, "pictures of now"
-        )
-        assert recorder.proc.poll() is None, recorder.output
-
-
 def test_a_week_of_gexbot_and_never_a_false_word(tmp_path: Path) -> None:
     """Live on Friday with faults, and on Saturday the files of the week; one that is not to be had proves nothing."""
-    pictures = Pictures(tmp_path)
-    root = pictures.root
-    with pictures.gexbot(WEEK[4], hm(9, 31)) as (fault, recorder):
+    gexbot = Gexbot(tmp_path)
+    root = gexbot.root
+    with gexbot.running(WEEK[4], hm(9, 31)) as (fault, recorder):
         for name in ("nan", "half", "garbage", "other_ticker", "twice"):
             fault(name)
         with ended(first := recorder(0)):
             first.wait_for("gexbot_subscribed symbols=2")
-            pictures.wait_for_more(first, WEEK[4], 10)
+            gexbot.wait_for_more(first, WEEK[4], 10)
             fault("skew")
-            wait_until(lambda: "is still to come" in _quarantined(root), "pictures of an hour ahead")
+            wait_until(lambda: "is still to come" in _quarantined(root), "snapshots of an hour ahead")
             fault("on_time")
             fault("maintenance")
             first.wait_for("gexbot_no_answer .*503")
             fault("accept")
-            pictures.wait_for_more(first, WEEK[4], 4)
+            gexbot.wait_for_more(first, WEEK[4], 4)
             assert not first.find("gexbot_disconnected|Traceback")
             first.signal(signal.SIGKILL)
             first.wait()
         with ended(second := recorder(0)):
-            pictures.wait_for_more(second, WEEK[4], 4)
+            gexbot.wait_for_more(second, WEEK[4], 4)
             assert second.stop() == 0
             assert not second.find("Traceback")
-    with pictures.gexbot("20261121", hm(10)) as (fault, recorder):
+    with gexbot.running("20261121", hm(10)) as (fault, recorder):
         fault("cut_file")
         with ended(third := recorder(4)):
             wait_until(lambda: len(_copied(root)) == 2 * 4 - 1, "all files but the one that ends early")
             assert third.stop() == 0
             assert not third.find("Traceback")
-    counts = pictures.counts()
+    counts = gexbot.counts()
     assert counts["copies"] == 2 * 4 - 1
     assert counts["of_these_stored"] > 18
     copied = _copied(root)
@@ -311,42 +274,28 @@ def test_a_week_of_gexbot_and_never_a_false_word(tmp_path: Path) -> None:
 @at_night(held_by="test_the_day_changes_under_a_recorder_that_runs")
 def test_the_day_changes_under_a_recorder_of_gexbot(tmp_path: Path) -> None:
     day, clock_ms, next_day = CHANGES["US"]
-    pictures = Pictures(tmp_path)
-    with pictures.gexbot(day, clock_ms) as (_, recorder), ended(process := recorder(0)):
-        pictures.wait_for_more(process, day, 2)
-        pictures.wait_for_more(process, next_day, 2)
+    gexbot = Gexbot(tmp_path)
+    with gexbot.running(day, clock_ms) as (_, recorder), ended(process := recorder(0)):
+        gexbot.wait_for_more(process, day, 2)
+        gexbot.wait_for_more(process, next_day, 2)
         assert process.stop() == 0
         assert not process.find("gexbot_disconnected|Traceback")
     turn_sec = market_of("US").day_bounds(next_day)[0] // 1000
     for trading_day, is_before in ((day, True), (next_day, False)):
-        with closing(sqlite3.connect(pictures.root / "snapshot" / f"{trading_day}.snapshot.db")) as conn:
+        with closing(sqlite3.connect(gexbot.root / "snapshot" / f"{trading_day}.snapshot.db")) as conn:
             seconds = [second for (second,) in conn.execute("SELECT ts_sec FROM snapshots")]
         assert all((second < turn_sec) is is_before for second in seconds)
-    assert pictures.counts()["of_these_stored"] > 4
+    assert gexbot.counts()["of_these_stored"] > 4
 
 
 def _quarantined(root: Path) -> str:
     return "".join(path.read_text() for path in (root / "_quarantine" / "snapshots").glob("*.jsonl"))
 
 
-def _files(root: Path) -> list[Path]:
-    return sorted((root / "snapshot").glob("*.snapshot.db"))
-
-
-def _pictures(root: Path, day: str) -> int:
-    rows = 0
-    for path in _files(root):
-        if path.name.startswith(day):
-            # It may just be made.
-            with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
-                rows += conn.execute("SELECT count(*) FROM readable").fetchone()[0]
-    return rows
-
-
 def _copied(root: Path) -> set[tuple[str, str]]:
     """Symbol and day of each file that was read to its end."""
     copied: set[tuple[str, str]] = set()
-    for path in _files(root):
+    for path in snapshot_files(root):
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
             rows = conn.execute("SELECT symbol FROM copies JOIN series USING (series_id)")
             copied.update((symbol, path.name[:8]) for (symbol,) in rows)
