@@ -14,7 +14,6 @@ import pwd
 import sqlite3
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -37,8 +36,9 @@ class _Turn:
 
 _turns: weakref.WeakValueDictionary[_FileId | str, _Turn] = weakref.WeakValueDictionary()
 _turns_lock = threading.Lock()
-_live: Counter[_FileId] = Counter()  # how many connections of this process each file has
-_live_lock = threading.Lock()
+# The file of each connection of this process, by what stands for the connection. No lock: one that nobody closed leaves
+# where the collector finds it, which may be in this thread while it holds any lock. Each step is one of a dict's own.
+_live: dict[object, _FileId] = {}
 
 
 @contextlib.contextmanager
@@ -66,8 +66,8 @@ class LiveFile(sqlite3.Connection):
         if self._leave is not None:
             self._leave()
 
-    def _enter(self, file_id: _FileId) -> None:
-        self._leave = weakref.finalize(self, _forget, file_id)  # also where nobody closes it
+    def _stand_for(self, key: object) -> None:
+        self._leave = weakref.finalize(self, _forget, key)  # also where nobody closes it
         self._leave.atexit = False
 
 
@@ -75,29 +75,27 @@ def connect_live(path: Path, mode: str, timeout_sec: float) -> LiveFile:
     """The one way to open a file that somebody may write to: in autocommit mode, for one thread at a time. ``mode``:
     ``ro`` or ``rw``. sqlite3.Error."""
     with opening(path):
-        file_id = _file_id(path)
+        key, file_id = object(), _file_id(path)
         if file_id is not None:
-            with _live_lock:
-                _live[file_id] += 1
+            _live[key] = file_id
         try:
             conn = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=timeout_sec, isolation_level=None,
                 check_same_thread=False, factory=LiveFile,
             )  # fmt: skip
         except BaseException:
-            if file_id is not None:
-                _forget(file_id)
+            _forget(key)
             raise
-        if file_id is not None:
-            conn._enter(file_id)
+        conn._stand_for(key)
     return conn
 
 
-def _forget(file_id: _FileId) -> None:
-    with _live_lock:
-        _live[file_id] -= 1
-        if not _live[file_id]:
-            del _live[file_id]
+def _forget(key: object) -> None:
+    _live.pop(key, None)
+
+
+def _is_live(path: Path) -> bool:
+    return _file_id(path) in list(_live.values())
 
 
 def _file_id(path: Path) -> _FileId | None:
@@ -151,7 +149,7 @@ def is_closed(path: Path) -> bool:
             if os.path.lexists(wal) and wal.stat().st_size:
                 return False
             # Closing it would drop their locks. With a rollback journal a database has no companions most of the time.
-            if _file_id(path) in _live or holds_locks(path):
+            if _is_live(path) or holds_locks(path):
                 return False
             with path.open("rb") as file:
                 header = file.read(_HEADER_BYTES)

@@ -12,10 +12,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -200,7 +203,7 @@ def test_a_connection_of_ours_that_begins_to_lock_while_the_file_is_looked_at_ke
     assert locks_of_ours(db)
     rows[0].close()
     conn.close()
-    assert companions._live == {}
+    assert not companions._is_live(db)
 
 
 def test_a_connection_that_nobody_closes_leaves_the_register(tmp_path: Path) -> None:
@@ -209,14 +212,49 @@ def test_a_connection_that_nobody_closes_leaves_the_register(tmp_path: Path) -> 
     assert not is_closed(day_file(tmp_path, DAY))
     del conn
     gc.collect()
-    assert companions._live == {}
     assert is_closed(day_file(tmp_path, DAY))
+
+
+def test_what_the_collector_finds_in_the_middle_of_it_stops_no_step_of_the_register(tmp_path: Path) -> None:
+    """A connection that nobody closed leaves it in whatever thread the collector runs, at whatever line."""
+    for name in ("lost.db", "other.db"):
+        sqlite3.connect(tmp_path / name).close()
+    gc.collect()
+    gc.freeze()  # what is made from here on is found in no time
+    lost = [companions.connect_live(tmp_path / "lost.db", "ro", 1.0) for _ in range(200)]
+    met: set[str] = set()
+
+    def trace(frame: FrameType, _event: str, _arg: object) -> Callable[..., Any]:
+        if lost and Path(frame.f_code.co_filename).name != "pathlib.py":
+            met.add(frame.f_code.co_name)
+            lost.pop()
+            gc.collect()
+        return trace
+
+    def steps() -> None:
+        sys.settrace(trace)
+        try:
+            companions.connect_live(tmp_path / "other.db", "ro", 1.0).close()
+        finally:
+            sys.settrace(None)
+
+    thread = threading.Thread(target=steps, daemon=True)
+    thread.start()
+    thread.join(60)
+    gc.unfreeze()
+    assert not thread.is_alive(), f"it waits for itself; met in {sorted(met)}"
+    assert {"connect_live", "close"} <= met
+    assert lost, "every line was met"
+    lost.clear()
+    gc.collect()
+    assert not companions._is_live(tmp_path / "lost.db")
+    assert not companions._is_live(tmp_path / "other.db")
 
 
 def test_a_file_that_cannot_be_opened_is_not_on_the_register(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         companions.connect_live(tmp_path, "rw", 1.0)
-    assert companions._live == {}
+    assert not companions._is_live(tmp_path)
 
 
 def test_a_file_whose_opening_takes_long_holds_up_no_other(tmp_path: Path) -> None:
