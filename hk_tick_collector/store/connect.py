@@ -39,7 +39,7 @@ from hk_tick_collector.records import columns
 from hk_tick_collector.records.columns import CONSTANT, SCHEMA_VERSION, STAMP
 from hk_tick_collector.records.tick import FIRST_ORIGIN, MORE_COLUMNS, Origin, Tick
 from hk_tick_collector.store.companions import connect_live, locked_out
-from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
+from hk_tick_collector.store.layout import FILE_MODE, FULL_ERRNOS, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
 JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")  # MEMORY and OFF lose the file with the process
@@ -252,6 +252,16 @@ def as_store_error(exc: Exception, path: Path) -> StoreError:
     return StoreFault(f"{path}: {exc!r}; a fault of the recorder itself, please report it with the lines below")
 
 
+def has_no_room(exc: BaseException | None) -> bool:
+    """Does the disk refuse new bytes, as far as it says why? Of a quota that is used up SQLite tells only that it could
+    not write."""
+    while exc is not None:
+        if getattr(exc, "sqlite_errorcode", None) in _NO_ROOM_CODES or getattr(exc, "errno", None) in FULL_ERRNOS:
+            return True
+        exc = exc.__cause__
+    return False
+
+
 def set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
     for pragma in (
         f"page_size = {PAGE_SIZE_BYTES}",
@@ -361,6 +371,7 @@ _BY_CODE: dict[int, type[StoreError]] = {
     20: RowRefused,  # MISMATCH
     25: RowRefused,  # RANGE
 }
+_NO_ROOM_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 # What comes through ADBC has no error code, only SQLite's English.
 _BY_TEXT: tuple[tuple[str, type[StoreError]], ...] = (
     ("is locked", StoreBusy),

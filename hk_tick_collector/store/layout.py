@@ -61,7 +61,7 @@ _BOOK_FILE = re.compile(r"(\d{8})\.book\.db", re.ASCII)
 _BROKER_FILE = re.compile(r"(\d{8})\.broker\.db", re.ASCII)
 _SNAPSHOT_FILE = re.compile(r"(\d{8})\.snapshot\.db", re.ASCII)
 _SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
-_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 # No time heals a path that cannot be a directory. Anything else may be a disk that stumbles or is not mounted yet.
 _FINAL_ERRNOS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 
@@ -343,7 +343,7 @@ def prepare_data_root(path: Path) -> Path:
             make_dir(directory)
             probe_write(directory)
         except OSError as exc:
-            if exc.errno not in _FULL_ERRNOS:
+            if exc.errno not in FULL_ERRNOS:
                 raise _error(exc)(_explain(directory, exc)) from exc
     return root
 

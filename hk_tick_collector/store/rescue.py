@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -104,6 +105,7 @@ def _copy_of_open(path: Path, conn: sqlite3.Connection, is_interrupted: Callable
         was_interrupted = is_interrupted()
         try:
             copy.unlink(missing_ok=True)
+            _check_room(conn, copy.parent)
             os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
             conn.execute("VACUUM INTO ?", (str(copy),))
         except (OSError, sqlite3.Error) as exc:
@@ -114,6 +116,17 @@ def _copy_of_open(path: Path, conn: sqlite3.Connection, is_interrupted: Callable
             _log.error(event("day_file_not_rescued", path=path, error=exc))
             return None
         return copy
+
+
+def _check_room(conn: sqlite3.Connection, directory: Path) -> None:
+    """OSError when a copy does not fit: it would fill the disk for everybody who writes there, and go again."""
+    names = ("page_count", "freelist_count", "page_size")
+    pages, unused_pages, page_bytes = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    size_bytes = (pages - unused_pages) * page_bytes
+    disk = os.statvfs(directory)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if size_bytes > free_bytes:
+        raise OSError(errno.ENOSPC, f"{size_bytes:,} bytes do not fit into the {free_bytes:,} that are free")
 
 
 def _put_back(path: Path, copy: Path, removed: bool, now_ms: int) -> Path:

@@ -60,6 +60,7 @@ from hk_tick_collector.store.companions import Mark, WalLook, connect_live
 from hk_tick_collector.store.connect import (
     SqliteOptions,
     as_store_error,
+    has_no_room,
     open_day_file,
     translate,
 )
@@ -305,7 +306,7 @@ class DayFileWriter:
             error = as_store_error(exc, path)
             if not isinstance(error, RowRefused) or not self._rolled_back(day):
                 self._drop(day)
-            if isinstance(error, StoreUnavailable):
+            if has_no_room(exc):
                 self._taken.let_go()
             if error is exc:
                 raise

@@ -66,6 +66,20 @@ def locked(db: Path):
             other.execute("ROLLBACK")
 
 
+@contextlib.contextmanager
+def small_disk(mount: Path, size: str):
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount], capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip("mounting a small tmpfs is not allowed here")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
 def test_row_is_stored_as_it_is(writer, db):
     row = tick(5, seq=(1 << 62) + 1, price=0.1 + 0.2, volume=(1 << 53) + 1, turnover=None, type_sign=None)
     assert writer.write([row]) == WriteResult(1, 0, (DAY,))
@@ -302,12 +316,7 @@ def test_full_disk_and_freed(writer, db):
 
 
 def test_full_file_system_and_freed(tmp_path):
-    mount = tmp_path / "small"
-    mount.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", mount], capture_output=True, check=False)
-    if made.returncode != 0:
-        pytest.skip("mounting a small tmpfs is not allowed here")
-    try:
+    with small_disk(tmp_path / "small", "512k") as mount:
         ballast = mount / "ballast"
         writer = DayFileWriter(mount)
         writer.write(ticks(10))
@@ -318,8 +327,6 @@ def test_full_file_system_and_freed(tmp_path):
         assert query(mount / f"{DAY}.db", COUNT) == [(10,)]
         assert writer.write(ticks(200, first=100)).inserted_rows == 200
         writer.close()
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 def test_file_size_limit_of_the_system_is_unavailable(writer, db):
@@ -617,6 +624,47 @@ def test_a_removed_file_that_cannot_be_copied_makes_room_for_new_rows(writer, db
     assert not any(name.endswith("(deleted)") for name in open_descriptors(tmp_path))
     assert "day_file_let_go" in caplog.text
     assert writer.write(ticks(5000, first=11)).inserted_rows == 5000
+
+
+def test_a_failure_that_has_nothing_to_do_with_room_lets_no_removed_file_go(writer, db, tmp_path, caplog):
+    writer.write(ticks(5))
+    refused = tmp_path / f".{DAY}.db.rescue"
+    refused.mkdir()
+    for file in tmp_path.glob(f"{DAY}.db*"):
+        file.unlink()
+    writer.write(ticks(5, first=6))
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{NEXT_DAY}.db")) as conn:
+        conn.execute("CREATE TABLE ticks (a)")
+        conn.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreUnavailable, match="newer recorder"):
+        writer.write(ticks(1, trading_day=NEXT_DAY))
+    refused.rmdir()
+    writer.close()
+    (kept,) = tmp_path.glob(f"{DAY}.db.corrupt-*")
+    assert query(kept, COUNT) == [(5,)]
+    assert "day_file_let_go" not in caplog.text
+
+
+def test_no_copy_is_begun_for_which_there_is_no_room(tmp_path, caplog, monkeypatch):
+    """It would fill the disk for the spill and the books as well, and once a minute."""
+    monkeypatch.setattr(taken, "AGAIN_SEC", 0.0)
+    with small_disk(tmp_path / "small", "6m") as disk, contextlib.closing(DayFileWriter(disk)) as writer:
+        writer.write(ticks(5000))
+        statements = []
+        writer._open[DAY].conn.set_trace_callback(statements.append)
+        for file in disk.glob(f"{DAY}.db*"):
+            file.unlink()
+        ballast = disk / "ballast"
+        free = os.statvfs(disk)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 500_000))
+        for first in (6001, 6006):
+            writer.write(ticks(5, first=first))
+        assert not [statement for statement in statements if "VACUUM" in statement]
+        assert caplog.text.count("do not fit into") == 3
+        ballast.unlink()
+        writer.write(ticks(5, first=6011))
+        (kept,) = disk.glob(f"{DAY}.db.corrupt-*")
+        assert (query(kept, COUNT), query(disk / f"{DAY}.db", COUNT)) == ([(5000,)], [(15,)])
 
 
 def open_descriptors(directory: Path) -> list[str]:
