@@ -463,10 +463,14 @@ refresh_serving() {
       install_serving "$name" || return 1
     else
       say "this version has no hk-tick-$name: it is stopped until one that has it is installed"
+      ! systemctl is-active --quiet "hk-tick-$name.service" || run touch "$(stopped_mark "hk-tick-$name.service")"
       run systemctl stop "hk-tick-$name.service" || true
     fi
   done < <(serving_chosen)
 }
+
+# Is there while a unit stands still for want of a version that has it; also after a rollback that was undone.
+stopped_mark() { printf '%s' "$RELEASES/.stopped-$1"; } # stopped_mark UNIT
 
 install_serving() { # install_serving NAME
   run install -m 0644 "$PREFIX/deploy/systemd/hk-tick-$1.service" "$UNIT_DIR/hk-tick-$1.service" || return 1
@@ -493,12 +497,14 @@ other_units() {
   done < <(serving_chosen)
 }
 
-# Those that run take the release in use. Fails, when all were tried, if one does not run again.
+# Those that run take the release in use, and so do those that a version without them stopped. Fails, when all were
+# tried, if one does not run again.
 restart_others() {
   local unit status=0 restarted=()
   while IFS= read -r unit; do
-    systemctl is-active --quiet "$unit" || continue
+    systemctl is-active --quiet "$unit" || [[ -e $(stopped_mark "$unit") ]] || continue
     say "restarting $unit"
+    rm -f "$(stopped_mark "$unit")"
     restarted+=("$unit")
     systemctl restart "$unit" || status=1
   done < <(other_units)

@@ -300,6 +300,47 @@ def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tm
     assert [path.name for path in units.rglob("*")] == ["multi-user.target.wants"]
 
 
+@pytest.mark.parametrize("is_at_once", [True, False], ids=["a rollback that goes back itself", "a later update"])
+def test_what_an_earlier_version_has_not_goes_on_with_one_that_has_it(tmp_path: Path, is_at_once: bool) -> None:
+    """The one that served, and not the one that somebody had stopped."""
+    script, units, prefix = _elsewhere(tmp_path), tmp_path / "etc/systemd/system", tmp_path / "opt/futu_tick_downloader"
+    source, runs = prefix / "deploy/systemd", tmp_path / "runs"
+    for directory in (units, source, runs, prefix / "releases"):
+        directory.mkdir(parents=True)
+    for name in ("api", "live"):
+        for place in (units, source):
+            shutil.copy(ROOT / f"deploy/systemd/hk-tick-{name}.service", place)
+    (runs / "hk-tick-api.service").touch()
+    systemctl = """
+        systemctl() {
+          case $1 in
+            is-active) [[ -e $runs/${*: -1} ]] ;;
+            stop) rm -f "$runs/$2" ;;
+            restart) touch "$runs/$2" ;;
+          esac
+        }
+        sleep() { :; }
+    """
+    away, back = f"mv {source} {source}.new; mkdir {source}", f"rmdir {source}; mv {source}.new {source}"
+    before, after = f"{away}; refresh_serving", f"{back}; refresh_serving; restart_others"
+
+    def scripts_do(words: str) -> None:
+        text = f". {script}; runs={runs}; {systemctl}\n{words}"
+        done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+    if is_at_once:
+        scripts_do(f"{before}; [[ ! -e {runs}/hk-tick-api.service ]]; {after}")
+    else:
+        scripts_do(f"{before}; restart_others")
+        assert [*runs.iterdir()] == []
+        scripts_do(after)
+    assert [path.name for path in runs.iterdir()] == ["hk-tick-api.service"]
+    (runs / "hk-tick-api.service").unlink()
+    scripts_do("restart_others")
+    assert [*runs.iterdir()] == [], "what is stopped by hand stays so"
+
+
 def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
     units, prefix = tmp_path / "etc/systemd/system", tmp_path / "opt/futu_tick_downloader"
     for directory in (units, prefix, tmp_path / "bin"):
