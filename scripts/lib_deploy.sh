@@ -43,7 +43,7 @@ me=${0##*/}
 DRY_RUN=${DRY_RUN:-0}
 scratch=
 
-say() { printf '%s: %s\n' "$me" "$1"; }
+say() { printf '%s: %s\n' "$me" "$1" || true; } # whoever reads it may be gone, which stops nothing
 
 die() { # die EXIT_CODE TEXT
   printf '%s: %s\n' "$me" "$2" >&2
@@ -289,6 +289,22 @@ check_out() { # check_out COMMIT
 
 switch_to() { # switch_to COMMIT RELEASE
   check_out "$1" && use_release "$2" && install_units && install_command
+}
+
+# For a script that stops the recorder and has on_exit to bring it back: however it ends, it ends by that, also when
+# whoever reads its words is gone before it: the terminal, or the tee that Ctrl-C ends as well.
+end_by_on_exit() {
+  trap on_exit EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap 'exit 129' HUP
+  trap 'exit 141' PIPE
+}
+
+# Of on_exit: nothing breaks it off.
+hold_out() {
+  trap - EXIT
+  trap '' INT TERM HUP PIPE
 }
 
 # Of a trap on EXIT: what was in use before the switch runs again.

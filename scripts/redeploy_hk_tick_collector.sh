@@ -84,7 +84,7 @@ parse() {
   [[ $rollback =~ ^[01]$ ]] || bad_usage "AUTO_ROLLBACK is 0 or 1, not '$rollback'"
 }
 
-step() { printf '== %s\n' "$1"; }
+step() { printf '== %s\n' "$1" || true; }
 
 sync_to_ref() {
   step "sync"
@@ -182,8 +182,7 @@ restart_the_others() {
 # shellcheck disable=SC2317 # called by the trap
 on_exit() {
   local status=$?
-  trap - EXIT
-  trap '' INT TERM HUP
+  hold_out
   if ((switched)); then
     if ((rollback)); then
       step "rollback to ${old_commit:0:12}"
@@ -205,10 +204,7 @@ main() {
   old_commit=$(current_commit) || die $EXIT_MISSING "$PREFIX has no commit checked out"
   old_release=$(current_release)
   [[ -n $old_release ]] || die $EXIT_MISSING "$PREFIX/venv is missing: run scripts/install_systemd.sh first"
-  trap on_exit EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  trap 'exit 129' HUP
+  end_by_on_exit
   sync_to_ref
   build_and_test
   step "stop"

@@ -39,8 +39,7 @@ switched=0 old_commit='' old_release=''
 # shellcheck disable=SC2317 # called by the trap
 on_exit() {
   local status=$?
-  trap - EXIT
-  trap '' INT TERM HUP
+  hold_out
   if ((switched)); then
     say "going back to ${old_commit:0:12}, which was in use"
     go_back "$old_commit" "$old_release" || status=3
@@ -73,10 +72,7 @@ main() {
   need_tools git tar systemctl journalctl flock setpriv unshare useradd
   [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is not a git checkout: install it from one with scripts/install_systemd.sh"
   lock_deployment
-  trap on_exit EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  trap 'exit 129' HUP
+  end_by_on_exit
   is_clean || die 1 "$PREFIX has changes of its own: look at 'git -C $PREFIX status', then commit or undo them"
   old_commit=$(current_commit)
   old_release=$(current_release)

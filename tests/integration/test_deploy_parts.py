@@ -6,11 +6,15 @@ Each test sources ``scripts/lib_deploy.sh`` and calls its functions. The whole i
 from __future__ import annotations
 
 import os
+import pty
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.harness import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "scripts/lib_deploy.sh"
@@ -339,6 +343,82 @@ def test_what_an_earlier_version_has_not_goes_on_with_one_that_has_it(tmp_path: 
     (runs / "hk-tick-api.service").unlink()
     scripts_do("restart_others")
     assert [*runs.iterdir()] == [], "what is stopped by hand stays so"
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+# The first version that is started does not come up for long; the one that is put back records.
+case $1 in
+  is-active | is-enabled) exit 1 ;;
+  start) [ ! -e "$PLACE/hangs" ] || { echo $$ >"$PLACE/back"; exit 0; }
+    touch "$PLACE/hangs"
+    while [ ! -e "$PLACE/given_up" ]; do sleep 0.1; done
+    exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["the terminal is gone", "tee is gone"])
+@pytest.mark.parametrize("script", ["rollback", "redeploy"])
+def test_who_broke_off_an_update_and_hears_no_more_has_the_version_in_use_back(
+    tmp_path: Path, script: str, is_terminal: bool
+) -> None:
+    """A connection that is lost takes the terminal with it, and Ctrl-C ends ``| tee log`` as well: what the script then
+    says fails, and would end it before anybody records again."""
+    _elsewhere(tmp_path)
+    library, prefix, programs = (
+        tmp_path / "scripts/lib_deploy.sh",
+        tmp_path / "opt/futu_tick_downloader",
+        tmp_path / "bin",
+    )
+    text = library.read_text().replace("/run/hk-tick-collector-deploy", str(tmp_path / "lock"))
+    library.write_text(f"{text}\nneed_root() {{ :; }}\nneed_tools() {{ :; }}\n")
+    (tmp_path / "lock").mkdir(mode=0o700)
+    _git(tmp_path, "init", "--quiet", "--initial-branch=main", str(prefix))
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    shutil.copytree(ROOT / "deploy/systemd", prefix / "deploy/systemd")
+    (prefix / ".git/info/exclude").write_text("releases\nvenv\n")
+    commits = []
+    for version in ("new", "in use"):
+        (prefix / "version").write_text(version)
+        _git(prefix, "add", "--all")
+        _git(prefix, "commit", "--quiet", "-m", version)
+        commits.append(_git(prefix, "rev-parse", "HEAD"))
+        python = prefix / "releases" / commits[-1] / "bin/python"
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\n[ "${2##*/}" != service_facts.py ] || printf "%s\\n" $FACTS\n')
+        python.chmod(0o755)
+        (python.parents[1] / ".complete").touch()
+    other, in_use = commits
+    (prefix / "venv").symlink_to(f"releases/{in_use}")
+    programs.mkdir()
+    (programs / "systemctl").write_text(SYSTEMCTL)
+    (programs / "systemctl").chmod(0o755)
+
+    command = ["bash", str(tmp_path / f"scripts/{script}_hk_tick_collector.sh")]
+    command += ["--no-fetch", "--skip-tests", other] if script == "redeploy" else []
+    facts = f"data_root={tmp_path} stop_flush_timeout_sec=60"
+    path = f"{programs}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PLACE": str(tmp_path), "ROLLBACK_REF": other, "FACTS": facts}
+    if is_terminal:
+        (reading, writing), place, session = pty.openpty(), "setsid --ctty --wait", False
+    else:
+        (reading, writing), place, session = os.pipe(), "env", True
+    process = subprocess.Popen(
+        [*place.split(), *command], env=env, stdin=writing, stdout=writing, stderr=writing, start_new_session=session
+    )
+    os.close(writing)
+    try:
+        wait_until(lambda: (tmp_path / "hangs").exists() or process.poll() is not None, "the other version starts", 60)
+        assert _git(prefix, "rev-parse", "HEAD") == other, os.read(reading, 100_000).decode()
+    finally:
+        os.close(reading)
+        if not is_terminal:
+            os.killpg(process.pid, signal.SIGINT)
+        (tmp_path / "given_up").touch()
+        process.wait(60)
+    assert (tmp_path / "back").exists()
+    assert (_git(prefix, "rev-parse", "HEAD"), (prefix / "venv").readlink().name) == (in_use, in_use)
 
 
 def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
