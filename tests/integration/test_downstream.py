@@ -142,7 +142,7 @@ def test_everything_works_on_its_data_root(
     recorded: Recorded, engine: ClickHouseServer, redis_at: RedisServer, bucket: S3Server | None, browser: Browser
 ) -> None:
     commands_tell_of_the_day(recorded)
-    exports_have_itsrows(recorded)
+    exports_have_its_rows(recorded)
     somebody_is_called(recorded)
     copies_in_other_programs_are_equal(recorded, engine, redis_at)
     servers_answer(recorded, browser)
@@ -175,7 +175,7 @@ def commands_tell_of_the_day(recorded: Recorded) -> None:
     assert f"in {recorded.market.name} sequences count nothing" in facts.stderr
 
 
-def exports_have_itsrows(recorded: Recorded) -> None:
+def exports_have_its_rows(recorded: Recorded) -> None:
     def export(kind: str, *more: str, code: int = 0) -> str:
         done = tickctl(
             "export", kind, "--days", DAY, "-o", out / kind, *more, data_root=recorded.root,
