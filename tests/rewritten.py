@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import multiprocessing
 import re
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,9 +62,16 @@ def compile_libraries(names: Iterable[str]) -> None:
                 importlib.import_module(name)
 
 
+def prepare(directory: Path) -> bool:
+    """Both, of the test modules below a directory: is all of it written? BrokenProcessPool where a library ends the
+    process that imports it, instead of waiting for it for ever."""
+    paths = modules(directory)
+    with ProcessPoolExecutor() as pool:
+        compiling = pool.submit(compile_libraries, libraries(paths))
+        written = all(pool.map(write, paths))
+        compiling.result()
+        return written
+
+
 if __name__ == "__main__":
-    with multiprocessing.Pool() as pool:
-        compiling = pool.apply_async(compile_libraries, (libraries(modules(TESTS)),))
-        written = all(pool.imap_unordered(write, modules(TESTS)))
-        compiling.wait()
-        raise SystemExit(not written)
+    raise SystemExit(not prepare(TESTS))

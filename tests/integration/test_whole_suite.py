@@ -190,6 +190,15 @@ def test_libraries_that_were_never_compiled_are_compiled_before_the_tests(
         monkeypatch.delitem(sys.modules, name)
 
 
+def test_a_library_that_ends_the_process_does_not_keep_the_tests_waiting(tmp_path: Path) -> None:
+    (tmp_path / "ending_lib.py").write_text("import os\nos._exit(3)\n")
+    (tmp_path / "test_something.py").write_text("import ending_lib\n")
+    words = f"import pathlib, sys; sys.path[:0] = [{str(tmp_path)!r}]; from tests.rewritten import prepare; "
+    command = [sys.executable, "-c", f"{words}prepare(pathlib.Path({str(tmp_path)!r}))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "BrokenProcessPool" in done.stderr) == (1, True), done.stderr
+
+
 def test_every_module_that_pytest_rewrites_is_rewritten_before() -> None:
     names = {path.relative_to(rewritten.TESTS).as_posix() for path in rewritten.modules(rewritten.TESTS)}
     assert {"conftest.py", "faults/conftest.py", "unit/test_config.py", "unit/sources/test_push.py"} <= names
