@@ -26,6 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.facts import GapFound
@@ -91,6 +92,7 @@ class SymbolPlan(Generic[_R]):
     taken: list[_R]  # those that are joined, that one first
     cautions: list[_R] = field(default_factory=list)  # whose notes count besides
     conflicts: list[Conflict] = field(default_factory=list)
+    bare_ms: Mapping[_R, npt.NDArray[np.int64]] = field(default_factory=dict)  # times of ticks without a sequence
     interruptions: tuple[int, ...] = ()  # the newest sequences before those of which no recording knows what followed
     is_unchecked: bool = False  # two recordings share no tick: whether they number alike cannot be told
 
@@ -118,6 +120,7 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
         plan.taken.append(source)
         first = differences[best]
         plan.is_unchecked |= bool(first.second_rows and first.first_rows and not first.common_rows)
+    plan.bare_ms = {source: _bare_times_ms(ticks[source]) for source in plan.taken}
     if best.coverage[symbol].state != PROVEN:
         plan.cautions = plan.taken[1:]
         plan.interruptions = _open_interruptions(symbol, {source: ticks[source] for source in plan.taken})
@@ -127,6 +130,13 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
 def _compared(symbol: str, first: _R, other: _R, ticks: Mapping[_R, pa.Table]) -> twins.Difference:
     counts = all(source.coverage[symbol].distrust is None for source in (first, other))
     return twins.compare(ticks[first], ticks[other], counts=counts)
+
+
+def _bare_times_ms(table: pa.Table) -> npt.NDArray[np.int64]:
+    times: npt.NDArray[np.int64] = (
+        table.column("ts_ms").filter(pc.is_null(table.column("seq"))).cast(pa.int64()).to_numpy()
+    )
+    return times
 
 
 def _open_interruptions(symbol: str, ticks: Mapping[_R, pa.Table]) -> tuple[int, ...]:
@@ -258,12 +268,17 @@ def _lost_there(conn: sqlite3.Connection, plan: SymbolPlan[_R], source: _R, symb
 
 
 def _may_be_told_bare(conn: sqlite3.Connection, plan: SymbolPlan[_R], source: _R, gap: GapRow) -> bool:
-    """Has another recording so many ticks without a sequence at the time of this gap that they may be those lost?"""
-    others = (other.coverage[gap.symbol] for other in plan.taken if other is not source)
-    if not _is_told_anew(gap) or gap.at_most is not None or not any(other.unsequenced_ticks for other in others):
+    """Have others so many ticks without a sequence at the time of this gap, beside those that its recording has itself,
+    that they may be those lost?"""
+    if not _is_told_anew(gap) or gap.at_most is not None:
         return False
-    (bare_rows,) = conn.execute(_BARE_ROWS, (gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms)).fetchone()
-    return bool(bare_rows >= (gap.missing_ticks or 0))
+    if not any(len(times_ms) for other, times_ms in plan.bare_ms.items() if other is not source):
+        return False
+    begin_ms, end_ms = gap.gap_start_ts_ms, gap.gap_end_ts_ms
+    (joined_rows,) = conn.execute(_BARE_ROWS, (gap.symbol, begin_ms, end_ms)).fetchone()
+    own_ms = plan.bare_ms[source]
+    own_rows = int(np.count_nonzero((own_ms >= begin_ms) & (own_ms <= end_ms)))
+    return bool(joined_rows - own_rows >= (gap.missing_ticks or 0))
 
 
 def _is_told_anew(gap: GapRow) -> bool:

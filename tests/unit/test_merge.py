@@ -208,6 +208,17 @@ def test_what_another_one_has_without_a_sequence_is_not_called_missing(
         assert PUSH_PULL_DISAGREE in (row.reason or "")
 
 
+def test_what_one_has_itself_without_a_sequence_is_not_what_it_lost(tmp_path: Path) -> None:
+    """Another one, which recorded nothing at that time, has a tick without a sequence in the morning."""
+    others = [tick._replace(price=(tick.price or 0) + 1) for tick in without_sequences(ALL[499:600])]
+    a = record(tmp_path / "a", [*without(ALL, 500, 600), *others], [*whole(), gap(500, 600)])
+    told = [*ALL[:9], *without_sequences(ALL[9:10]), *ALL[10:300]]
+    b = record(tmp_path / "b", told, [HeadProven(SYMBOL, DAY, 1), Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+    for roots in ([a, b], [b, a]):
+        row = coverage(merged(tmp_path, *roots, is_replacing=True))
+        assert (row.state, row.missing_ticks, row.unsequenced_ticks) == ("missing", 101, 101)
+
+
 def test_a_window_stays_said_where_the_other_one_has_a_gap_between_the_same_times(tmp_path: Path) -> None:
     a = record(tmp_path / "a", ALL, [HeadProven(SYMBOL, DAY, 1)])
     b = record(tmp_path / "b", ALL[:900], [HeadProven(SYMBOL, DAY, 1)])
