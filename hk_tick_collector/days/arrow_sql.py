@@ -129,7 +129,7 @@ def _word_arrays(words: Sequence[Column], texts: Sequence[str]) -> dict[str, pa.
 
 
 _held: dict[Path, list[Any]] = {}  # the driver's connections that are not used any more, by file
-_held_lock = threading.Lock()
+_held_lock = threading.RLock()  # as of ``store.companions``
 
 
 @contextmanager

@@ -35,7 +35,9 @@ class _Turn:
 
 
 _turns: weakref.WeakValueDictionary[_FileId | str, _Turn] = weakref.WeakValueDictionary()
-_turns_lock = threading.Lock()
+# Here and in ``days.arrow_sql``: a reading that nobody ended is ended where the collector finds it, which may be in this
+# thread while it has the lock.
+_turns_lock = threading.RLock()
 # The file of each connection of this process, by what stands for the connection. No lock: one that nobody closed leaves
 # where the collector finds it, which may be in this thread while it holds any lock. Each step is one of a dict's own.
 _live: dict[object, _FileId] = {}
