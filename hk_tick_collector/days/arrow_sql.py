@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from hk_tick_collector.store.companions import holds_locks, is_closed, opening
+from hk_tick_collector.store.companions import holds_locks, is_closed, is_live, opening
 from hk_tick_collector.store.reader import ClosedFile
 
 _TOLD_AS: dict[pa.DataType, set[type]] = {
@@ -154,12 +154,13 @@ def _driver(path: Path) -> Iterator[Any]:
 
 
 def _close_held() -> None:
-    """Close what nobody uses any more, but for files that are live by now and on which somebody here holds a lock."""
+    """Close what nobody uses any more, but for files that are live by now and that somebody here has open, or holds a
+    lock on."""
     with _held_lock:
         paths = list(_held)
     for path in paths:
         with opening(path):
-            if is_closed(path) or not path.exists() or holds_locks(path) is False:
+            if is_closed(path) or not path.exists() or (not is_live(path) and holds_locks(path) is False):
                 with _held_lock:
                     handles = _held.pop(path, [])
                 for handle in handles:

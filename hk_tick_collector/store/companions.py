@@ -35,8 +35,8 @@ class _Turn:
 
 
 _turns: weakref.WeakValueDictionary[_FileId | str, _Turn] = weakref.WeakValueDictionary()
-# Here and in ``days.arrow_sql``: a reading that nobody ended is ended where the collector finds it, which may be in this
-# thread while it has the lock.
+# Here and in ``days.arrow_sql``: a reading that nobody ended is ended where the collector finds it, which may be in
+# this thread while it has the lock.
 _turns_lock = threading.RLock()
 # The file of each connection of this process, by what stands for the connection. No lock: one that nobody closed leaves
 # where the collector finds it, which may be in this thread while it holds any lock. Each step is one of a dict's own.
@@ -96,7 +96,8 @@ def _forget(key: object) -> None:
     _live.pop(key, None)
 
 
-def _is_live(path: Path) -> bool:
+def is_live(path: Path) -> bool:
+    """Has a connection of this process the file open, whether it has locks on it now or not?"""
     return _file_id(path) in list(_live.values())
 
 
@@ -151,7 +152,7 @@ def is_closed(path: Path) -> bool:
             if os.path.lexists(wal) and wal.stat().st_size:
                 return False
             # Closing it would drop their locks. With a rollback journal a database has no companions most of the time.
-            if _is_live(path) or holds_locks(path):
+            if is_live(path) or holds_locks(path):
                 return False
             with path.open("rb") as file:
                 header = file.read(_HEADER_BYTES)

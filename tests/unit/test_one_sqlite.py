@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 
 from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.days import arrow_sql
 from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store import companions
@@ -159,6 +160,36 @@ def test_locks_on_a_closed_file_that_becomes_live_while_it_is_read_stay(tmp_path
     assert str(db) not in descriptors, "once the file is closed again, the driver's are closed, too"
 
 
+def test_a_connection_that_begins_to_lock_while_the_driver_s_are_closed_keeps_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has none when the kernel is asked."""
+    record_day(tmp_path, DAY)
+    db = day_file(tmp_path, DAY)
+    batches = scan_day_file(db, workers=1, stripe_rows=10)
+    next(batches)
+    with recorder(tmp_path), closing(companions.connect_live(db, "ro", 1.0)) as reader:
+        rows = []
+
+        def begins_to_lock(_path: Path) -> bool:
+            rows.append(reader.execute("SELECT price FROM ticks"))
+            rows[0].fetchone()
+            return False
+
+        monkeypatch.setattr(arrow_sql, "holds_locks", begins_to_lock)
+        list(batches)
+        if not rows:
+            begins_to_lock(db)
+        assert [lock for lock in locks_of_ours(db) if lock[2].endswith(f":{db.stat().st_ino}")]
+        rows[0].close()
+    monkeypatch.undo()
+    with closing(DayFileWriter(tmp_path)) as writer:
+        writer.write(make_ticks(1, 1))
+    assert _rows(scan_day_file(db))
+    descriptors = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert str(db) not in descriptors
+
+
 @pytest.mark.parametrize("who", ["reader", "writer"])
 def test_locks_on_a_file_with_a_rollback_journal_stay_when_it_is_looked_at(tmp_path: Path, who: str) -> None:
     """Nothing stands beside such a file while it is read, or before a transaction writes its first page."""
@@ -203,7 +234,7 @@ def test_a_connection_of_ours_that_begins_to_lock_while_the_file_is_looked_at_ke
     assert locks_of_ours(db)
     rows[0].close()
     conn.close()
-    assert not companions._is_live(db)
+    assert not companions.is_live(db)
 
 
 def test_a_connection_that_nobody_closes_leaves_the_register(tmp_path: Path) -> None:
@@ -276,13 +307,13 @@ def test_what_the_collector_finds_in_the_middle_of_it_stops_no_step(
     lost.clear()
     gc.collect()
     for path in (lost_db, db):
-        assert not companions._is_live(path)
+        assert not companions.is_live(path)
 
 
 def test_a_file_that_cannot_be_opened_is_not_on_the_register(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         companions.connect_live(tmp_path, "rw", 1.0)
-    assert not companions._is_live(tmp_path)
+    assert not companions.is_live(tmp_path)
 
 
 def test_a_file_whose_opening_takes_long_holds_up_no_other(tmp_path: Path) -> None:
