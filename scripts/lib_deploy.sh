@@ -307,16 +307,23 @@ hold_out() {
   trap '' INT TERM HUP PIPE
 }
 
-# Of a trap on EXIT: what was in use before the switch runs again.
+# Of a trap on EXIT: what was in use before the switch runs again, also where not all of it can be put back: a disk that
+# is full stops a checkout and no recorder.
 go_back() { # go_back COMMIT RELEASE
+  local left=''
   systemctl stop "$UNIT" || true
   systemctl reset-failed "$UNIT" 2>/dev/null || true
-  if ! switch_to "$1" "$2" || ! systemctl start "$UNIT"; then
+  if ! switch_to "$1" "$2"; then
+    left=', and not all of that version could be put back (above): mend it, and run this again'
+    use_release "$2" || true
+    systemctl daemon-reload || true
+  fi
+  if ! systemctl start "$UNIT"; then
     say "the former version could not be started: nobody records. systemctl status $UNIT"
     return 1
   fi
   restart_others || true # it has said which
-  say "rolled back: ${1:0:12} records again"
+  say "rolled back: ${1:0:12} records again$left"
 }
 
 # For whoever has to name one: the commits that are built beside the one in use, newest first.

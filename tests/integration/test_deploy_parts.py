@@ -10,6 +10,7 @@ import pty
 import shutil
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -358,19 +359,31 @@ esac
 """
 
 
-@pytest.mark.parametrize("is_terminal", [True, False], ids=["the terminal is gone", "tee is gone"])
-@pytest.mark.parametrize("script", ["rollback", "redeploy"])
-def test_who_broke_off_an_update_and_hears_no_more_has_the_version_in_use_back(
-    tmp_path: Path, script: str, is_terminal: bool
-) -> None:
-    """A connection that is lost takes the terminal with it, and Ctrl-C ends ``| tee log`` as well: what the script then
-    says fails, and would end it before anybody records again."""
+@dataclass(frozen=True)
+class Installed:
+    """Two versions below a directory, one of them in use, and what runs the scripts there."""
+
+    place: Path
+    prefix: Path
+    other: str
+    in_use: str
+    env: dict[str, str]
+
+    def command(self, script: str) -> list[str]:
+        words = ["--no-fetch", "--skip-tests", self.other] if script == "redeploy" else []
+        return ["bash", str(self.place / f"scripts/{script}_hk_tick_collector.sh"), *words]
+
+    def now(self) -> tuple[str, str]:
+        """The commit that is checked out, and the release that starts."""
+        return _git(self.prefix, "rev-parse", "HEAD"), (self.prefix / "venv").readlink().name
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Installed:
     _elsewhere(tmp_path)
-    library, prefix, programs = (
-        tmp_path / "scripts/lib_deploy.sh",
-        tmp_path / "opt/futu_tick_downloader",
-        tmp_path / "bin",
-    )
+    library, prefix, systemctl = (
+        tmp_path / "scripts/lib_deploy.sh", tmp_path / "opt/futu_tick_downloader", tmp_path / "bin/systemctl",
+    )  # fmt: skip
     text = library.read_text().replace("/run/hk-tick-collector-deploy", str(tmp_path / "lock"))
     library.write_text(f"{text}\nneed_root() {{ :; }}\nneed_tools() {{ :; }}\n")
     (tmp_path / "lock").mkdir(mode=0o700)
@@ -379,7 +392,7 @@ def test_who_broke_off_an_update_and_hears_no_more_has_the_version_in_use_back(
     shutil.copytree(ROOT / "deploy/systemd", prefix / "deploy/systemd")
     (prefix / ".git/info/exclude").write_text("releases\nvenv\n")
     commits = []
-    for version in ("new", "in use"):
+    for version in ("other", "in use"):
         (prefix / "version").write_text(version)
         _git(prefix, "add", "--all")
         _git(prefix, "commit", "--quiet", "-m", version)
@@ -389,36 +402,54 @@ def test_who_broke_off_an_update_and_hears_no_more_has_the_version_in_use_back(
         python.write_text('#!/bin/sh\n[ "${2##*/}" != service_facts.py ] || printf "%s\\n" $FACTS\n')
         python.chmod(0o755)
         (python.parents[1] / ".complete").touch()
-    other, in_use = commits
-    (prefix / "venv").symlink_to(f"releases/{in_use}")
-    programs.mkdir()
-    (programs / "systemctl").write_text(SYSTEMCTL)
-    (programs / "systemctl").chmod(0o755)
-
-    command = ["bash", str(tmp_path / f"scripts/{script}_hk_tick_collector.sh")]
-    command += ["--no-fetch", "--skip-tests", other] if script == "redeploy" else []
+    (prefix / "venv").symlink_to(f"releases/{commits[1]}")
+    systemctl.parent.mkdir()
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
     facts = f"data_root={tmp_path} stop_flush_timeout_sec=60"
-    path = f"{programs}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PLACE": str(tmp_path), "ROLLBACK_REF": other, "FACTS": facts}
-    if is_terminal:
-        (reading, writing), place, session = pty.openpty(), "setsid --ctty --wait", False
-    else:
-        (reading, writing), place, session = os.pipe(), "env", True
+    env = {"PATH": f"{systemctl.parent}:{os.environ['PATH']}", "PLACE": str(tmp_path), "FACTS": facts}
+    return Installed(tmp_path, prefix, *commits, {**os.environ, **env, "ROLLBACK_REF": commits[0]})
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["the terminal is gone", "tee is gone"])
+@pytest.mark.parametrize("script", ["rollback", "redeploy"])
+def test_who_broke_off_an_update_and_hears_no_more_has_the_version_in_use_back(
+    installed: Installed, script: str, is_terminal: bool
+) -> None:
+    """A connection that is lost takes the terminal with it, and Ctrl-C ends ``| tee log`` as well: what the script then
+    says fails, and would end it before anybody records again."""
+    place = installed.place
+    (reading, writing), under = (pty.openpty(), "setsid --ctty --wait") if is_terminal else (os.pipe(), "env")
     process = subprocess.Popen(
-        [*place.split(), *command], env=env, stdin=writing, stdout=writing, stderr=writing, start_new_session=session
-    )
+        [*under.split(), *installed.command(script)], env=installed.env, stdin=writing, stdout=writing, stderr=writing,
+        start_new_session=not is_terminal,
+    )  # fmt: skip
     os.close(writing)
     try:
-        wait_until(lambda: (tmp_path / "hangs").exists() or process.poll() is not None, "the other version starts", 60)
-        assert _git(prefix, "rev-parse", "HEAD") == other, os.read(reading, 100_000).decode()
+        wait_until(lambda: (place / "hangs").exists() or process.poll() is not None, "the other version starts", 60)
+        assert installed.now()[0] == installed.other, os.read(reading, 100_000).decode()
     finally:
         os.close(reading)
         if not is_terminal:
             os.killpg(process.pid, signal.SIGINT)
-        (tmp_path / "given_up").touch()
+        (place / "given_up").touch()
         process.wait(60)
-    assert (tmp_path / "back").exists()
-    assert (_git(prefix, "rev-parse", "HEAD"), (prefix / "venv").readlink().name) == (in_use, in_use)
+    assert (place / "back").exists()
+    assert installed.now() == (installed.in_use, installed.in_use)
+
+
+@pytest.mark.parametrize("script", ["rollback", "redeploy"])
+def test_a_checkout_that_fails_both_ways_leaves_nobody_without_a_recorder(installed: Installed, script: str) -> None:
+    """As on a disk that is full; here another git is at work."""
+    (installed.prefix / ".git/index.lock").touch()
+    (installed.place / "hangs").touch()
+    done = subprocess.run(
+        installed.command(script), env=installed.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "index.lock" in done.stderr) == (1, True), done.stdout + done.stderr
+    assert (installed.place / "back").exists()
+    assert f"rolled back: {installed.in_use[:12]} records again, and not all of that version" in done.stdout
+    assert installed.now() == (installed.in_use, installed.in_use)
 
 
 def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
