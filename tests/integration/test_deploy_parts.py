@@ -385,6 +385,7 @@ def installed(tmp_path: Path) -> Installed:
         tmp_path / "scripts/lib_deploy.sh", tmp_path / "opt/futu_tick_downloader", tmp_path / "bin/systemctl",
     )  # fmt: skip
     text = library.read_text().replace("/run/hk-tick-collector-deploy", str(tmp_path / "lock"))
+    text = text.replace("directory 0 700", f"directory {os.geteuid()} 700")
     library.write_text(f"{text}\nneed_root() {{ :; }}\nneed_tools() {{ :; }}\n")
     (tmp_path / "lock").mkdir(mode=0o700)
     _git(tmp_path, "init", "--quiet", "--initial-branch=main", str(prefix))
