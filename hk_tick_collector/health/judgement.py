@@ -19,11 +19,6 @@ from hk_tick_collector.market.hours import CONTINUOUS
 LOGIN_WARN_MS, LOGIN_ALERT_MS = 48 * 3_600_000, 12 * 3_600_000  # so long before a login ends
 
 
-def unseen_words(ticks: int, noun: str) -> str:
-    """What is said of a beginning that was not shown, by whoever says it."""
-    return f"up to {counted(ticks, noun)} may have come before the first ones seen"
-
-
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits at this moment."""
@@ -145,8 +140,12 @@ class Judge:
             later = f"; {feed.source} shows the whole day after its close" if is_shown else ""
             yield Complaint(Code.TICKS_MISSING, Level.WARN, complaint + later)
         if ingest.unseen_ticks:
-            unseen = unseen_words(ingest.unseen_ticks, feed.noun)
-            yield Complaint(Code.BEGINNING_UNSEEN, Level.NOTE, f"the day's beginning was not shown: {unseen}")
+            most = counted(ingest.unseen_ticks, feed.noun)
+            yield Complaint(
+                Code.BEGINNING_UNSEEN,
+                Level.NOTE,
+                f"the day's beginning was not shown: up to {most} may have come before the first ones seen",
+            )
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
 

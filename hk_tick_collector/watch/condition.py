@@ -14,7 +14,6 @@ from hk_tick_collector.clickhouse import shipping
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.core.text import counted
-from hk_tick_collector.health.judgement import unseen_words
 from hk_tick_collector.health.statusfile import (
     STATUS_INTERVAL_SEC,
     STOPPED,
@@ -397,15 +396,18 @@ def _judge_days(condition: Condition) -> None:
             f"{day.trading_day}: {subject} {known}: hk-tickctl gaps",
         )
     if day is not None and day.state.unseen_symbols:
-        symbols, unseen = counted(day.state.unseen_symbols, "symbol"), unseen_words(day.state.unseen_ticks, TICK)
+        symbols, most = counted(day.state.unseen_symbols, "symbol"), counted(day.state.unseen_ticks, TICK)
         # The recorder may speak of another day besides; when it says the same, it is said once.
         condition.complaints[:] = [
-            told for told in condition.complaints if told.code != Code.BEGINNING_UNSEEN or unseen not in told.sentence
+            told
+            for told in condition.complaints
+            if told.code != Code.BEGINNING_UNSEEN or f"up to {most} may" not in told.sentence
         ]
         condition.complain(
             Code.BEGINNING_UNSEEN,
             Level.NOTE,
-            f"{day.trading_day}: the beginning of {symbols} was not shown, {unseen}: hk-tickctl gaps",
+            f"{day.trading_day}: the beginning of {symbols} was not shown, up to {most} may have come before the first "
+            "ones seen: hk-tickctl gaps",
         )
     if condition.days_to_come:
         ending = "db" if condition.noun == TICK else f"{condition.noun}.db"

@@ -194,7 +194,7 @@ def test_why_there_is_nothing_is_told(here: Recordings, there: Recordings, day: 
 
 def test_what_is_wrong_with_a_parameter_is_told(there: Recordings) -> None:
     """And not what HTTP is told about it."""
-    with pytest.raises(errors.BadQuestion, match=r"^interval: .*pattern") as raised:
+    with pytest.raises(errors.BadQuestion, match=r"^interval: .*: a number and s, m or h, as in 5m") as raised:
         there.bars("700", DAY, "7x")
     assert "/docs" not in str(raised.value)
 

@@ -172,7 +172,7 @@ def commands_tell_of_the_day(recorded: Recorded) -> None:
     assert {bar["trading_day"] for bar in bars} == {DAY}
     facts = tickctl("facts", data_root=recorded.root, MARKET=source.market)
     assert facts.returncode == 0, facts.stderr
-    assert f"in {recorded.market.name} sequences count nothing" in facts.stderr
+    assert f"{recorded.market.where} sequences count nothing" in facts.stderr
 
 
 def exports_have_its_rows(recorded: Recorded) -> None:

@@ -244,7 +244,7 @@ def test_vacuum_refuses_a_day_that_is_not_over(root: Path) -> None:
     of_us = US.trading_day(SystemClock().now_ms())
     record_day(root, of_us, count=10)
     (root / ".market").write_text("US\n")
-    vacuum_refused(root, of_us, "is today in United States")
+    vacuum_refused(root, of_us, "is today in the United States")
     vacuum_refused(root, "20991231", "future", 3)
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,7 +29,8 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.records.columns import BY_NAME, NAMES, SCHEMA_VERSION, names_of
 from hk_tick_collector.records.tick import of_one_kind
-from hk_tick_collector.store import connect, reader
+from hk_tick_collector.store import companions, reader
+from hk_tick_collector.store.companions import LiveFile
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
@@ -298,7 +298,7 @@ def test_salvage_takes_all_of_it(kept: Kept, tmp_path: Path) -> None:
         assert told(tmp_path / f"{DAY}.db") == told(kept.db)
 
 
-class _Mortal(sqlite3.Connection):
+class _Mortal(LiveFile):
     """Kills its process instead of running the statement behind the last one that is left."""
 
     left = 0
@@ -315,8 +315,7 @@ def migrate_and_die(db: Path, statements: int) -> int:
     child = os.fork()
     if not child:
         _Mortal.left = statements
-        opening = partial(sqlite3.connect, factory=_Mortal)
-        with mock.patch.object(connect.sqlite3, "connect", opening):
+        with mock.patch.object(companions, "LiveFile", _Mortal):
             open_day_file(db, SqliteOptions())
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
