@@ -5,6 +5,10 @@ the newest push of each symbol and counts what it passed over (``merged``): memo
 ``MAX_QUEUE_BYTES`` and one push a symbol, however long the disk stays away. While pushes are passed over the queue
 holds no more than ``PASSING_PUSHES``, so that what is kept comes evenly: one full queue after the other would be a
 second of every push, and then seconds of none.
+
+Meanwhile who takes them is asked to rest (``is_resting``), for half of its time. Where no more than half of the pushes
+were passed over in ``REST_SEC``, its whole time would do for all of them, and it has ``TRY_SEC`` without a rest to
+catch up. Else a disk that was away for a moment would leave a busy hour passed over to its end.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ MAX_QUEUE_PUSHES = 20_000
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
 PASSING_PUSHES = 2_000
 CALM_SEC = 1.0  # without a push that was passed over
+REST_SEC, TRY_SEC = 5.0, 2.0  # a try has to end in calm
 
 Item = RawPush | BookEvent
 
@@ -98,6 +103,9 @@ class BookQueue:
         self._room_pushes = max_pushes
         self._passed_sec = -math.inf  # monotonic: when what was held was taken last
         self.is_passing = False  # are pushes passed over, or were they a moment ago? As of the last ``take``
+        self.is_resting = False  # should who takes them rest as long as it works? Likewise
+        self._until_sec = 0.0  # monotonic: so long it rests, or tries without
+        self._received_before = self._merged_before = 0  # before that began
         self._numbers = 0  # of what came while the queue was full
         self._bytes = 0
         self._accounted = 0  # of the pushes received: taken, or passed over on behalf of one that was
@@ -147,12 +155,20 @@ class BookQueue:
         return len(self._items) + len(self._held)
 
     def _look_around(self) -> None:
-        """Are pushes passed over?"""
+        """Are pushes passed over, and is half of the time of who takes them as good as all of it?"""
         now_sec = time.monotonic()
         if self._held:
             self._passed_sec = now_sec
-        self.is_passing = now_sec - self._passed_sec < CALM_SEC
+        was_passing, self.is_passing = self.is_passing, now_sec - self._passed_sec < CALM_SEC
         self._room_pushes = min(PASSING_PUSHES, self._max_pushes) if self.is_passing else self._max_pushes
+        if not self.is_passing:
+            self.is_resting = False
+        elif not was_passing or now_sec >= self._until_sec:
+            received, merged = self._progress.received, self._progress.merged
+            could_catch_up = 2 * (merged - self._merged_before) <= received - self._received_before
+            self.is_resting = not (was_passing and self.is_resting and could_catch_up)
+            self._until_sec = now_sec + (REST_SEC if self.is_resting else TRY_SEC)
+            self._received_before, self._merged_before = received, merged
 
     def _put(self, item: Item) -> None:
         is_full = bool(self._held) or len(self._items) >= self._room_pushes or self._bytes >= self._max_bytes

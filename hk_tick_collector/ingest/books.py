@@ -6,9 +6,9 @@ lost; of the pushes that wait only the newest of each symbol matters, and a full
 (``ingest.book_queue``). That is lossless in state and lossy in history, and every row says so.
 
 Ticks go first. Pushes are taken as bytes and read here, in slices of ``SLICE_PUSHES`` with a pause between them: the
-interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond. While pushes
-are passed over the pauses are as long as the work, and the thread takes half a core at most: reading more of them would
-not make the history whole, and ticks would be late for it.
+interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond. While more
+pushes are passed over than a whole core could read the pauses are as long as the work, and the thread takes half a core
+at most: reading more of them would not make the history whole, and ticks would be late for it.
 
 At any moment every push received is in exactly one of: queue, the thread's hand, a file, or one of the counts
 ``merged`` and ``unread``. What waits when a process is killed is lost; the file then says until
@@ -215,7 +215,7 @@ class BookLane:
     def _give_way(self) -> None:
         """A slice of work is done: others go on."""
         worked_sec = max(0.0, time.thread_time() - self._worked_from_sec)
-        has_time = self._queue.is_passing and not self._stopping.is_set()
+        has_time = self._queue.is_resting and not self._stopping.is_set()
         time.sleep(min(worked_sec, MAX_REST_SEC) if has_time else GIVE_WAY_SEC)
         self._worked_from_sec = time.thread_time()
 

@@ -125,6 +125,54 @@ def test_a_queue_has_all_its_room_again_when_nothing_is_passed_over(monkeypatch:
     assert queue.waiting == 5000
 
 
+def _after_a_stall(
+    monkeypatch: pytest.MonkeyPatch, load: float, *, rest_costs: float = 0.5
+) -> tuple[BookQueue, BookProgress, list[bool]]:
+    """``load`` times as many pushes as can be taken, for 40 s, of which nothing is taken for 3. ``rest_costs``: the
+    part of them that is not taken by who rests. Was it resting, each hundredth of a second of the last fifteen?"""
+    now_sec = 0.0
+    monkeypatch.setattr(book_queue, "time", SimpleNamespace(monotonic=lambda: now_sec))
+    monkeypatch.setattr(book_queue, "PASSING_PUSHES", 200)
+    progress = BookProgress()
+    queue = BookQueue(progress, max_pushes=2000)
+    symbols = [f"HK.{number:05}" for number in range(50)]
+    coming = takeable = 0.0
+    rested: list[bool] = []
+    for step in range(4000):
+        now_sec = step / 100
+        coming += load * 12
+        queue.push([_raw(symbols[number % 50], number) for number in range(int(coming))])
+        coming %= 1
+        if 2 <= now_sec < 5:
+            continue
+        takeable = min(takeable, 32) + 12 * (1 - rest_costs if queue.is_resting else 1)
+        while takeable >= 32 and queue.take(32).items:
+            takeable -= 32
+        if now_sec >= 25:
+            rested.append(queue.is_resting)
+    return queue, progress, rested
+
+
+@pytest.mark.parametrize("load", [0.65, 0.9])
+def test_what_a_whole_core_can_take_is_not_passed_over_for_ever(monkeypatch: pytest.MonkeyPatch, load: float) -> None:
+    """A disk that was away for a moment would else leave a busy hour without half of its books."""
+    queue, progress, rested = _after_a_stall(monkeypatch, load)
+    assert progress.merged > 3000, "the stall was longer than the queue"
+    assert not any(rested)
+    assert not queue.is_passing
+    assert queue.waiting < 50
+
+
+@pytest.mark.parametrize(("load", "rest_costs", "least"), [(1.2, 0.5, 1.0), (1.2, 0.0, 0.6)])
+def test_more_than_that_is_taken_with_rests(
+    monkeypatch: pytest.MonkeyPatch, load: float, rest_costs: float, least: float
+) -> None:
+    """Also where rests cost nothing, since it is others that the core is wanted for: tries are few."""
+    queue, _, rested = _after_a_stall(monkeypatch, load, rest_costs=rest_costs)
+    assert queue.is_passing
+    assert sum(rested) >= least * len(rested)
+
+
 def test_a_comparison_that_finds_the_queue_full_is_forgotten() -> None:
     queue = BookQueue(BookProgress(), max_pushes=1)
     queue.push([_raw("HK.00700", 1)])
