@@ -377,7 +377,9 @@ def test_every_form_is_told_in_words() -> None:
     [
         ("bars", {"symbols": "700", "interval": "5min"}, "a number and s, m or h, as in 5m"),
         ("bars", {"symbols": "700", "start": "half past nine"}, "2026-11-20T09:30:00+08:00, UTC epoch milliseconds"),
-        ("days/Friday/coverage", {}, "20261120"),
+        ("days/Friday/coverage", {}, "one day: 20261120, 2026-11-20, today, yesterday or last"),
+        ("days/20261120..20261124/coverage", {}, "one day: 20261120"),
+        ("ticks", {"symbols": "700", "day": "Friday"}, "a range 20261120..20261124"),
         ("calendar", {"first": "2026-11-20"}, "20261120"),
     ],
 )

@@ -131,7 +131,10 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 def _message(detail: Mapping[str, Any]) -> str:
     """What pydantic says, but for its regular expressions: instead of one, what such a text looks like."""
-    form = FORMS.get(str(detail["loc"][-1])) if detail["type"] == "string_pattern_mismatch" else None
+    if detail["type"] != "string_pattern_mismatch":
+        return str(detail["msg"])
+    place, name = (str(part) for part in (detail["loc"][0], detail["loc"][-1]))
+    form = FORMS.get(f"{place}.{name}") or FORMS.get(name)
     return str(detail["msg"]) if form is None else f"is not of the form that is meant: {form}"
 
 

@@ -18,12 +18,13 @@ DAY_PATTERN = r"^([0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}|today|yesterday|last)$"
 MARKET_PATTERN = r"^[A-Za-z]{2,6}$"
 PAGE_ROWS, MAX_PAGE_ROWS = 10_000, 100_000
 
-# What a parameter's text looks like, for who wrote another one: its pattern is no answer.
+# What a parameter's text looks like, for who wrote another one: its pattern is no answer. ``path.``: in the path.
 _DAY_FORM, _TIME_FORM = "20261120", "2026-11-20T09:30:00+08:00, UTC epoch milliseconds or 20261120"
 FORMS = {
     "symbols": "700 or HK.00700, several separated by commas",
     "series": "classic/gex_full, several separated by commas",
     "day": "20261120, today, yesterday, last, or a range 20261120..20261124",
+    "path.day": "one day: 20261120, 2026-11-20, today, yesterday or last",
     **dict.fromkeys(("start", "end", "start_time", "end_time"), _TIME_FORM),
     **dict.fromkeys(("first", "last"), _DAY_FORM),
     "tz": "Asia/Hong_Kong",
