@@ -167,7 +167,9 @@ def _days(catalog: Catalog, text: str) -> list[str]:
     ]
     with_ticks = set(catalog.days())
     at_rest = [(day, kind) for day, kind in there if is_at_rest(kind, catalog.data_root, day)]
-    known = {*with_ticks, *(day for day, _ in at_rest)} or {day for day, _ in there}
+    known = {*with_ticks, *(day for day, _ in at_rest)}
+    if text == "all" or not known:  # the last day is one that can be compared
+        known |= {day for day, _ in there}
     names, in_use = [], []
     for day in _named_days(sorted(known), catalog, text):
         beside = [(f"{day} {kind.word}", (day, kind) in at_rest) for of_day, kind in there if of_day == day]

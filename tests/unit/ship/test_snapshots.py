@@ -305,3 +305,19 @@ def test_verify_says_of_a_day_that_is_in_use_that_it_is(
         assert f"left out: {DAY} snapshots: in use by a recorder, by hk-tick-ship" in capsys.readouterr().err
         reader.communicate()
     assert _days(catalog(root), days) == [DAY, f"{DAY} snapshots"]
+
+
+def test_verify_of_all_days_says_that_a_whole_day_is_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where another day can be compared."""
+    before = str(int(DAY) - 1)
+    with closing(DayFileWriter(root)) as writer:
+        writer.write([make_tick(1, "US.SPX", trading_day=before)])
+    command = [sys.executable, "-c", HOLD, str(snapshot_file(root, DAY))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        assert _days(catalog(root), "last") == [before]
+        assert capsys.readouterr().err == ""
+        assert _days(catalog(root), "all") == [before]
+        assert f"left out: {DAY} snapshots: in use by" in capsys.readouterr().err
+        reader.communicate()
