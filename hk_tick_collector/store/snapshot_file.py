@@ -39,12 +39,20 @@ def pack_seconds(seconds: Iterable[int]) -> tuple[int, bytes]:
 
 def unpack_seconds(first: int, packed: bytes) -> set[int]:
     """The other way. StoreCorrupt for what is none."""
-    unpacker = zlib.decompressobj()
     try:
-        bits = unpacker.decompress(packed, MAX_BITS_BYTES)
+        bits = inflate(packed, MAX_BITS_BYTES)
     except zlib.error as exc:
         raise StoreCorrupt(f"the seconds of a copy cannot be read: {exc}") from exc
     return {first + 8 * at + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1}
+
+
+def inflate(packed: bytes, max_bytes: int) -> bytes:
+    """All of it. zlib.error for what is damaged, cut off, or more than that."""
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(packed, max_bytes + 1)
+    if not unpacker.eof or unpacker.unused_data or len(content) > max_bytes:
+        raise zlib.error(f"it does not end where it should, or has more than {max_bytes:,} bytes")
+    return content
 
 
 def copied_series(data_root: Path, day: str) -> set[Series]:

@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.records.snapshot import LIVE, Series
 from hk_tick_collector.store.layout import snapshot_archive
-from hk_tick_collector.store.snapshot_file import reading, unpack_seconds
+from hk_tick_collector.store.snapshot_file import inflate, reading, unpack_seconds
 
 FETCH_ROWS = 200
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -190,9 +190,8 @@ def _fetch(
 
 def unpacked(body: bytes, path: Path) -> str:
     """A stored body as it came. StoreCorrupt."""
-    unpacker = zlib.decompressobj()
     try:
-        return unpacker.decompress(body, MAX_BODY_BYTES).decode()
+        return inflate(body, MAX_BODY_BYTES).decode()
     except (zlib.error, UnicodeDecodeError) as exc:
         raise StoreCorrupt(f"{path}: a body cannot be unpacked: {exc}") from exc
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hk_tick_collector.records.snapshot import COPY, LIVE, SNAPSHOTS, Series, Sn
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import snapshot_days, snapshot_file
 from hk_tick_collector.store.snapshot_file import copied_series, pack_seconds, reading, unpack_seconds
+from hk_tick_collector.store.snapshot_reader import MAX_BODY_BYTES, unpacked
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 
 DAY, NOON = "20261127", 1_795_795_200
@@ -64,9 +66,22 @@ def test_seconds_are_packed_and_unpacked(seconds: list[int]) -> None:
     assert unpack_seconds(*pack_seconds(seconds)) == set(seconds)
 
 
-def test_broken_bits_of_a_copy_are_damage() -> None:
+@pytest.mark.parametrize(
+    "packed",
+    [b"no zlib", zlib.compress(bytes(500))[:-5], zlib.compress(b"{}") + b"more", zlib.compress(bytes(9_000_000))],
+    ids=["no zlib", "cut off", "more behind it", "of many megabytes"],
+)
+def test_what_does_not_unpack_to_its_end_is_damage(packed: bytes) -> None:
+    """Half of a snapshot would look like a whole one."""
     with pytest.raises(StoreCorrupt, match="cannot be read"):
-        unpack_seconds(NOON, b"no zlib")
+        unpack_seconds(NOON, packed)
+    with pytest.raises(StoreCorrupt, match="a body cannot be unpacked"):
+        unpacked(packed, Path("20261127.snapshot.db"))
+
+
+def test_the_largest_body_is_unpacked() -> None:
+    body = "x" * MAX_BODY_BYTES
+    assert unpacked(zlib.compress(body.encode()), Path()) == body
 
 
 @pytest.mark.parametrize("by", ["write", "close"])
