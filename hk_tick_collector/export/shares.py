@@ -14,7 +14,8 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
@@ -90,7 +91,7 @@ def _by_processes(work: Work, shares: Sequence[Sequence[str]], advance: Advance)
     try:
         for share in shares:
             receiving, sending = context.Pipe(duplex=False)
-            with closing(sending):
+            with closing(sending), _deaf_to_ctrl_c():
                 process = context.Process(target=_run, args=(work, share, len(shares), sending), daemon=True)
                 process.start()
             started[receiving] = process
@@ -104,6 +105,18 @@ def _by_processes(work: Work, shares: Sequence[Sequence[str]], advance: Advance)
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A process that is started meanwhile is so too until ``_run``: the terminal tells all of them, and those that are
+    still importing would each end with a traceback."""
+    resource_tracker.ensure_running()  # which would end this
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _messages(started: Mapping[Connection, Any], advance: Advance) -> Iterator[Exported]:
@@ -134,6 +147,7 @@ def _messages(started: Mapping[Connection, Any], advance: Advance) -> Iterator[E
 def _run(work: Work, symbols: Sequence[str], parts: int, sending: Connection) -> None:
     """In a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the whole terminal gets it; who started us tells us to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -167,6 +168,35 @@ def test_being_told_to_stop_ends_the_processes(day: DayPart, tmp_path: Path) -> 
         exported(Failing(root, "never", "never"), _book_path(day), SYMBOLS, 2, stop)
     assert list(root.iterdir()) == []
     assert not multiprocessing.active_children()
+
+
+@dataclass(frozen=True)
+class TypedMeanwhile:
+    """Ctrl-C comes in each process while it still imports what it is to do."""
+
+    root: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _typed_ctrl_c, (self.root,)
+
+    def export(self, symbols: Sequence[str], parts: int, advance: Advance) -> Iterator[Exported]:
+        """As of ``Work``."""
+        for symbol in symbols:
+            yield Exported(self.root / symbol, (DAY,), 1, 1, so_far=False)
+
+
+def _typed_ctrl_c(root: Path) -> TypedMeanwhile:
+    os.kill(os.getpid(), signal.SIGINT)
+    return TypedMeanwhile(root)
+
+
+def test_ctrl_c_while_processes_start_is_for_who_started_them(
+    day: DayPart, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = exported(TypedMeanwhile(tmp_path), _book_path(day), SYMBOLS, 2, lambda _: None)
+    assert sorted(file.path.name for file in made) == sorted(SYMBOLS)
+    assert "Traceback" not in capfd.readouterr().err
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_small_day_is_left_to_one_process(day: DayPart, monkeypatch: pytest.MonkeyPatch) -> None:
