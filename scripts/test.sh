@@ -55,9 +55,9 @@ if (($#)); then
   exec "${many[@]}" "$@"
 fi
 
-# Three runs, side by side where there is more than a single core. The systemd suite has one machine for all its tests, so it is one process, which mostly waits;
-# so do the faults, each for a market, with a third of a core for its processes. The rest computes, and gives way to both
-# (nice): they have the tightest times, and the machine takes the longest.
+# Three runs, side by side where there is more than a single core. The systemd suite has one machine for all its tests, so
+# it is one process, which mostly waits; so do the faults, each for a market, with a third of a core for its processes. The
+# rest computes, and gives way to both (nice): they have the tightest times, and the machine takes the longest.
 logs=$(mktemp -d)
 running=()
 

@@ -48,8 +48,11 @@ class Heads:
                 if body[at] >= _LENGTH_GOES_ON:
                     return None
             at += 1
-            end = at + 2 + body[at + 1]
-            if body[at] != _SECURITY_TAG or at + s2c_bytes != len(body) or not body.endswith(self._tail, end):
+            security_bytes = body[at + 1]
+            end = at + 2 + security_bytes
+            if body[at] != _SECURITY_TAG or security_bytes >= _LENGTH_GOES_ON or at + s2c_bytes != len(body):
+                return None
+            if not body.endswith(self._tail, end):
                 return None
         except IndexError:
             return None

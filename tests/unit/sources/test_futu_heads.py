@@ -133,6 +133,11 @@ def test_a_queue_of_brokers_has_no_last_field_to_look_at() -> None:
         read_brokers(RawPush("HK.00005", AT_US, body))
 
 
+# Whose first byte is the second one of its length, 0x88 0x08; whoever reads the first alone sees HK.00700 and a field
+# that nobody knows.
+_LONG = b"\x08\x01\x12\x0500700\x7a\x7d" + bytes(125)
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
@@ -147,6 +152,7 @@ def test_a_queue_of_brokers_has_no_last_field_to_look_at() -> None:
         (_book("../x").SerializeToString(), "no code"),
         (b"\x08\x01" + _book().SerializeToString()[2:], "not a success"),
         (_with_s2c(b"\x08\x00", b"\x0a\x03\xff\xff\xff\x48\x00"), "a security that is no message"),
+        (_with_s2c(b"\x08\x00", b"\x0a\x88" + _LONG + bytes(1032 - 135) + b"\x48\x00"), "a length of two bytes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
