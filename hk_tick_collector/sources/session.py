@@ -43,6 +43,7 @@ OPEN_TIMEOUT_SEC = 10
 STATE_TIMEOUT_SEC = 8
 MUTE_LIMIT = 2  # unanswered state requests in a row, without any push between, before the connection is given up
 FOLLOW_CHECK_SEC = 1.0
+UNTOLD_AGAIN_SEC = 300.0
 CALENDAR_DAYS_BACK = 7
 CALENDAR_DAYS_AHEAD = 60
 
@@ -140,7 +141,9 @@ class FeedSession:
         self._rebuild_reason: str | None = None
         self._interrupted = False  # the far side said that it was, since the last check
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
-        self._is_untold = False  # the far side would not say how it was when it was asked last
+        self._untold_in_a_row = 0  # answers in which the far side would not say how it is
+        self._is_doubtful = False  # was there one since all was subscribed?
+        self._untold_due_sec = 0.0  # monotonic: from then on a single one counts again
         progress.symbols_wanted = len(options.symbols)
 
     @property
@@ -279,7 +282,7 @@ class FeedSession:
     async def _await_login(self, link: Link) -> None:
         """Wait until the far side is logged in and ready: being connected does not mean that."""
         self._progress.link_state = "not_ready"
-        self._is_untold = False
+        self._untold_in_a_row, self._is_doubtful = 0, False
         while True:
             if self._note_state(await link.ready(STATE_TIMEOUT_SEC)):
                 return
@@ -291,14 +294,20 @@ class FeedSession:
     def _note_state(self, state: Ready) -> bool:
         """Keep what the far side says of itself; True when it can serve, or would not say.
 
-        Who says it again may have been out of service in between: all is subscribed and backfilled again.
+        Who says it again may have been out of service in between: all is subscribed and backfilled again. Where it was
+        one answer alone, that is done every ``UNTOLD_AGAIN_SEC`` at most: a far side that refuses now and then would
+        have no backfill come to its end.
         """
         if state.refusal:
+            self._untold_in_a_row, self._is_doubtful = self._untold_in_a_row + 1, True
             action = "going on: what it answers to other requests counts"
             self._repeat_log.log(logging.WARNING, f"{self._word}_state_unknown", error=state.refusal, action=action)
-        elif self._is_untold:
-            self._interrupted = True
-        self._is_untold = bool(state.refusal)
+        else:
+            now_sec = self._clock.monotonic()
+            if self._is_doubtful and (self._untold_in_a_row > 1 or now_sec >= self._untold_due_sec):
+                self._is_doubtful, self._interrupted = False, True
+                self._untold_due_sec = now_sec + UNTOLD_AGAIN_SEC
+            self._untold_in_a_row = 0
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_state = state.market_state
         self._progress.closed_by_source = state.market_closed

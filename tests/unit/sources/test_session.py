@@ -338,6 +338,34 @@ def test_who_says_again_how_it_is_is_subscribed_and_asked_for_again() -> None:
     play(life())
 
 
+def test_who_refuses_every_other_time_to_say_how_it_is_is_not_asked_for_all_each_time() -> None:
+    """A backfill of many symbols would never come to its end."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(17, 0))
+        opend = bench.opend
+        asked = 0
+
+        def trouble(word: str, code: str) -> float | None:
+            nonlocal asked
+            asked += word == "state"
+            if word == "state" and asked % 2:
+                raise FeedError("not now")
+            return None
+
+        opend.trouble = trouble
+
+        async def script() -> None:
+            await asyncio.sleep(1200)
+            assert asked > 60, "it is asked as often as ever"
+            assert 3 * 2 <= len(opend.pulls()) <= 3 * 6, "each symbol at the start, and every five minutes"
+            assert len(opend.connections) == 1
+
+        await bench.serve(bench.session(CODES, CALENDAR, trading_only=False, poll_interval_sec=3600.0), script())
+
+    play(life())
+
+
 def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
     async def life() -> None:
         bench = Bench(hk_ms(17, 0))
