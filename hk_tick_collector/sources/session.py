@@ -43,7 +43,7 @@ OPEN_TIMEOUT_SEC = 10
 STATE_TIMEOUT_SEC = 8
 MUTE_LIMIT = 2  # unanswered state requests in a row, without any push between, before the connection is given up
 FOLLOW_CHECK_SEC = 1.0
-UNTOLD_AGAIN_SEC = 300.0
+UNTOLD_AGAIN_SEC = 300.0  # as refused symbols are asked for
 CALENDAR_DAYS_BACK = 7
 CALENDAR_DAYS_AHEAD = 60
 
