@@ -55,21 +55,41 @@ if (($#)); then
   exec "${many[@]}" "$@"
 fi
 
-# Three runs, side by side where there is more than a single core. The systemd suite has one machine for all its tests, so
-# it is one process, which mostly waits; so do the faults, each for a market, with a third of a core for its processes. The
-# rest computes, and gives way to both (nice): they have the tightest times, and the machine takes the longest.
+# Four runs. The systemd suite has one machine for all its tests, so it is one process, which mostly waits; so do the faults,
+# each for a market, with a third of a core for its processes. The rest gives way to both (nice): they have the tightest
+# times, and the machine takes the longest. What mostly computes has the place of the faults when they are over: what waits
+# leaves a core idle by then. On a single core one comes after the other.
 logs=$(mktemp -d)
+preparing=()
 running=()
+status=0
 
 begin() { # begin NAME COMMAND...: what it says is kept for later, and so are its failures: two write no cache together
-  "${@:2}" -o cache_dir=".pytest_cache/$1" "tests/$1" >"$logs/$1" 2>&1 &
+  "${@:2}" -o cache_dir=".pytest_cache/$1" >"$logs/$1" 2>&1 &
   running+=("$1=$!")
-  ((processes > 2)) || wait "$!" || true # a single core has room for one of them
+  ((processes > 2)) || finish "$1"
+}
+
+finish() { # finish NAME: it has ended, and its exit code is noted
+  local i code=0
+  for i in "${!running[@]}"; do
+    [[ ${running[i]%=*} == "$1" ]] || continue
+    wait "${running[i]#*=}" || code=$?
+    unset "running[i]"
+    note "$code"
+  done
+}
+
+note() { # note CODE: 1, that tests failed, hides no other one, which .ci/run gives no second chance
+  ((status > 1)) || ((status == 1 && $1 == 0)) || status=$1
 }
 
 # shellcheck disable=SC2317 # called by the trap
 end_all() {
   local pid
+  for pid in "${preparing[@]}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+  done
   for pid in "${running[@]#*=}"; do
     kill -INT "$pid" 2>/dev/null || true
   done
@@ -81,27 +101,26 @@ trap 'exit 143' TERM
 trap 'exit 130' INT
 trap 'exit 129' HUP
 
+for script in backtest_venv vendors; do
+  PYTHON=$python bash "scripts/$script.sh" &
+  preparing+=("$!")
+done
 # What pytest makes of test modules is made once, not by each of its processes.
 .venv/bin/python -I tests/rewritten.py || true
-begin systemd "${pytest[@]}"
-begin faults "${many[@]}" -n "$((processes / 2))"
-PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
-PYTHON=$python bash scripts/vendors.sh || echo "$me: tests with code of vendors are left out" >&2
-status=0
+begin systemd "${pytest[@]}" tests/systemd
+begin faults "${many[@]}" -n "$((processes / 2))" tests/faults
+wait "${preparing[0]}" || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
+wait "${preparing[1]}" || echo "$me: tests with code of vendors are left out" >&2
+preparing=()
 
-note() { # note CODE: 1, that tests failed, hides no other one, which .ci/run gives no second chance
-  ((status > 1)) || ((status == 1 && $1 == 0)) || status=$1
-}
-
-code=0
-nice -n 5 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults || code=$?
-note "$code"
-while ((${#running[@]})); do
-  part=${running[-1]}
-  code=0
-  wait "${part#*=}" || code=$?
-  note "$code"
-  unset 'running[-1]'
-  cat "$logs/${part%=*}"
+nice -n 5 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults --ignore=tests/docs --ignore=tests/unit &
+running+=("rest=$!")
+((processes > 2)) || finish rest
+finish faults
+begin quick nice -n 5 "${many[@]}" -n "$((processes / 2))" tests/docs tests/unit
+finish rest
+for part in faults quick systemd; do
+  finish "$part"
+  cat "$logs/$part"
 done
 exit "$status"

@@ -4,6 +4,7 @@ what its exit code says."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,9 +19,10 @@ from tests.scratch_tree import ROOT
 PROGRAM = """\
 #!/bin/bash
 name=${0##*/}
+[[ $name != "$WAITS" ]] || trap 'echo "$name ended" >>calls; exit 143' TERM
 echo "$name $*" >>calls
-[[ $name != "$WAITS" ]] || { trap 'echo "$name ended" >>calls; exit 143' TERM; while :; do sleep 0.1; done; }
-cache=.pytest_cache/faults/v/cache
+while [[ $name == "$WAITS" ]]; do sleep 0.1; done
+cache=.pytest_cache/$PART/v/cache
 [[ $name != test.sh ]] || { mkdir -p $cache && cp failed $cache/lastfailed; }
 echo "what $name said"
 for failing in $FAILS; do
@@ -28,6 +30,8 @@ for failing in $FAILS; do
 done
 """
 LINTERS = ("ruff", "mypy", "lint-imports", "shellcheck")
+# Where the runs of scripts/test.sh keep what failed, and the tests of each.
+PARTS = {".": "tests", "faults": "tests/faults", "quick": "tests/docs tests/unit", "systemd": "tests/systemd"}
 ONE_FAILED = '{"tests/faults/test_x.py::test_y": true}'
 
 
@@ -88,16 +92,22 @@ def test_what_a_linter_says_is_shown_and_fails(tree: Path, linter: str) -> None:
     assert "ok    tests" in lines
 
 
-def test_tests_that_fail_once_are_named_and_those_that_fail_twice_fail(tree: Path) -> None:
+@pytest.mark.parametrize(("part", "where"), PARTS.items())
+def test_tests_that_fail_once_are_named_and_those_that_fail_twice_fail(tree: Path, part: str, where: str) -> None:
     (tree / "failed").write_text(ONE_FAILED)
-    lines = ended_with(tree, 0, fails="test.sh=1")
+    lines = ended_with(tree, 0, fails="test.sh=1", PART=part)
     assert "unsteady, passed alone: tests/faults/test_x.py::test_y" in lines
-    again = "test.sh -n 0 --last-failed -o cache_dir=.pytest_cache/faults tests/faults"
+    again = f"test.sh -n 0 --last-failed -o cache_dir=.pytest_cache/{part} {where}"
     assert [line for line in (tree / "calls").read_text().splitlines() if line.startswith("test.sh")] == [
         "test.sh ", again,
     ]  # fmt: skip
     (tree / "calls").unlink()
-    assert "FAIL  tests (exit code 1)" in ended_with(tree, 1, fails="test.sh=2")
+    assert "FAIL  tests (exit code 1)" in ended_with(tree, 1, fails="test.sh=2", PART=part)
+
+
+def test_each_run_of_the_tests_has_a_second_chance() -> None:
+    begun = re.findall(r"^begin (\w+) .*?(tests/.+)$", (ROOT / "scripts/test.sh").read_text(), re.MULTILINE)
+    assert {".": "tests", **dict(begun)} == PARTS
 
 
 @needs_root
@@ -115,4 +125,21 @@ def test_the_tests_do_not_wait_for_the_bare_machine_which_ends_with_the_run(tree
         wait_until(lambda: "bare " in (tree / "calls").read_text(), "the bare machine is there")
         script.proc.send_signal(signal.SIGTERM)
         assert script.wait() == 143
+    assert "bare ended" in (tree / "calls").read_text()
+
+
+@needs_root
+def test_the_bare_machine_is_made_while_the_environment_is_installed(tree: Path) -> None:
+    (tree / "scripts/lib_venv.sh").write_text(
+        "check_python_version() { :; }\nensure_venv() { until grep -qs '^bare ' calls; do sleep 0.1; done; }\n"
+    )
+    ended_with(tree, 0)
+
+
+@needs_root
+def test_the_bare_machine_ends_where_the_environment_cannot_be_installed(tree: Path) -> None:
+    (tree / "scripts/lib_venv.sh").write_text(
+        "check_python_version() { :; }\nensure_venv() { until grep -qs '^bare ' calls; do sleep 0.1; done; exit 69; }\n"
+    )
+    ended_with(tree, 69, waits="bare")
     assert "bare ended" in (tree / "calls").read_text()

@@ -1,4 +1,4 @@
-"""``scripts/test.sh`` without arguments: every test is in one of its three runs, and each of them counts.
+"""``scripts/test.sh`` without arguments: every test is in one of its four runs, and each of them counts.
 
 The real script in a copy of the project whose Python only notes how pytest is called.
 """
@@ -29,6 +29,7 @@ PYTHON = """\
 part=rest
 [[ " $* " != *" tests/systemd "* ]] || part=systemd
 [[ " $* " != *" tests/faults "* ]] || part=faults
+[[ " $* " != *" tests/docs tests/unit "* ]] || part=quick
 echo "$part: $*" >>calls
 echo "$part begins" >>order
 nice >nice-of-"$part"
@@ -43,6 +44,9 @@ for failing in $FAILS; do
   [[ $part != "${{failing%=*}}" ]] || exit "${{failing#*=}}"
 done
 """
+
+
+PARTS = ("systemd", "faults", "quick", "rest")
 
 
 @pytest.fixture
@@ -74,25 +78,31 @@ def calls(tree: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
+def order(tree: Path) -> list[str]:
+    file = tree / "order"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_every_test_is_in_one_of_four_runs(tree: Path) -> None:
     with ended(script := run(tree)):
         assert script.wait() == 0, script.output
     assert "hk_tick_collector tests" in (tree / "compiled").read_text(), "once, not by each process"
     assert (tree / "rewritten").read_text() == "-I tests/rewritten.py\n", "pytest does it itself where that fails"
     parts = {call.split(": ")[0]: call.split()[1:] for call in calls(tree)}
-    assert parts.keys() == {"systemd", "rest", "faults"}
-    assert [word for word in parts["rest"] if "tests" in word] == ["--ignore=tests/systemd", "--ignore=tests/faults"]
-    assert parts["systemd"][-1] == "tests/systemd"
-    assert parts["faults"][-1] == "tests/faults"
+    assert parts.keys() == {*PARTS}
+    apart = [word for part in PARTS[:-1] for word in parts[part] if word.startswith("tests/")]
+    assert [word for word in parts["rest"] if "tests" in word] == [f"--ignore={directory}" for directory in apart]
+    assert apart == ["tests/systemd", "tests/faults", "tests/docs", "tests/unit"]
     assert "-n" not in parts["systemd"], "one machine, one process"
-    caches = {next((word for word in words if word.startswith("cache_dir=")), "") for words in parts.values()}
-    assert caches == {"", "cache_dir=.pytest_cache/systemd", "cache_dir=.pytest_cache/faults"}, (
+    caches = {part: [word for word in words if word.startswith("cache_dir=")] for part, words in parts.items()}
+    assert caches == {part: [f"cache_dir=.pytest_cache/{part}"] for part in PARTS[:-1]} | {"rest": []}, (
         "of failures, for .ci/run"
     )
     nice = {part: int((tree / f"nice-of-{part}").read_text()) for part in parts}
     assert nice["systemd"] == nice["faults"] == nice["rest"] - min(5, 19 - nice["faults"]), (
         "it gives way to those that judge real time"
     )
+    assert nice["quick"] == nice["rest"]
     for part in parts:
         assert f"what {part} said" in script.lines
 
@@ -102,9 +112,18 @@ def test_on_a_single_core_the_parts_go_one_after_the_other(tree: Path) -> None:
     with ended(script := run(tree, under=("taskset", "-c", str(core)), fails="systemd=1")):
         assert script.wait() == 1, script.output
     assert (tree / "order").read_text().splitlines() == [
-        f"{part} {what}" for part in ("systemd", "faults", "rest") for what in ("begins", "ends")
+        f"{part} {what}" for part in ("systemd", "faults", "rest", "quick") for what in ("begins", "ends")
     ]
-    assert [call.split("-n ")[-1].split()[0] for call in calls(tree) if " -n " in call] == ["1", "2"]
+    assert [call.split("-n ")[-1].split()[0] for call in calls(tree) if " -n " in call] == ["1", "2", "1"]
+
+
+def test_what_computes_has_the_place_of_the_faults_when_they_are_over(tree: Path) -> None:
+    with ended(script := run(tree, waits="rest")):
+        wait_until(lambda: "what quick said" not in script.lines and "quick ends" in order(tree), "the quick ones ran")
+        assert order(tree).index("faults ends") < order(tree).index("quick begins")
+        os.killpg(script.proc.pid, signal.SIGINT)
+        assert script.wait() == 130
+    assert "rest: cleaned up" in calls(tree)
 
 
 @pytest.mark.parametrize("part", ["systemd", "faults"])
@@ -112,23 +131,24 @@ def test_the_rest_waits_for_no_other_and_ctrl_c_gives_each_time_to_go(tree: Path
     with ended(script := run(tree, waits=part)):
         wait_until(lambda: f"{part}: waits" in calls(tree), "it runs")
         wait_until(lambda: "what rest said" in script.lines, "the rest is done")
-        wait_until(lambda: len({call.split(": ")[0] for call in calls(tree)}) == 3, "so is the other one")
+        with_it = {"systemd", "faults", "rest"} if part == "faults" else {*PARTS}
+        wait_until(lambda: {call.split(": ")[0] for call in calls(tree)} == with_it, "so are the others")
         os.killpg(script.proc.pid, signal.SIGINT)
         assert script.wait() == 130
     assert f"{part}: cleaned up" in calls(tree)
 
 
-@pytest.mark.parametrize("part", ["systemd", "rest", "faults"])
+@pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_fails_stops_no_other_and_is_not_forgotten(tree: Path, part: str) -> None:
     with ended(script := run(tree, fails=f"{part}=1")):
         assert script.wait() == 1, script.output
-    assert len(calls(tree)) == 3
+    assert len(calls(tree)) == len(PARTS)
 
 
-@pytest.mark.parametrize("part", ["systemd", "rest", "faults"])
+@pytest.mark.parametrize("part", PARTS)
 def test_failed_tests_of_the_others_hide_no_part_that_did_not_run_to_its_end(tree: Path, part: str) -> None:
     """1 has a second chance in ``.ci/run``, of those tests alone that failed."""
-    others = " ".join(f"{name}=1" for name in ("systemd", "rest", "faults") if name != part)
+    others = " ".join(f"{name}=1" for name in PARTS if name != part)
     with ended(script := run(tree, fails=f"{others} {part}=137")):
         assert script.wait() == 137, script.output
 
