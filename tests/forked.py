@@ -4,6 +4,7 @@ A process that has done what the console script does before it knows its argumen
 end with) waits for requests; for each it forks a child, which takes the caller's arguments, environment, directory and
 output, calls the same ``main`` and ends as the script does. A test sees what a user sees, in a fifth of the time. That
 the script itself stands where it should and loads what it needs is for tests that start it: ``tests.tickctl.BUILT``.
+All processes of a run of pytest have it together: whoever wants it first starts it, and it ends after the last of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import atexit
 import contextlib
 import fcntl
 import gc
+import hashlib
 import importlib
 import json
 import os
 import pty
 import select
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -27,14 +30,15 @@ import tempfile
 import termios
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_REQUEST_BYTES = 1 << 17
-READY = b"ready"
+READY, HOLD = b"ready", b"hold"
 IMPORTED = (
     "pyarrow", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "numpy.ma", "dateutil.relativedelta", "duckdb",
     "rich.console", "rich.table", "rich.progress", "hk_tick_collector.app.config", "hk_tick_collector.archive.pack",
@@ -117,19 +121,44 @@ class Child:
 
 
 class Parent:
-    """The process that forks. Ends with the tests."""
+    """The process that forks. Ends with the last of those that asked for it."""
 
     def __init__(self, program: str, *more: str) -> None:
         """``program`` is the module of the command's ``main``; ``more`` are imported beside it."""
-        self._home = tempfile.TemporaryDirectory(prefix="forked-")
-        self.address = f"{self._home.name}/socket"
-        environment = {**os.environ, "HOME": self._home.name, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", self.address, program, *more], cwd=ROOT, env=environment,
+        command = [program, *more]
+        directory = _run_directory() / hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+        self.address = f"{directory}/socket"
+        self._begun: subprocess.Popen[bytes] | None = None
+        directory.mkdir(0o700, parents=True, exist_ok=True)
+        with _only_one(directory):
+            self._line = self._hold()
+            if self._line is None:
+                self._begun = self._begin(directory, command)
+
+    def _hold(self) -> socket.socket | None:
+        """Keep one that runs from ending; None where none runs."""
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with contextlib.suppress(OSError):
+            line.connect(self.address)
+            line.send(HOLD)
+            if line.recv(MAX_REQUEST_BYTES) == READY:
+                atexit.register(line.close)
+                return line
+        line.close()
+        return None
+
+    def _begin(self, directory: Path, command: list[str]) -> subprocess.Popen[bytes]:
+        """Its standard input keeps it from ending."""
+        Path(self.address).unlink(missing_ok=True)  # of one that was killed
+        (directory / "home").mkdir(exist_ok=True)
+        changed = {"HOME": str(directory / "home"), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        begun = subprocess.Popen(
+            [sys.executable, "-m", "tests.forked", self.address, *command], cwd=ROOT, env={**os.environ, **changed},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # it ends its own after them
         )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == READY
+        assert begun.stdout is not None
+        assert begun.stdout.readline().strip() == READY
+        return begun
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], timeout_sec: float, cwd: Path | None = None
@@ -204,32 +233,50 @@ def _all_of(terminal: int, deadline: float) -> Iterator[bytes]:
 
 
 @cache
+def _run_directory() -> Path:
+    """Of this run of pytest, which may be several processes."""
+    name = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    return Path(tempfile.gettempdir(), f"forked-{name[:16]}")
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """No other process does the same meanwhile."""
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@cache
 def _one(program: str, *more: str) -> Parent:
     return Parent(program, *more)
 
 
 def parent(command: str) -> Parent:
-    """Of ``hk-tickctl``: for all tests of this process one, and another for commands that ask OpenD."""
+    """Of ``hk-tickctl``: one for all tests, and another for commands that ask OpenD."""
     return _one(TICKCTL, SDK) if command in ASK_OPEND else _one(TICKCTL)
 
 
 def simulators() -> Parent:
-    """Of ``hk-opend-sim``: one for all tests of this process."""
+    """Of ``hk-opend-sim``: one for all tests."""
     return _one(OPEND_SIM)
 
 
 def recorders() -> Parent:
-    """Of ``hk-tick-collector``: one for all tests of this process."""
+    """Of ``hk-tick-collector``: one for all tests."""
     return _one(RECORDER, *RECORDING)
 
 
 def servers(script: str) -> Parent:
-    """Of ``hk-tick-api`` or ``hk-tick-live``: one for all tests of this process."""
+    """Of ``hk-tick-api`` or ``hk-tick-live``: one for all tests."""
     return _one({SCRIPTS[program]: program for program in (API, LIVE)}[script], *SERVING, APPS[script])
 
 
 def serve_commands() -> Parent:
-    """Of ``hk-tickctl serve``: one for all tests of this process."""
+    """Of ``hk-tickctl serve``: one for all tests."""
     return _one(TICKCTL, *SERVING, "hk_tick_collector.serve.both")
 
 
@@ -269,71 +316,106 @@ def may_fork(settings: Iterable[str]) -> bool:
     return not any(name.startswith(STARTING) for name in settings)
 
 
+class Forking:
+    """Waits for requests at a socket, forks, and tells how each child has ended."""
+
+    def __init__(self, door: socket.socket, events: selectors.BaseSelector) -> None:
+        self._door, self._events = door, events
+        self._holding: set[Any] = {sys.stdin}
+        self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: pid, who waits for it
+        events.register(door, selectors.EVENT_READ, None)
+        events.register(sys.stdin, selectors.EVENT_READ, HOLD)
+
+    def serve(self) -> list[int] | None:
+        """The children that are left when nobody holds this process any more; None in a child, which is then what its
+        request asks for."""
+        while self._holding:
+            for key, _ in self._events.select():
+                if key.data == HOLD:
+                    self._events.unregister(key.fileobj)
+                    self._holding.remove(key.fileobj)
+                elif key.fileobj is self._door:
+                    if self._answer(self._door.accept()[0]):
+                        return None
+                elif key.data in self._running:
+                    self._look_at(key.data, key.fileobj)
+        return [pid for pid, _ in self._running.values()]
+
+    def _answer(self, line: socket.socket) -> bool:
+        """Is this the child?"""
+        message, streams, _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 3)
+        if message == HOLD:
+            with contextlib.suppress(OSError):
+                line.send(READY)
+            self._events.register(line, selectors.EVENT_READ, HOLD)
+            self._holding.add(line)
+            return False
+        if not message:  # who asked is gone
+            line.close()
+            return False
+        request = json.loads(message)
+        pid = os.fork()
+        if pid == 0:
+            for pidfd in self._running:
+                os.close(pidfd)
+            for other_line in (line, *(other for _, other in self._running.values()), *self._holding - {sys.stdin}):
+                other_line.close()
+            _become(request, streams)
+            return True
+        for stream in streams:
+            os.close(stream)
+        pidfd = os.pidfd_open(pid)
+        self._running[pidfd] = (pid, line)
+        if request.get("goes_on"):
+            with contextlib.suppress(OSError):
+                socket.send_fds(line, [json.dumps(pid).encode()], [pidfd])
+        self._events.register(pidfd, selectors.EVENT_READ, pidfd)
+        self._events.register(line, selectors.EVENT_READ, pidfd)  # closed: nobody waits any more
+        return False
+
+    def _look_at(self, pidfd: int, told_by: object) -> None:
+        pid, line = self._running[pidfd]
+        if told_by is line:
+            self._events.unregister(line)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            return
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(KeyError):
+            self._events.unregister(line)
+        with contextlib.suppress(OSError):
+            line.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+        line.close()
+        self._events.unregister(pidfd)
+        os.close(pidfd)
+        del self._running[pidfd]
+
+
 def serve(address: str) -> None:
-    """Wait for requests until standard input ends. Returns in each child, which is then what the request asks for."""
+    """Fork what is asked for. Returns in each child."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, selectors.DefaultSelector() as events:
         door.bind(address)
         door.listen(64)
-        events.register(door, selectors.EVENT_READ, None)
-        events.register(sys.stdin.fileno(), selectors.EVENT_READ, None)
+        forking = Forking(door, events)
         print(READY.decode(), flush=True)
-        running: dict[int, tuple[int, socket.socket]] = {}  # pidfd: pid, who waits for it
-        while True:
-            for key, _ in events.select():
-                if key.fileobj == sys.stdin.fileno():
-                    _end(pid for pid, _ in running.values())
-                elif key.fileobj is door:
-                    line, _ = door.accept()
-                    pid, goes_on = _begin(line)
-                    if pid == 0:
-                        for other_pidfd, (_, other_line) in running.items():
-                            os.close(other_pidfd)
-                            other_line.close()
-                        line.close()
-                        return
-                    pidfd = os.pidfd_open(pid)
-                    running[pidfd] = (pid, line)
-                    if goes_on:
-                        socket.send_fds(line, [json.dumps(pid).encode()], [pidfd])
-                    events.register(pidfd, selectors.EVENT_READ, pidfd)
-                    events.register(line, selectors.EVENT_READ, pidfd)  # closed: nobody waits any more
-                elif key.data in running:
-                    pid, line = running[key.data]
-                    if key.fileobj is line:
-                        events.unregister(line)
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
-                        continue
-                    _, status = os.waitpid(pid, 0)
-                    with contextlib.suppress(KeyError):
-                        events.unregister(line)
-                    with contextlib.suppress(OSError):
-                        line.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
-                    line.close()
-                    events.unregister(key.data)
-                    os.close(key.data)
-                    del running[key.data]
+        left = forking.serve()
+    if left is not None:
+        _end(Path(address).parent, left)
 
 
-def _end(children: Iterable[int]) -> NoReturn:
-    """Whoever started them is gone, by whatever signal."""
+def _end(directory: Path, children: Iterable[int]) -> NoReturn:
+    """All who asked for it are gone, by whatever signal."""
     for pid in children:
         os.kill(pid, signal.SIGKILL)  # none of them was waited for yet
+    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.parent.rmdir()  # there may be others
     os._exit(0)
 
 
-def _begin(line: socket.socket) -> tuple[int, bool]:
-    """Fork: the child's process id, and whether somebody wants to know it. In the child the id is 0, and it has become
-    what the request asks for."""
-    message, streams, _, _ = socket.recv_fds(line, MAX_REQUEST_BYTES, 3)
-    request = json.loads(message)
-    goes_on = bool(request.get("goes_on"))
-    pid = os.fork()
-    if pid:
-        for stream in streams:
-            os.close(stream)
-        return pid, goes_on
-    if goes_on:
+def _become(request: Mapping[str, Any], streams: list[int]) -> None:
+    """In the child: what the request asks for."""
+    if request.get("goes_on"):
         os.setsid()
     if len(streams) == 2:  # the outputs alone
         streams = [os.open(os.devnull, os.O_RDONLY), *streams]
@@ -345,7 +427,6 @@ def _begin(line: socket.socket) -> tuple[int, bool]:
     os.environ.update(request["environment"])
     time.tzset()
     sys.argv = [str(Path(sys.executable).with_name(SCRIPTS[sys.argv[2]])), *request["arguments"]]
-    return 0, goes_on
 
 
 def main_of(program: str, others: Sequence[str]) -> Callable[[], int]:
