@@ -400,11 +400,13 @@ install_target() {
   fi
 }
 
-# Each unit that is enabled, also from before there was a target, belongs to it; one that is not is left as it is.
+# Each unit that is enabled, also from before there was a target, belongs to it; one that is not is left as it is. What
+# belongs to it is not asked about: each answer to "enable" is that systemd reads all of its units anew.
 join_target() {
   local unit
   [[ -e $UNIT_DIR/$TARGET ]] || return 0
   while IFS= read -r unit; do
+    [[ ! -L $UNIT_DIR/$TARGET.wants/$unit ]] || continue
     ! systemctl is-enabled --quiet "$unit" 2>/dev/null || run systemctl enable --quiet "$unit" || return 1
   done < <(printf '%s\n' "$UNIT.service" && other_units)
 }

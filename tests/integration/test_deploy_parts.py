@@ -305,6 +305,24 @@ def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tm
     assert [path.name for path in units.rglob("*")] == ["multi-user.target.wants"]
 
 
+def test_a_unit_joins_the_target_once(tmp_path: Path) -> None:
+    """Each "enable" has systemd read all of its units anew."""
+    script, units = _elsewhere(tmp_path), tmp_path / "etc/systemd/system"
+    (units / "hk-tick.target.wants").mkdir(parents=True)
+    (units / "hk-tick.target").touch()
+
+    def joined() -> list[str]:
+        words = f'. {script}; systemctl() {{ echo "systemctl $*"; }}; join_target'
+        done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    unit = "hk-tick-collector.service"
+    assert joined() == [f"systemctl is-enabled --quiet {unit}", f"systemctl enable --quiet {unit}"]
+    (units / "hk-tick.target.wants" / unit).symlink_to(units / unit)
+    assert joined() == []
+
+
 @pytest.mark.parametrize("is_at_once", [True, False], ids=["a rollback that goes back itself", "a later update"])
 def test_what_an_earlier_version_has_not_goes_on_with_one_that_has_it(tmp_path: Path, is_at_once: bool) -> None:
     """The one that served, and not the one that somebody had stopped."""

@@ -20,6 +20,7 @@ from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
 
 NAMES = ("north", "us-1")
 MARKETS = {"north": "HK", "us-1": "US"}
+JOBS = (UNIT, "hk-tick-eod", "hk-tick-universe")
 SYMBOLS = {"HK": "HK.00700,HK.09988", "US": "US.AAPL,US.BRK.B"}
 
 
@@ -54,7 +55,7 @@ def simulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S
         for seed, name in enumerate(NAMES, 40):
             made[name] = Simulator(
                 tmp_path_factory.mktemp(name), "--market", MARKETS[name], "--symbols", SYMBOLS[MARKETS[name]],
-                "--always-open", "--rate", "50", "--no-rate-limits", "--seed", str(seed),
+                "--always-open", "--rate", "20", "--no-rate-limits", "--seed", str(seed),
             )  # fmt: skip
         yield made
     finally:
@@ -135,8 +136,8 @@ def test_each_has_its_own_choice_of_symbols_switched_off(server: Server, instanc
     run, show = server.machine.run, server.machine.show
     timers = [f"hk-tick-universe@{name}.timer" for name in NAMES]
     assert run(f"systemctl is-enabled {' '.join(timers)}", check=False).stdout.split() == ["disabled"] * 2
+    server.install("--instance", NAMES[0])  # of each the settings were changed, and the timer's hour is the market's
     for name, timer in zip(NAMES, timers, strict=True):
-        server.install("--instance", name)  # its settings were changed, and the timer's hour is the market's
         assert {"HK": "Asia/Hong_Kong", "US": "America/New_York"}[MARKETS[name]] in show("TimersCalendar", timer)
     name = NAMES[0]
     chosen = f"/var/lib/hk-tick-collector/symbols-{name}.txt"
@@ -169,7 +170,8 @@ def test_the_data_root_of_another_recorder_is_refused(server: Server, instances:
         server.wait_recording()
     finally:
         write_settings(server, name, instances[name].port)
-        server.install("--instance", name)
+        drop_ins = " ".join(f"/etc/systemd/system/{job}@{name}.service.d/10-settings.conf" for job in JOBS)
+        server.machine.run(f"rm -f {drop_ins}; systemctl daemon-reload")
 
 
 def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instances: dict[str, Simulator]) -> None:

@@ -27,6 +27,7 @@ DATA_ROOT = f"/data/sqlite/{NAME}"
 SECRETS = "/etc/hk-tick-collector/schwab.secrets"
 CREDENTIAL = f"/run/credentials/{SCHWAB}.service/schwab.secrets"
 TOKEN = "/var/lib/hk-tick-collector/schwab.token"
+BEFORE = "/srv/before-schwab"  # a file of a time when nobody knew any of these
 CLIENT_SECRET = secrets.token_hex(16)
 # Bought anew five minutes before its end: after some seconds here.
 ACCESS_SEC = 304
@@ -36,7 +37,7 @@ LETS_IN = (CLIENT_SECRET, "refresh-[0-9]+-[0-9]{19}", "access-[0-9]+-[0-9]{19}")
 
 @pytest.fixture(scope="module")
 def streamer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streamer]:
-    with ended(made := Streamer(tmp_path_factory.mktemp("schwab"), rate=50, conflate_ms=100, access_sec=ACCESS_SEC)):
+    with ended(made := Streamer(tmp_path_factory.mktemp("schwab"), rate=20, conflate_ms=100, access_sec=ACCESS_SEC)):
         yield made
 
 
@@ -50,7 +51,7 @@ def recording(installed: Server, streamer: Streamer) -> Iterator[Server]:
         "CHECK_INTERVAL_SEC": 0.5, "RECONNECT_MIN_DELAY": 0.2, "RECONNECT_MAX_DELAY": 1, "HEALTH_INTERVAL_SEC": 1,
     }  # fmt: skip
     root.joinpath(ENV_FILE.lstrip("/")).write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    run(f"install -d -m 0755 /etc/hk-tick-collector; install -m 0600 /dev/null {SECRETS}")
+    run(f"touch {BEFORE}; install -d -m 0755 /etc/hk-tick-collector; install -m 0600 /dev/null {SECRETS}")
     root.joinpath(SECRETS.lstrip("/")).write_text(f"client_id=an-app\nclient_secret={CLIENT_SECRET}\n")
     installed.install("--instance", NAME)
     try:
@@ -92,9 +93,9 @@ def pid_of(server: Server) -> int:
 
 
 def files_with_secrets(server: Server, prefix: str = "") -> set[str]:
-    """Of the whole machine, as root or somebody else reads it."""
-    find = "find / '(' -path /proc -o -path /sys -o -path /wheels ')' -prune -o -type f -print0"
-    search = f"{find} | LC_ALL=C xargs -0 grep -lE {shlex.quote('|'.join(LETS_IN))}"
+    """Of the whole machine, what was written since there were any, as root or somebody else reads it."""
+    find = f"find / '(' -path /proc -o -path /sys -o -path /wheels ')' -prune -o -type f -cnewer {BEFORE} -print0"
+    search = f"{find} | LC_ALL=C xargs -0r grep -lE {shlex.quote('|'.join(LETS_IN))}"
     paths = server.machine.run(
         f"{prefix} bash -c {shlex.quote(search)} 2>/dev/null", check=False, timeout_sec=300
     ).stdout

@@ -156,7 +156,7 @@ def test_it_outlives_opend(server: Server) -> None:
     stub.write_text(
         "#!/bin/sh\nset -e\n"
         'test -r "${1#-cfg_file=}"\n'
-        f"exec {PREFIX}/venv/bin/hk-opend-sim run --port {port} --symbols HK.09988 --always-open --rate 50\n"
+        f"exec {PREFIX}/venv/bin/hk-opend-sim run --port {port} --symbols HK.09988 --always-open --rate 20\n"
     )
     stub.chmod(0o755)
     server.install("--with-opend")
