@@ -27,8 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """One market for the whole suite, some seconds behind this machine: so it is as well when the machine's clock is
-    set while the suite runs, and no test may take the one for the other. It is a slow one: it is recorded all the time, by
-    up to three recorders."""
+    set while the suite runs, and no test may take the one for the other. A slow one, for it is
+    recorded all the time."""
     start = datetime.now(UTC) - timedelta(seconds=10)
     market = ["--start", start.isoformat(), "--always-open", "--rate", "15", "--no-rate-limits"]
     sim = Simulator(tmp_path_factory.mktemp("sim"), "--symbols", SYMBOLS, *market)
