@@ -32,18 +32,19 @@ HISTORY_TICKS = 3_000
 
 
 def wait_until(
-    condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC, *, pause_sec: float = 0.05
+    condition: Callable[[], Any], awaited: str, timeout_sec: float = DEADLINE_SEC, *, pause_max_sec: float = 0.2
 ) -> Any:
-    """The condition's first true value; fails with ``awaited`` after the deadline. ``pause_sec`` between two looks: a
-    look may ask SQLite."""
-    deadline = time.monotonic() + timeout_sec
+    """The condition's first true value; fails with ``awaited`` after the deadline. It is looked at less and less often,
+    down to ``pause_max_sec`` between two looks: a look may count the rows of a file."""
+    begun = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited_sec = time.monotonic() - begun
+        if waited_sec > timeout_sec:
             raise AssertionError(f"not within {timeout_sec:g} s: {awaited}")
-        time.sleep(pause_sec)
+        time.sleep(min(pause_max_sec, max(0.02, waited_sec / 8)))
 
 
 class Process:
@@ -71,17 +72,17 @@ class Process:
 
     def find(self, pattern: str) -> re.Match[str] | None:
         """The last line that matches."""
-        for line in reversed(self.lines[:]):
-            match = re.search(pattern, line)
-            if match:
-                return match
-        return None
+        return _last_match(pattern, self.lines[:])
 
     def wait_for(self, pattern: str, timeout_sec: float = DEADLINE_SEC) -> re.Match[str]:
         """Wait for a line; fails at once when the process ends without it."""
+        looked_at = 0
 
         def seen() -> re.Match[str] | None:
-            match = self.find(pattern)
+            nonlocal looked_at
+            lines = self.lines[looked_at:]  # none of those before matched
+            looked_at += len(lines)
+            match = _last_match(pattern, lines)
             if not match and self.proc.poll() is not None:
                 self._reader.join(10)
                 match = self.find(pattern)
@@ -116,6 +117,10 @@ class Process:
         self._reader.join(5)
         if self.proc.stdout is not None:
             self.proc.stdout.close()
+
+
+def _last_match(pattern: str, lines: Sequence[str]) -> re.Match[str] | None:
+    return next((match for line in reversed(lines) if (match := re.search(pattern, line))), None)
 
 
 def clean_env(home: Path, **settings: object) -> dict[str, str]:

@@ -38,8 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait_until(condition: Callable[[], Any], awaited: str, timeout_sec: float = harness.DEADLINE_SEC) -> Any:
-    """The condition's first true value. Looked at five times a second: a look inside costs four processes or more."""
-    return harness.wait_until(condition, awaited, timeout_sec, pause_sec=0.2)
+    """The condition's first true value. Looked at twice a second at last: a look inside costs several processes."""
+    return harness.wait_until(condition, awaited, timeout_sec, pause_max_sec=0.5)
 
 
 def why_not() -> str | None:
