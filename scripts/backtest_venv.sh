@@ -38,8 +38,8 @@ echo "$me: installing HftBacktest and NautilusTrader into $place (half a minute,
 trap 'interrupt_install 130' INT
 trap 'interrupt_install 143' TERM
 trap 'interrupt_install 129' HUP
-quietly "$python" -I -m venv --clear "$place" || give_up "$place could not be made; the reason is above."
-quietly "$place/bin/python" -I -m pip install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+make_beside "$place" || give_up "$place could not be made; the reason is above."
+quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
   --require-hashes -r requirements/backtest.txt ||
   give_up "HftBacktest and NautilusTrader could not be installed; the reason is above."
 cp requirements/backtest.txt "$place/.requirements"

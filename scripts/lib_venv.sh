@@ -5,6 +5,7 @@
 #
 #   ensure_venv run     the project, with its live screen
 #   ensure_venv dev     the project and its development tools (also serves "run")
+#   make_beside PLACE   another environment, for what has no room beside those; "pip" is then the command that fills it
 #
 # Reads PYTHON, the interpreter to use (python3). Exits with 69 when the environment cannot be made, with 130 (SIGINT),
 # 143 (SIGTERM) or 129 (SIGHUP) after a signal.
@@ -90,4 +91,13 @@ ensure_venv() { # ensure_venv run|dev
   fingerprint >.venv/.fingerprint-run
   [[ $1 == dev ]] && cp .venv/.fingerprint-run .venv/.fingerprint-dev
   trap - INT TERM HUP
+}
+
+# A pip of its own is most of what an environment costs, so that of .venv fills it, where there is one that can.
+make_beside() { # make_beside PLACE
+  pip=(.venv/bin/python -I -m pip --python "$1/bin/python")
+  quietly "$python" -I -m venv --clear --without-pip "$1" || return
+  ! "${pip[@]}" --version >/dev/null 2>&1 || return 0
+  pip=("$1/bin/python" -I -m pip)
+  quietly "$python" -I -m venv --clear "$1"
 }

@@ -67,8 +67,8 @@ wanted() { # what the mark of a complete installation holds
 }
 
 install_shioaji() {
-  quietly "$python" -I -m venv --clear "$place" || return
-  quietly "$place/bin/python" -I -m pip install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+  make_beside "$place" || return
+  quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
     --require-hashes -r requirements/shioaji.txt || return
   wanted >"$place/.wanted"
 }

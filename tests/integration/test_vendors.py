@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.harness import DEADLINE_SEC, clean_env
-from tests.nights import at_night
-from tests.scratch_tree import copy_tree
+from tests.nights import at_night, by_day
+from tests.scratch_tree import copy_tree, make_venv
 
 NOBODY = "http://127.0.0.1:9"  # no index listens there
 TESTS = (
@@ -52,3 +54,17 @@ def test_what_cannot_be_installed_is_said_and_has_no_mark(tmp_path: Path) -> Non
         assert f"{script}: {reason}" in done.stderr
         assert not (tree / ".venv" / mark).exists()
     assert not (tree / ".venv/dxlink/.wanted").exists()
+
+
+@pytest.mark.parametrize("is_ours_there", by_day([True, False], bool))
+def test_an_environment_beside_ours_is_filled_by_our_pip(tmp_path: Path, is_ours_there: bool) -> None:
+    """One of its own takes longer than all that such an environment holds."""
+    tree = copy_tree(tmp_path / "tree")
+    if is_ours_there:
+        make_venv(tree)
+    filled = '. scripts/lib_venv.sh; make_beside place; "${pip[@]}" list --format=freeze'
+    done = run(tree, "bash", "-euc", filled)
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = {line.split("==")[0] for line in done.stdout.splitlines()}
+    assert held <= {"pip", "setuptools"}, "of that environment"
+    assert ("pip" in held) != is_ours_there
