@@ -93,7 +93,8 @@ async def _snapshot(app: App) -> Outcome:
         link.close()
     series = f"{symbol}, {app.settings.gexbot_series[0]}"
     if sink.ticks:
-        return ok(f"{series}: a snapshot came")
+        others = len(app.settings.symbols) * len(app.settings.gexbot_series)
+        return ok(f"{series}: a snapshot came (of {counted(others, 'series', 'series')} this one was tried)")
     if sink.rejects:
         return warn(f"{series}: nothing that can be recorded came: {sink.reason}", "see docs/gexbot.md")
     return fail(f"{series}: no snapshot within {TRIAL_SEC:.0f} s", "see the recorder's log")

@@ -1,6 +1,7 @@
 """The checks of ``hk-tickctl doctor`` where the source is Shioaji: the gateway, its traffic, and whether trades come.
 
-The trial subscribes one symbol. It stays subscribed at the gateway, as it is for the recorder.
+A contract is looked up, which subscribes nothing. The trial subscribes one symbol, which stays subscribed at the
+gateway, as it is for the recorder.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
-from hk_tick_collector.cli.trial import try_trades
+from hk_tick_collector.cli.trial import of_all, try_trades
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, InputError, RecorderError
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.core.text import counted, cut, printable
 from hk_tick_collector.sources.secrets import find, read_secrets
-from hk_tick_collector.sources.shioaji.messages import HEALTH, INFO, USAGE
+from hk_tick_collector.sources.shioaji.gateway import NotThere
+from hk_tick_collector.sources.shioaji.messages import HEALTH, INFO, USAGE, contract_path
 from hk_tick_collector.sources.shioaji.spec import MAX_SUBSCRIPTIONS, SECRETS
+from hk_tick_collector.sources.shioaji.symbols import at_shioaji, prefix_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.sources.shioaji.link import ShioajiSource
 
-CHECKS = ("shioaji_gateway", "shioaji_traffic", "shioaji_trades")
+CHECKS = ("shioaji_gateway", "shioaji_traffic", "shioaji_symbols", "shioaji_trades")
 LOW_BYTES = 50_000_000
 MB = 1_000_000
 
@@ -35,6 +38,7 @@ def check(checkup: Checkup, app: App, *, offline: bool) -> None:
         return
     checkup.run("shioaji_gateway", lambda: _gateway(app), ["shioaji_secrets"])
     checkup.run("shioaji_traffic", lambda: _traffic(app), ["shioaji_gateway"])
+    checkup.run("shioaji_symbols", lambda: _symbols(app), ["shioaji_gateway"])
     checkup.run("shioaji_trades", lambda: asyncio.run(_trades(app)), ["shioaji_gateway"])
 
 
@@ -101,10 +105,36 @@ def _traffic(app: App) -> Outcome:
     return ok(shown)
 
 
+def _symbols(app: App) -> Outcome:
+    """Each, in the list of contracts. A pause in answers ends it: what was not asked for then is said."""
+    gateway, symbols = _source(app).gateway, app.settings.symbols
+    unknown, problems = [], []
+    for number, symbol in enumerate(symbols):
+        contract = at_shioaji(symbol)
+        try:
+            answer = gateway.ask("GET", contract_path(contract))
+        except NotThere:
+            unknown.append(symbol)
+        except RecorderError as exc:
+            untried = symbols[number:]
+            problems.append(f"{exc}; not looked up: {of_all(untried, symbols)}")
+            break
+        else:
+            exchange = answer.get("exchange") if isinstance(answer, dict) else None
+            right = prefix_of(exchange) if isinstance(exchange, str) else None
+            if right is not None and exchange != contract.exchange:
+                problems.append(f"{symbol} trades on {exchange}: write {right}.{symbol.partition('.')[2]}")
+    if unknown:
+        problems.insert(0, f"the gateway does not know {of_all(unknown, symbols)}")
+    if problems:
+        return fail("; ".join(problems), "correct FUTU_SYMBOLS; a gateway older than 1.7 has no such list")
+    return ok(f"{counted(len(symbols), 'symbol')}: the gateway knows all of them")
+
+
 async def _trades(app: App) -> Outcome:
     return await try_trades(
         _source(app),
-        app.settings.symbols[0],
+        app.settings.symbols,
         page="docs/shioaji.md",
         on_error="see the gateway's own log: journalctl -u shioaji-gateway",
         means="the gateway's line to the market is dead: restart it",

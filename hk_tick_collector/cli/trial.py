@@ -1,10 +1,13 @@
-"""Do trades come? One symbol is subscribed on a connection beside the recorder's, for a few seconds."""
+"""Do trades come, and are the symbols known? Asked on connections beside the recorder's, for a few seconds.
+
+Of trades one symbol is subscribed, the first of the list: the others are not tried, and the outcome says so.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hk_tick_collector.cli.checkup import Outcome, fail, ok, warn
 from hk_tick_collector.core.errors import FeedError
@@ -42,10 +45,11 @@ class Counting:
         """Nobody waits."""
 
 
-async def try_trades(source: Source, symbol: str, *, page: str, on_error: str, means: str) -> Outcome:
+async def try_trades(source: Source, symbols: Sequence[str], *, page: str, on_error: str, means: str) -> Outcome:
     """``page`` says more of what cannot be recorded; ``on_error`` helps where no connection is made; ``means`` is what
     it means that nothing comes while the symbol trades."""
-    sink = Counting()
+    sink, symbol = Counting(), symbols[0]
+    alone = f" (of {counted(len(symbols), 'symbol')} this one was tried)" if len(symbols) > 1 else ""
     link = source.open(sink)
     try:
         await link.open(OPEN_SEC)
@@ -60,7 +64,13 @@ async def try_trades(source: Source, symbol: str, *, page: str, on_error: str, m
     finally:
         link.close()
     if sink.ticks:
-        return ok(f"{symbol}: {counted(sink.ticks, 'trade')} came")
+        return ok(f"{symbol}: {counted(sink.ticks, 'trade')} came{alone}")
     if sink.rejects:
-        return warn(f"{symbol}: nothing that can be recorded came: {sink.reason}", f"see {page}")
-    return warn(f"{symbol}: no trade within {TRIAL_SEC:.0f} s", f"while it trades that means that {means}")
+        return warn(f"{symbol}: nothing that can be recorded came: {sink.reason}{alone}", f"see {page}")
+    return warn(f"{symbol}: no trade within {TRIAL_SEC:.0f} s{alone}", f"while it trades that means that {means}")
+
+
+def of_all(some: Collection[str], symbols: Sequence[str]) -> str:
+    """Some of the wanted symbols, each by its name, in their order."""
+    named = ", ".join(symbol for symbol in symbols if symbol in some)
+    return f"{named} ({len(some)} of {counted(len(symbols), 'symbol')})"

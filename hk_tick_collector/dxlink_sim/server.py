@@ -22,6 +22,8 @@ from hk_tick_collector.sims.rest import HOST, Rest, start_handler
 
 KEEPALIVE_SEC = 10
 MAX_ROWS = 500  # of events in a message
+PROFILES = ("Profile", "Summary")
+PROFILE_FIELDS = ["eventSymbol", "eventTime", "description"]  # whatever was asked for
 DEFAULT_FIELDS = ("eventSymbol", "eventTime", "index", "time", "price", "size")
 FAULTS = {
     "cut": "break every connection off",
@@ -41,6 +43,8 @@ FAULTS = {
     "refuse": "the REST interface answers 401 from now on",
     "busy": "the REST interface answers 429 from now on",
     "accept": "the REST interface answers as before",
+    "undescribed": "no Profile and no Summary is sent from now on",
+    "described": "they are sent again",
     "history_error": "a question for the past is an ERROR, as where that is not entitled",
     "history_closed": "a question for the past closes its channel",
     "history_mute": "a question for the past is not answered",
@@ -49,6 +53,12 @@ FAULTS = {
     "history_granted": "a question for the past is answered again",
     **{name: f"the next trade is one: {name}" for name in ODDITIES},
 }
+
+_SETS = {
+    "pause": ("_is_paused", True), "resume": ("_is_paused", False),
+    "keep": ("_keeps", True), "let_go": ("_keeps", False),
+    "undescribed": ("_is_undescribed", True), "described": ("_is_undescribed", False),
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -75,6 +85,7 @@ class Channel:
     is_compact: bool = False
     symbols: set[str] = field(default_factory=set)
     is_told: bool = False  # FEED_CONFIG with fields was sent
+    profiles: list[str] = field(default_factory=list)  # kinds of them that were asked for
 
 
 class Exchange(Hub[_Client]):
@@ -84,7 +95,7 @@ class Exchange(Hub[_Client]):
         super().__init__()
         self._tape = tape
         self._pace = Pace(events_per_sec, MAX_ROWS)
-        self._is_paused = self._keeps = False
+        self._is_paused = self._keeps = self._is_undescribed = False
         self._skew_ms = 0
         self.tokens: set[str] = set()
         self.rest_status = 200
@@ -185,25 +196,31 @@ class Exchange(Hub[_Client]):
         if kind == "FEED_SETUP":
             channel.is_compact = message.get("acceptDataFormat") == "COMPACT"
             asked = message.get("acceptEventFields", {}).get("TimeAndSale")
+            channel.profiles = [kind for kind in PROFILES if kind in message.get("acceptEventFields", {})]
             known = Event("NEW", "", 0, 0, 0, 0.0, 0, "").values()
             channel.fields = [name for name in asked or DEFAULT_FIELDS if name in known]
             await self._config(client, number, channel)
         elif kind == "FEED_SUBSCRIPTION":
-            if message.get("reset"):
-                channel.symbols.clear()
-            added = message.get("add", ())
-            channel.symbols |= _symbols(added)
-            if not self._keeps:
-                channel.symbols -= _symbols(message.get("remove", ()))
-            if not channel.is_told:
-                await self._config(client, number, channel)
-            if channel.contract in ("HISTORY", "AUTO"):
-                for entry in added:
-                    if entry.get("type") == "TimeAndSale" and "fromTime" in entry:
-                        await self._show_past(client, number, channel, entry)
+            await self._subscribe(client, number, channel, message)
         elif kind == "CHANNEL_CANCEL":
             del client.channels[number]
             await client.say("CHANNEL_CLOSED", number)
+
+    async def _subscribe(self, client: _Client, number: int, channel: Channel, message: Mapping[str, Any]) -> None:
+        if message.get("reset"):
+            channel.symbols.clear()
+        added = message.get("add", ())
+        channel.symbols |= _symbols(added)
+        if not self._keeps:
+            channel.symbols -= _symbols(message.get("remove", ()))
+        if not channel.is_told:
+            await self._config(client, number, channel)
+        if channel.contract in ("TICKER", "AUTO") and not self._is_undescribed:
+            await self._describe(client, number, channel, added)
+        if channel.contract in ("HISTORY", "AUTO"):
+            for entry in added:
+                if entry.get("type") == "TimeAndSale" and "fromTime" in entry:
+                    await self._show_past(client, number, channel, entry)
 
     async def _show_past(self, client: _Client, number: int, channel: Channel, entry: Mapping[str, Any]) -> None:
         """A snapshot, the newest trade first; one without a trade is a row that only ends it."""
@@ -231,6 +248,19 @@ class Exchange(Hub[_Client]):
             flat = [row[name] for row in part for name in channel.fields]
             await client.say("FEED_DATA", number, data=["TimeAndSale", flat] if channel.is_compact else part)
 
+    async def _describe(
+        self, client: _Client, number: int, channel: Channel, added: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Of those that are known; of others nothing is said."""
+        for kind in channel.profiles:
+            known = [entry["symbol"] for entry in added if entry.get("type") == kind]
+            known = [symbol for symbol in known if symbol in self._tape.symbols]
+            rows = [dict(zip(PROFILE_FIELDS, (symbol, 0, f"{symbol} Inc."), strict=True)) for symbol in known]
+            flat = [value for row in rows for value in row.values()]
+            if known:
+                data = [kind, flat] if channel.is_compact else [{"eventType": kind, **row} for row in rows]
+                await client.say("FEED_DATA", number, data=data)
+
     async def _config(self, client: _Client, number: int, channel: Channel) -> None:
         channel.is_told = bool(channel.symbols)
         await client.say(
@@ -238,7 +268,7 @@ class Exchange(Hub[_Client]):
             number,
             aggregationPeriod=0,
             dataFormat="COMPACT" if channel.is_compact else "FULL",
-            eventFields={"TimeAndSale": channel.fields},
+            eventFields={"TimeAndSale": channel.fields, **dict.fromkeys(channel.profiles, PROFILE_FIELDS)},
         )
 
     # --- faults ---
@@ -246,12 +276,10 @@ class Exchange(Hub[_Client]):
     async def _fault(self, name: str) -> None:
         if name in ODDITIES:
             self._tape.oddities.append(name)
-        elif name in ("pause", "resume"):
-            self._is_paused = name == "pause"
+        elif name in _SETS:
+            setattr(self, *_SETS[name])
         elif name.startswith("history_"):
             self._history = name.removeprefix("history_")
-        elif name in ("keep", "let_go"):
-            self._keeps = name == "keep"
         elif name == "skew":
             self._skew_ms = 3_600_000 - self._skew_ms
         elif name in ("refuse", "busy", "accept"):

@@ -90,6 +90,11 @@ class Tape:
         self._past[symbol].append(made)
         return made
 
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Those that it knows."""
+        return self._symbols
+
     def past(self, symbol: str, from_ms: int) -> list[Event]:
         """Its trades from then on, the newest first, as far as they are kept."""
         return [event for event in reversed(self._past.get(symbol, ())) if event.time >= from_ms]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from hk_tick_collector.shioaji_sim.tape import ODD, ODDITIES, Event, Tape, is_contract
 from hk_tick_collector.sims.pace import STEP_SEC, Pace
@@ -24,6 +25,7 @@ MAX_ROWS = 2000  # of events at a time
 MAX_SUBSCRIPTIONS = 200
 LIMIT_BYTES = 500_000_000
 CHANNELS = ("tick_stk", "tick_fop")
+OTC = ("5", "6", "8")  # so begin the codes of stocks of TPEx, here
 FAULTS = {
     "cut": "break every stream off",
     "restart": "break every stream off and forget every subscription",
@@ -268,12 +270,24 @@ class Exchange:
             return 200, {
                 "connections": 1, "bytes": used, "limit_bytes": LIMIT_BYTES, "remaining_bytes": self.left_bytes,
             }  # fmt: skip
+        if path.startswith("data/contracts/"):
+            return self._contract(path)
         return 404, {"code": 404, "message": "not found", "details": None}
+
+    def _contract(self, path: str) -> tuple[int, object]:
+        parts = urlsplit(path)
+        code = unquote(parts.path.removeprefix("data/contracts/"))
+        kinds = parse_qs(parts.query).get("security_type", [])
+        if code not in {known.removesuffix(ODD) for known in self.tape.codes} or not _fits(code, kinds):
+            return 404, {"code": 404, "message": f"Contract not found: {code}", "details": None}
+        exchange = "TAIFEX" if is_contract(code) else "OTC" if code.startswith(OTC) else "TSE"
+        return 200, {
+            "security_type": kinds[0], "region": "TW", "exchange": exchange, "code": code, "target_code": None,
+        }  # fmt: skip
 
     def _subscribe(self, body: Any, *, add: bool) -> tuple[int, object]:
         code, is_odd = str(body.get("code")), bool(body.get("intraday_odd"))
-        wanted = ("FUT", "OPT") if is_contract(code) else ("STK",)
-        if body.get("security_type") not in wanted or f"{code}{ODD if is_odd else ''}" not in self.tape.codes:
+        if not _fits(code, [body.get("security_type")]) or f"{code}{ODD if is_odd else ''}" not in self.tape.codes:
             return 404, {"code": 404, "message": f"Contract not found: {code}", "details": None}
         if add and len(self.subscribed) >= MAX_SUBSCRIPTIONS:
             return 200, {"success": False, "message": "too many subscriptions", "subscription": None}
@@ -295,6 +309,11 @@ class Exchange:
             columns["close"][0] += 1.0
         self.left_bytes = max(0, self.left_bytes - 100 * len(columns["close"]))
         return 200, columns
+
+
+def _fits(code: str, kinds: Sequence[object]) -> bool:
+    """Is a contract of one of these kinds?"""
+    return not {"FUT", "OPT"}.isdisjoint(kinds) if is_contract(code) else "STK" in kinds
 
 
 class _Gateway(Rest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -16,7 +17,11 @@ from typing import Any
 
 import pytest
 
+from hk_tick_collector.cli import doctor_dxlink
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.dxlink_sim.tape import read_truth
+from hk_tick_collector.sources.dxlink import spec
+from hk_tick_collector.sources.dxlink.link import DxLinkSource
 from hk_tick_collector.store import reader
 from tests.forked import parent
 from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, stored_rows, wait_until
@@ -105,6 +110,36 @@ def checked(tmp_path: Path, endpoint: Endpoint) -> dict[str, int]:
     assert done.returncode == 0, done.stdout + done.stderr
     checked_json: dict[str, int] = json.loads(done.stdout)
     return checked_json
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fault", "result", "words"),
+    [
+        (SYMBOLS, "", "ok", "3 symbols: the endpoint knows all of them"),
+        (
+            "US.AAPL,US.NOPE,US.MSFT,US.GONE", "", "warn",
+            "within 1 s nothing came that describes US.NOPE, US.GONE (2 of 4 symbols)",
+        ),
+        (SYMBOLS, "undescribed", "warn", "within 1 s nothing came that describes any of 3 symbols"),
+        (SYMBOLS, "refuse", "fail", "TastyTrade refused the refresh token or the client secret (401)"),
+    ],
+)  # fmt: skip
+def test_doctor_names_every_symbol_that_no_word_comes_of(
+    endpoint: Endpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str,
+    fault: str,
+    result: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(doctor_dxlink, "TRIAL_SEC", 1.0)
+    secrets = Path(settings(tmp_path, endpoint)["DXLINK_SECRETS_FILE"])
+    source = DxLinkSource(spec.US, endpoint.rest, None, secrets, (), SystemClock())
+    if fault:
+        endpoint.fault(fault)
+    outcome = asyncio.run(doctor_dxlink._symbols(source, wanted.split(",")))
+    assert (outcome.result, outcome.found.partition(";")[0]) == (result, words)
 
 
 def test_every_trade_that_was_shown_is_stored_once_through_all_faults(tmp_path: Path, endpoint: Endpoint) -> None:
@@ -340,8 +375,11 @@ def test_refused_secrets_are_a_sentence_and_not_asked_again(tmp_path: Path, endp
         endpoint.fault("accept")
         (tmp_path / "dxlink.secrets").write_text("client_secret=another\nrefresh_token=top-secret-too\n")
         process.wait_for("dxlink_connected")
+        logins = endpoint.state()["logins"]
         doctor = tickctl(tmp_path, endpoint, "doctor")
-        assert "dxlink_trades" in doctor.stdout
+        assert re.search("ok +dxlink_symbols +3 symbols: the endpoint knows all of them", doctor.stdout)
+        assert re.search(r"US.AAPL: .* came \(of 3\s+symbols this one was tried\)", doctor.stdout)
+        assert endpoint.state()["logins"] == logins + 1  # for all of its checks
         assert process.stop() == 0
     assert not process.find("top-secret")
     assert "top-secret" not in doctor.stdout + doctor.stderr

@@ -92,6 +92,27 @@ def checked(tmp_path: Path, streamer: Streamer) -> dict[str, int]:
     return checked_json
 
 
+def check_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, str]:
+    """What ``doctor --json`` says of one check."""
+    outcomes: list[dict[str, str]] = json.loads(done.stdout)["checks"]
+    return next(outcome for outcome in outcomes if outcome["name"] == name)
+
+
+def test_doctor_names_every_symbol_that_schwab_does_not_know(tmp_path: Path, streamer: Streamer) -> None:
+    known = "ok +schwab_symbols +3 symbols: Schwab knows all of them; trades were not tried"
+    assert re.search(known, tickctl(tmp_path, streamer, "doctor").stdout)
+    wanted = "US.AAPL,US.NOPE,US.MSFT,US.GONE"
+    told = tickctl(tmp_path, streamer, "doctor", "--json", FUTU_SYMBOLS=wanted)
+    assert told.returncode == 1
+    outcome = check_of(told, "schwab_symbols")
+    assert (outcome["result"], outcome["found"]) == ("fail", "Schwab does not know US.NOPE, US.GONE (2 of 4 symbols)")
+    streamer.fault("listings_busy")
+    outcome = check_of(tickctl(tmp_path, streamer, "doctor", "--json"), "schwab_symbols")
+    assert outcome["result"] == "warn"  # the recorder does not need the answer
+    assert re.search(r"429.*; not asked for: US.AAPL, US.MSFT, US.NVDA \(3 of 3 symbols\)$", outcome["found"])
+    assert streamer.state()["connections"] == 0  # a user has one stream
+
+
 def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, streamer: Streamer) -> None:
     with ended(first := recorder(tmp_path, streamer)):
         wait_until(lambda: len(stored(tmp_path)) > 50, "trades")

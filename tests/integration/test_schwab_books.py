@@ -170,7 +170,10 @@ def test_what_cannot_be_watched_is_blind_with_its_reason_and_ticks_go_on(tmp_pat
 
 def test_doctor_says_which_books_there_are(tmp_path: Path, streamer: Streamer) -> None:
     for wanted, words in (
-        ("US.AAPL,US.NVDA,US.XYZ", "fail +schwab_books .*XYZ: Schwab does not know it"),
+        (
+            "US.AAPL,US.XYZ,US.NVDA,US.ABC",
+            r"(?s)fail +schwab_books +XYZ: Schwab does not know it; ABC: Schwab does not\s+know it\n",
+        ),
         ("US.AAPL,US.NVDA", "ok +schwab_books .*1 symbol of NASDAQ_BOOK, 1 symbol of NYSE_BOOK"),
     ):
         env = settings(tmp_path, streamer, BOOK_SYMBOLS=wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -89,8 +90,29 @@ def all_stored(tmp_path: Path, gateway: Gateway, more_than: int) -> None:
     wait_until(lambda: len(stored(tmp_path)) > more_than and stored(tmp_path) == gateway.trades(), "all stored")
 
 
-def tickctl(tmp_path: Path, gateway: Gateway, *words: Any) -> subprocess.CompletedProcess[str]:
-    return parent(words[0]).run([*map(str, words)], settings(tmp_path, gateway), 120)
+def tickctl(tmp_path: Path, gateway: Gateway, *words: Any, symbols: str = SYMBOLS) -> subprocess.CompletedProcess[str]:
+    env = {**settings(tmp_path, gateway), "FUTU_SYMBOLS": symbols}
+    return parent(words[0]).run([*map(str, words)], env, 120)
+
+
+def check_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, str]:
+    """What ``doctor --json`` says of one check."""
+    outcomes: list[dict[str, str]] = json.loads(done.stdout)["checks"]
+    return next(outcome for outcome in outcomes if outcome["name"] == name)
+
+
+def test_doctor_names_every_symbol_that_the_gateway_does_not_know(tmp_path: Path, gateway: Gateway) -> None:
+    wanted = "TW.2330,TW.9999,TWF.TXFL6,TWF.TXFA0,TWO.2317,TW.2330@ODD"
+    told = tickctl(tmp_path, gateway, "doctor", "--json", symbols=wanted)
+    assert told.returncode == 1
+    outcome = check_of(told, "shioaji_symbols")
+    assert outcome["result"] == "fail"
+    assert outcome["found"] == (
+        "the gateway does not know TW.9999, TWF.TXFA0 (2 of 6 symbols); TWO.2317 trades on TSE: write TW.2317"
+    )
+    assert gateway.state()["subscribed"] == 1  # by the trial: a look-up subscribes nothing
+    trades = check_of(told, "shioaji_trades")
+    assert re.search(r"^TW.2330: .* came \(of 6 symbols this one was tried\)$", trades["found"])
 
 
 def test_every_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, gateway: Gateway) -> None:
@@ -141,6 +163,7 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, gat
         doctor = tickctl(tmp_path, gateway, "doctor")
         for check in ("shioaji_secrets", "shioaji_gateway", "shioaji_traffic", "shioaji_trades"):
             assert check in doctor.stdout
+        assert re.search("ok +shioaji_symbols +4 symbols: the gateway knows all of them", doctor.stdout)
         status = tickctl(tmp_path, gateway, "status")
         assert "Shioaji" in status.stdout
         assert "OpenD" not in status.stdout + doctor.stdout

@@ -81,6 +81,16 @@ class Conversation(remote.Conversation):
 
     async def greet(self) -> None:
         """In the order that the server wants, each step after the answer to the one before it."""
+        await self.enter(messages.request_feed())
+        await self.send(messages.feed_setup())
+        self.opened.set_result(None)
+        if self._past is not None:
+            self._history = HistoryChannel(self._past, self)
+            await asyncio.gather(self._rotate(), self._history.run())
+        await self._rotate()
+
+    async def enter(self, request: str) -> None:
+        """Let in, and with the channel that ``request`` asks for."""
         assert self._access is not None
         await self.send(messages.setup())
         await self.until(lambda: bool(self._state))
@@ -91,14 +101,8 @@ class Conversation(remote.Conversation):
             await self.send(messages.auth(self._access.token))
             await self.until(lambda: bool(self._state))
             self._check_authorized("the token was refused")
-        await self.send(messages.request_feed())
+        await self.send(request)
         await self.until(lambda: self._channel_open)
-        await self.send(messages.feed_setup())
-        self.opened.set_result(None)
-        if self._past is not None:
-            self._history = HistoryChannel(self._past, self)
-            await asyncio.gather(self._rotate(), self._history.run())
-        await self._rotate()
 
     def is_busy(self) -> bool:
         """Do many rows wait to be stored?"""

@@ -20,6 +20,7 @@ SILENCE_SEC = 60  # without any message: lost. Announced in SETUP, and the serve
 KEEPALIVE_SEC = 20  # the server wants one within 60 s
 FEED_CHANNEL, HISTORY_CHANNEL = 1, 3
 EVENT = "TimeAndSale"
+DESCRIPTIONS = ("Profile", "Summary")  # events of a symbol that there are whether it trades or not
 NEEDED = ("eventSymbol", "index", "time", "price", "size")
 FIELDS = (
     *NEEDED,
@@ -58,6 +59,11 @@ def request_feed() -> str:
     return _text("CHANNEL_REQUEST", FEED_CHANNEL, service="FEED", parameters={"contract": "STREAM"})
 
 
+def request_newest() -> str:
+    """A channel on which the newest event of each kind comes at once, of a symbol that has one."""
+    return _text("CHANNEL_REQUEST", FEED_CHANNEL, service="FEED", parameters={"contract": "TICKER"})
+
+
 def request_history() -> str:
     """A channel that answers with what there was, and then goes on."""
     return _text("CHANNEL_REQUEST", HISTORY_CHANNEL, service="FEED", parameters={"contract": "HISTORY"})
@@ -92,6 +98,18 @@ def history(*, add: tuple[str, int] | None = None, remove: tuple[str, int] | Non
         if pair is not None
     }
     return _text("FEED_SUBSCRIPTION", HISTORY_CHANNEL, **events)
+
+
+def describe_setup() -> str:
+    """Of descriptions, no more than whose they are."""
+    fields = dict.fromkeys(DESCRIPTIONS, ("eventType", "eventSymbol"))
+    return _text("FEED_SETUP", FEED_CHANNEL, acceptDataFormat="COMPACT", acceptEventFields=fields)
+
+
+def describe(symbols: Sequence[str]) -> str:
+    """What there is of these, in dxFeed's spelling."""
+    add = [{"type": kind, "symbol": symbol} for symbol in symbols for kind in DESCRIPTIONS]
+    return _text("FEED_SUBSCRIPTION", FEED_CHANNEL, add=add)
 
 
 def _text(kind: str, channel: int, **fields: Any) -> str:

@@ -54,6 +54,10 @@ class Pace:
             self._at.append(now_sec)
 
 
+class NotThere(FeedError):
+    """The gateway has nothing of that name (404)."""
+
+
 class Gateway:
     """``url``: ``http://127.0.0.1:8080``, or https of another machine, which wants the key of ``secrets_file``."""
 
@@ -158,7 +162,8 @@ class Gateway:
             wait_sec = min(max(self._backoff.next_sec(), asked_sec), MAX_WAIT_SEC)
             refused = Refused(f"SinoPac wants to be left alone ({status}{words})", wait_sec, is_secret=False)
         else:
-            return FeedError(f"{path} was answered with status {status}{words}")
+            kind = NotThere if status == 404 else FeedError
+            return kind(f"{path} was answered with status {status}{words}")
         with self._lock:
             try:
                 self._patience.refuse(self._secrets_file(), refused)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from hk_tick_collector.core.errors import FeedLost
 from hk_tick_collector.sources.shioaji.symbols import Contract
@@ -19,6 +20,12 @@ SILENCE_SEC = 75  # without a byte: lost
 MAX_EVENT_BYTES = 65_536
 HEALTH, INFO, USAGE = "/api/v1/health", "/api/v1/info", "/api/v1/auth/usage"
 SUBSCRIBE, UNSUBSCRIBE, TICKS = "/api/v1/stream/subscribe", "/api/v1/stream/unsubscribe", "/api/v1/data/ticks"
+
+
+def contract_path(contract: Contract) -> str:
+    """Where the gateway says whether there is such a contract."""
+    asked = urlencode({"region": "TW", "security_type": contract.security_type})
+    return f"/api/v1/data/contracts/{quote(contract.code, safe='')}?{asked}"
 
 
 def channel_path(channel: str) -> str:

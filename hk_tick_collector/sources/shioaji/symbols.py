@@ -50,6 +50,11 @@ def at_shioaji(symbol: str) -> Contract:
     raise FeedError(f"{symbol}: no contract of TAIFEX; write a real one such as TWF.TXFL6, not TXFR1, which changes")
 
 
+def prefix_of(exchange: str) -> str | None:
+    """What stands before the dot of a stock there; None for another exchange."""
+    return next((prefix for prefix, name in _EXCHANGES.items() if name == exchange), None)
+
+
 def unit_of(contract: Contract) -> tuple[str, float | None]:
     """What its volume counts, and how many shares that is."""
     if contract.security_type != "STK":
