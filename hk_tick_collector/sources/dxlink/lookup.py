@@ -47,7 +47,8 @@ class Lookup(Conversation):
         if message["type"] == "FEED_DATA":
             self._note(message.get("data"))
         elif message["type"] == "FEED_CONFIG" and isinstance(fields, dict):
-            self._fields.update({name: names for name, names in fields.items() if isinstance(names, list)})
+            told = {name: fields[name] for name in messages.DESCRIPTIONS if isinstance(fields.get(name), list)}
+            self._fields.update(told)
         else:
             super().take(message)
 

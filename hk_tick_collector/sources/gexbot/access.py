@@ -94,7 +94,7 @@ class Access:
         return Banned(f"{self._why}; not asked again before {until:%H:%M:%S} UTC")
 
 
-PLAIN_HEADERS = {"User-Agent": AGENT, "Accept": "application/json"}
+PLAIN_HEADERS = {"User-Agent": AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

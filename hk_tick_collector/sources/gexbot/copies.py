@@ -28,6 +28,7 @@ from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.gexbot.access import PLAIN_HEADERS, Access, Banned
 from hk_tick_collector.sources.gexbot.mapping import MAX_BODY_BYTES, SnapshotMapper
+from hk_tick_collector.sources.gexbot.packed import UNPACK_BYTES, Answer, Gzip
 from hk_tick_collector.sources.gexbot.polls import names_in, rejected
 from hk_tick_collector.sources.gexbot.series import ticker_of
 from hk_tick_collector.sources.remote.asking import words_of
@@ -45,7 +46,6 @@ MAX_WAITING_ROWS = 500
 MAX_RECORDS = 100_000  # of a day there are 23,400 seconds
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_REJECTED = 1000  # more of one file, and it is another kind of file
-UNPACK_BYTES = 256 * 1024
 READ_SEC = 20.0
 MAX_FILE_SEC = 3600.0
 MAX_ADDRESS_BYTES = 65_536
@@ -259,11 +259,12 @@ def address_of(access: Access, day: str, symbol: str, package: str, category: st
 def _address(client: httpx.Client, access: Access, day: str, series: Series) -> str:
     place = f"{ticker_of(series.symbol)}/{series.package}/{series.category}/{day[:4]}-{day[4:6]}-{day[6:]}"
     with client.stream("GET", f"{access.api}/hist/{place}?noredirect", headers=access.headers()) as response:
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_ADDRESS_BYTES:
-                raise FeedError("the answer is no address of a file")
+        answer = Answer(response.headers.get("Content-Encoding", ""), MAX_ADDRESS_BYTES)
+        until_sec = time.monotonic() + READ_SEC
+        for chunk in response.iter_raw():
+            answer.add(chunk)
+            if time.monotonic() > until_sec:
+                raise FeedError(f"the address of the day's file did not come within {READ_SEC:g} s")
     status = response.status_code
     if status == 429:
         raise access.refuse(status, response.headers.get("Retry-After"), is_key=False)
@@ -273,7 +274,7 @@ def _address(client: httpx.Client, access: Access, day: str, series: Series) -> 
         hint = ": is history in the subscription?" if status == 403 else ""
         raise FeedError(f"the day's file was refused with status {status}{hint}")
     access.served()
-    addresses = [name for name in names_in(bytes(body)) if "://" in name]
+    addresses = [name for name in names_in(answer.whole()) if "://" in name]
     problem = url_problem(addresses[0], "https") if addresses else "is missing"
     if problem:
         raise FeedError(f"the address of the day's file {problem}")
@@ -295,7 +296,7 @@ class _Reading:
 def _chunks(response: httpx.Response, reading: _Reading, stop: threading.Event) -> Iterator[bytes]:
     """The file's bytes as they come."""
     until_sec = time.monotonic() + MAX_FILE_SEC
-    for chunk in response.iter_bytes(UNPACK_BYTES):
+    for chunk in response.iter_raw(UNPACK_BYTES):  # one that was packed on its way is unpacked as a packed file is
         if stop.is_set():
             raise FeedError("stopped")
         if time.monotonic() > until_sec:
@@ -309,7 +310,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     unpacker, total = None, 0
     for number, chunk in enumerate(chunks):
         if number == 0 and chunk.startswith(b"\x1f\x8b"):
-            unpacker = _Gzip()
+            unpacker = Gzip()
         for part in [chunk] if unpacker is None else unpacker.steps(chunk):
             total += len(part)
             if total > MAX_FILE_BYTES:
@@ -317,24 +318,6 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield part
     if unpacker is not None and not unpacker.is_whole:
         raise FeedError("the day's file ends early")
-
-
-class _Gzip:
-    """Members one after another, as files that were put together have them. zlib.error for anything else."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(31)
-
-    @property
-    def is_whole(self) -> bool:
-        return self._member.eof
-
-    def steps(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
-            if self._member.eof:
-                self._member = zlib.decompressobj(31)
-            yield self._member.decompress(chunk, UNPACK_BYTES)
-            chunk = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
 
 def records_in(parts: Iterable[bytes]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from hk_tick_collector.records.snapshot import LIVE, Series
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.gexbot.access import PLAIN_HEADERS, Access
 from hk_tick_collector.sources.gexbot.mapping import MAX_BODY_BYTES, RAW_CHARS, SnapshotMapper
+from hk_tick_collector.sources.gexbot.packed import Answer
 from hk_tick_collector.sources.gexbot.series import ticker_of
 from hk_tick_collector.sources.remote.asking import words_of
 from hk_tick_collector.sources.source import Sink
@@ -198,12 +199,10 @@ class Polls:
 
         try:
             async with self._client.stream("GET", url, headers=headers) as response:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > most_bytes:
-                        raise FeedError(f"an answer has more than {most_bytes:,} bytes")
-                return response.status_code, bytes(body), response.headers.get("Retry-After")
+                answer = Answer(response.headers.get("Content-Encoding", ""), most_bytes)
+                async for chunk in response.aiter_raw():
+                    answer.add(chunk)
+                return response.status_code, answer.whole(), response.headers.get("Retry-After")
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise FeedError(f"gexbot was not reached: {words_of(exc)}") from None
 

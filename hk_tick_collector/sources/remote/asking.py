@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.message import Message
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +20,10 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.sources.remote.limit import Connection, SafeConnection, TimeLimit
 
-REQUEST_TIMEOUT_SEC = 5
+REQUEST_TIMEOUT_SEC = 5  # without a byte
+REQUEST_SEC = 8.0  # altogether
 MAX_ANSWER_BYTES = 65_536
 REFUSED_WAIT_SEC = 900
 BUSY_WAIT_SEC, MIN_BUSY_WAIT_SEC, MAX_BUSY_WAIT_SEC = 60, 5, 3600
@@ -67,14 +69,18 @@ class Rest:
         request = urllib.request.Request(  # noqa: S310 - the settings let only https in, and http to this machine
             self._address + path, data=body, headers={**headers, "User-Agent": AGENT, "Accept": "application/json"}
         )
-        try:
-            with _OPENER.open(request, timeout=REQUEST_TIMEOUT_SEC) as response:
-                raw = response.read(MAX_ANSWER_BYTES + 1)
-        except urllib.error.HTTPError as exc:
-            with exc:
-                raise self._of_status(exc.code, exc.headers, shown, credential) from None
-        except (OSError, ValueError, HTTPException) as exc:
-            raise FeedError(f"{shown} was not answered: {words_of(exc)}") from None
+        with TimeLimit(REQUEST_SEC) as limit:
+            try:
+                with _OPENER.open(request, timeout=REQUEST_TIMEOUT_SEC) as response:
+                    raw = response.read(MAX_ANSWER_BYTES + 1)
+            except urllib.error.HTTPError as exc:
+                with exc:
+                    raise self._of_status(exc.code, exc.headers, shown, credential) from None
+            except (OSError, ValueError, HTTPException) as exc:
+                why = f" within {REQUEST_SEC:g} s" if limit.is_over else f": {words_of(exc)}"
+                raise FeedError(f"{shown} was not answered{why}") from None
+        if limit.is_over:
+            raise FeedError(f"{shown} was not answered within {REQUEST_SEC:g} s")
         try:
             answer = json.loads(raw) if len(raw) <= MAX_ANSWER_BYTES else None
         except (ValueError, RecursionError):
@@ -136,7 +142,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(SafeConnection, request)
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 def is_token(value: Any) -> bool:

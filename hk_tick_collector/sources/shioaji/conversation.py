@@ -95,12 +95,17 @@ class Conversation:
             self._line.close()
 
     def _read(self, response: http.client.HTTPResponse) -> None:
-        stream = messages.EventStream()
+        stream, heard_sec = messages.EventStream(), self._clock.monotonic()
         while not self._stopped:
             part = response.read1(READ_BYTES)
             if not part:
                 raise FeedLost("the gateway closed the connection")
-            self._take(stream.feed(part))
+            events = stream.feed(part)
+            if events:
+                heard_sec = self._clock.monotonic()
+                self._take(events)
+            elif self._clock.monotonic() - heard_sec > messages.SILENCE_SEC:
+                raise FeedLost(f"bytes and not an event for {messages.SILENCE_SEC} s")
 
     def _take(self, events: list[messages.Event]) -> None:
         recv_ts_ms = self._clock.now_ms()

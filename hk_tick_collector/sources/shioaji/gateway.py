@@ -7,6 +7,7 @@ message. The file of secrets is read for each request, so that a new key needs n
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -25,6 +26,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError
 from hk_tick_collector.sources.remote.asking import AGENT, REFUSED_WAIT_SEC, Patience, Refused, words_of
 from hk_tick_collector.sources.remote.conversation import shown
+from hk_tick_collector.sources.remote.limit import Connection, SafeConnection, TimeLimit
 from hk_tick_collector.sources.secrets import find, read_secrets
 from hk_tick_collector.sources.shioaji.spec import REQUESTS, REQUESTS_SEC, SECRETS
 
@@ -85,15 +87,16 @@ class Gateway:
         self._check_wait()
         self._pace.wait(self._clock)
         connection = self._connection(min(timeout_sec, ANSWER_SEC) if body is None else timeout_sec)
-        try:
-            response = self._send(connection, method, path, body)
-            raw = response.read(max_bytes + 1)
-        except TimeoutError:
-            raise FeedTimeout(f"the gateway did not answer {path} in {timeout_sec:g} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise FeedLost(f"the gateway was not reached: {words_of(exc)}") from None
-        finally:
-            connection.close()
+        with TimeLimit(timeout_sec) as limit:
+            try:
+                response = self._send(connection, method, path, body)
+                raw = response.read(max_bytes + 1)
+            except (OSError, http.client.HTTPException, ValueError) as exc:
+                raise _unreached(exc, limit, path, timeout_sec) from None
+            finally:
+                connection.close()
+        if limit.is_over:
+            raise _unreached(TimeoutError(), limit, path, timeout_sec)
         if response.status != 200:
             raise self._refused(response.status, response.headers.get("Retry-After"), path, raw)
         self._backoff.reset()
@@ -108,26 +111,25 @@ class Gateway:
         """A stream that was begun, and its socket; without a byte for so long, reading it is a TimeoutError."""
         self._check_wait()
         connection = self._connection(ANSWER_SEC)
-        try:
-            connection.connect()
-            line = connection.sock  # the connection lets go of it when the answer has no end
-            response = self._send(connection, "GET", path, None)
+        with TimeLimit(ANSWER_SEC) as limit, contextlib.ExitStack() as unless_it_works:
+            unless_it_works.callback(connection.close)
+            try:
+                connection.connect()
+                line = connection.sock  # the connection lets go of it when the answer has no end
+                response = self._send(connection, "GET", path, None)
+                raw = response.read(4096) if response.status != 200 else b""
+                line.settimeout(silence_sec)
+            except (OSError, http.client.HTTPException, ValueError) as exc:
+                raise _unreached(exc, limit, path, ANSWER_SEC) from None
+            if limit.is_over:
+                raise _unreached(TimeoutError(), limit, path, ANSWER_SEC)
             if response.status != 200:
-                raise self._refused(response.status, response.headers.get("Retry-After"), path, response.read(4096))
-            line.settimeout(silence_sec)
-        except TimeoutError:
-            connection.close()
-            raise FeedTimeout(f"the gateway did not answer {path} in {ANSWER_SEC:g} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as exc:
-            connection.close()
-            raise FeedLost(f"the gateway was not reached: {words_of(exc)}") from None
-        except FeedError:
-            connection.close()
-            raise
+                raise self._refused(response.status, response.headers.get("Retry-After"), path, raw)
+            unless_it_works.pop_all()
         return line, response
 
     def _connection(self, timeout_sec: float) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
+        kind = SafeConnection if self._is_https else Connection
         return kind(self.host, self.port, timeout=timeout_sec)
 
     def _send(
@@ -172,6 +174,12 @@ class Gateway:
 
     def _secrets_file(self) -> Path:
         return NO_FILE if self._file is None else find(self._file)
+
+
+def _unreached(exc: Exception, limit: TimeLimit, path: str, timeout_sec: float) -> FeedError:
+    if limit.is_over or isinstance(exc, TimeoutError):
+        return FeedTimeout(f"the gateway did not answer {path} in {timeout_sec:g} s")
+    return FeedLost(f"the gateway was not reached: {words_of(exc)}")
 
 
 def _message(raw: bytes) -> str:

@@ -6,10 +6,11 @@ import gzip
 import json
 import math
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.snapshot import COPY, LIVE, Series
 from hk_tick_collector.sources.gexbot import mapping
 from hk_tick_collector.sources.gexbot.access import Access, Banned
-from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, records_in, unpacked
+from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, address_of, records_in, unpacked
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
 from hk_tick_collector.sources.gexbot.polls import MUTE_SEC, Polls
 from hk_tick_collector.sources.gexbot.series import SeriesName, parse_series_name
@@ -369,3 +370,70 @@ def test_the_usual_snapshot_is_read_the_fast_way() -> None:
     text = '{"b": [1, -2.5, 0.125, [5000, 13.75]], "a": "SPX", "c": null}'
     with mock.patch.object(mapping.json, "loads", side_effect=AssertionError("the slow way")):
         assert mapping.read(text)[1] == b'{"a":"SPX","b":[1,-2.5,0.125,[5000,13.75]],"c":null}'
+
+
+class Packed:
+    """Answers everything with this body, and calls it packed so. To be closed."""
+
+    def __init__(self, body: bytes, encoding: str) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Encoding", encoding)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with suppress(OSError):  # who was told enough hangs up
+                    self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+BOMB_BYTES = 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding", "words"),
+    [
+        (gzip.compress(bytes(BOMB_BYTES)), "gzip", "an answer has more than 1,048,576 bytes"),
+        (gzip.compress(b'["SPX"]')[:-4], "gzip", "an answer ends early"),
+        (b"no gzip at all", "gzip", "an answer cannot be unpacked: "),
+        (zlib.compress(b'["SPX"]'), "\x1b[2Jdeflate", r"an answer is packed as '\x1b[2jdeflate', which nobody"),
+    ],
+)
+def test_an_answer_that_unpacks_to_much_more_is_not_unpacked(
+    key: Path, packed: bytes, encoding: str, words: str
+) -> None:
+    with closing(Packed(packed, encoding)) as server:
+        clock = ManualClock(NOON * 1000)
+        lost: Future[str] = Future()
+        polls = Polls(Access(server.address, key, clock), MAPPER, Silent(), clock, lambda: True, lost.set_result)
+        tracemalloc.start()
+        polls.start()
+        with pytest.raises(FeedError) as told:
+            polls.opened.result(60)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        with pytest.raises(FeedError) as address:
+            address_of(Access(server.address, key, clock), "20261127", *SPX)
+    assert words in str(told.value)
+    assert words.replace("1,048,576", "65,536") in str(address.value)
+    assert peak_bytes < BOMB_BYTES / 2
+
+
+def test_an_answer_packed_by_gzip_is_read(key: Path) -> None:
+    with closing(Packed(gzip.compress(b'{"stocks": ["SPX", "NDX"]}'), "gzip")) as server:
+        clock = ManualClock(NOON * 1000)
+        polls = Polls(Access(server.address, key, clock), MAPPER, Silent(), clock, lambda: True, lambda _: None)
+        polls.start()
+        polls.opened.result(60)
+        assert polls.tickers == {"SPX", "NDX"}
+        polls.stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,13 +15,19 @@ import pytest
 from hk_tick_collector.core.clock import ManualClock, SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.imports.stored import RecordedDays
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.shioaji_sim.server import MAX_SUBSCRIPTIONS, Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Tape
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.shioaji import messages, spec
+from hk_tick_collector.sources.shioaji.conversation import Conversation
 from hk_tick_collector.sources.shioaji.gateway import Gateway, Pace
 from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
+from hk_tick_collector.sources.shioaji.mapping import TickMapper
 from hk_tick_collector.sources.source import Subscribed
+from tests.harness import DEADLINE_SEC
+from tests.unit.sources.dripping import Dripping
 from tests.unit.sources.shioaji.desk import StoreSink, at_ms
 
 KEY = "a-very-secret-key"
@@ -237,3 +245,15 @@ def test_a_stream_that_ends_or_falls_silent_is_lost(
         link.close()
 
     asyncio.run(go())
+
+
+def test_a_stream_of_bytes_without_an_event_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "SILENCE_SEC", 0.5)
+    market, clock, sink = market_of("TW"), SystemClock(), StoreSink(tmp_path)
+    mapper = TickMapper(market, PlausibleDays(market), {})
+    lost: Future[str] = Future()
+    with closing(Dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x")) as server:
+        gateway = Gateway(f"http://{server.address}", None, clock)
+        talk = Conversation("tick_stk", gateway, mapper, sink, clock, lost.set_result)
+        talk.start()
+        assert lost.result(DEADLINE_SEC) == "bytes and not an event for 0.5 s"

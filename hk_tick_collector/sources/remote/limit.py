@@ -1,0 +1,82 @@
+"""How long a request may take altogether. A socket's own timeout begins anew with each byte that comes: whoever sends
+one now and then would hold the thread that asked, and its lock, for hours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+from types import TracebackType
+
+_asking = threading.local()
+
+
+class TimeLimit:
+    """Breaks off what this thread asks by ``Connection`` or ``SafeConnection`` once the time is over::
+
+        with TimeLimit(8.0) as limit:
+            response = ask()
+            raw = response.read(1000)
+        if limit.is_over:   # what was read may be a part, or an error was raised in the middle of it
+            ...
+
+    Reading then ends as if the far side had closed the connection. Looking a name up is not broken off.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._line: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> TimeLimit:
+        _asking.limit = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self._timer.cancel()
+        _asking.limit = None
+        with self._lock:
+            self._leave()
+
+    def watch(self, line: socket.socket) -> None:
+        """From now on it is this one. A second handle of it is kept: encryption takes the first one away."""
+        with self._lock:
+            self._leave()
+            self._line = line.dup()
+            if self.is_over:
+                self._break()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.is_over = True
+            self._break()
+
+    def _break(self) -> None:
+        if self._line is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def _leave(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+class Connection(http.client.HTTPConnection):
+    """Within the limit of the thread that makes it, if there is one."""
+
+    def connect(self) -> None:
+        """From then on it is watched, also while encryption is agreed on."""
+        super().connect()
+        limit = getattr(_asking, "limit", None)
+        if limit is not None:
+            limit.watch(self.sock)
+
+
+class SafeConnection(http.client.HTTPSConnection, Connection):
+    """The same, encrypted."""
