@@ -21,7 +21,7 @@ from hk_tick_collector.sources.dxlink.mapping import Mapped, TradeMapper
 from hk_tick_collector.sources.dxlink.tokens import Access, Tokens
 from hk_tick_collector.sources.remote import conversation as remote
 from hk_tick_collector.sources.remote.asking import words_of
-from hk_tick_collector.sources.remote.conversation import CHECK_SEC, shown
+from hk_tick_collector.sources.remote.conversation import CHECK_SEC, check_flood, shown
 from hk_tick_collector.sources.source import Sink
 
 log = logging.getLogger(__name__)
@@ -193,6 +193,7 @@ class Conversation(remote.Conversation):
             self.sink.push(list(mapped.ticks.values()))
         if mapped.amended:
             self.sink.learn(mapped.amended)
+        check_flood(mapped.rejected)
 
     def _auth_state(self, message: Mapping[str, Any]) -> None:
         self._state = "AUTHORIZED" if message.get("state") == "AUTHORIZED" else "UNAUTHORIZED"

@@ -26,6 +26,7 @@ from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, t
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
 from hk_tick_collector.sources.parts import is_part, turnover_of
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
+from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
 REMOVED, SNAPSHOT = 0x02, 0x04 | 0x08 | 0x10  # eventFlags
@@ -80,10 +81,12 @@ class TradeMapper:
         self._disagree_rows = 0  # of the message at hand
 
     def map(self, rows: Iterable[Row | Broken], recv_ts_ms: int) -> Mapped:
-        """Every row ends as one of the three."""
+        """Every row ends as one of the three, up to MAX_REJECTED that are rejected."""
         mapped = Mapped()
         self._disagree_rows = 0
         for row in rows:
+            if len(mapped.rejected) >= MAX_REJECTED:
+                break
             if isinstance(row, Broken):
                 mapped.rejected.append(_broken(row, recv_ts_ms))
                 continue

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, ClassVar, TypeVar
 
@@ -34,6 +34,7 @@ CLOSE_TIMEOUT_SEC = 1
 CHECK_SEC = 1.0
 MAX_FRAMES_WAITING = 16
 MAX_GARBAGE = 20
+MAX_REJECTED = 10_000  # events of one message that cannot be mapped: 4 MB hold a million, which would fill the memory
 GONE = "the connection is gone"
 
 
@@ -266,6 +267,12 @@ class Conversation(ABC):
             "", "no message", {"raw": cut(ascii(raw[:SHOWN_CHARS]))}, self.clock.now_ms(), RejectCode.SYMBOL
         )
         self.sink.reject([told])
+
+
+def check_flood(rejected: Sequence[RejectedTick]) -> None:
+    """FeedLost where so many events of a message were rejected that its mapper stopped: what follows is unknown."""
+    if len(rejected) >= MAX_REJECTED:
+        raise FeedLost(f"{MAX_REJECTED:,} events of one message cannot be read")
 
 
 async def within(future: Future[T], timeout_sec: float, problem: str) -> T:

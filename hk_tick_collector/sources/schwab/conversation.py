@@ -19,7 +19,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.sources.remote import conversation as remote
 from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
-from hk_tick_collector.sources.remote.conversation import CHECK_SEC, read_object
+from hk_tick_collector.sources.remote.conversation import CHECK_SEC, check_flood, read_object
 from hk_tick_collector.sources.schwab import messages
 from hk_tick_collector.sources.schwab.books import BookTaker
 from hk_tick_collector.sources.schwab.mapping import LastTradeMapper
@@ -196,6 +196,7 @@ class Conversation(remote.Conversation):
                 symbol=mapped.delayed,
                 action="trades come late: sign the exchanges' agreements for real-time data at Schwab",
             )
+        check_flood(mapped.rejected)
 
     def _response(self, part: dict[str, Any]) -> None:
         code, words = messages.code_of(part)

@@ -32,6 +32,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.parts import turnover_of
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
+from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 from hk_tick_collector.sources.schwab.messages import EQUITIES, PRICE, SIZE, TOTAL_VOLUME, TRADE_TIME, VENUE
 
 SchwabTick: Any = tick_with("total_volume", "venue")
@@ -87,7 +88,7 @@ class LastTradeMapper:
         self._plausible.note_source_time(server_ms, now_ms)
 
     def map(self, part: Mapping[str, Any], recv_ts_ms: int) -> Mapped:
-        """One part of a message's ``data``."""
+        """One part of a message's ``data``, up to MAX_REJECTED that are rejected."""
         mapped = Mapped()
         content = part.get("content")
         if part.get("service") != EQUITIES or not isinstance(content, list):
@@ -95,6 +96,8 @@ class LastTradeMapper:
         told_ms = part.get("timestamp")
         told_ms = told_ms if type(told_ms) is int and 0 < told_ms < MAX_TIME_MS else None
         for changes in content:
+            if len(mapped.rejected) >= MAX_REJECTED:
+                break
             if not isinstance(changes, dict):
                 mapped.rejected.append(_rejected("", "no object with fields", {"value": changes}, recv_ts_ms))
                 continue

@@ -12,7 +12,7 @@ import pytest
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost
-from hk_tick_collector.dxlink_sim.server import Exchange
+from hk_tick_collector.dxlink_sim.server import Channel, Exchange
 from hk_tick_collector.dxlink_sim.tape import Tape
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink import spec
@@ -22,6 +22,7 @@ from hk_tick_collector.sources.dxlink.mapping import TradeMapper
 from hk_tick_collector.sources.dxlink.messages import SILENCE_SEC
 from hk_tick_collector.sources.dxlink.tokens import QUOTE_SEC, Access
 from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 from hk_tick_collector.sources.source import Described
 from tests.harness import wait_until
 
@@ -48,11 +49,13 @@ class Heap:
 
     def __init__(self) -> None:
         self.ticks = 0
+        self.rejected: list[Any] = []
 
     def push(self, messages: Any) -> None:
         self.ticks += sum(map(len, messages))
 
-    def reject(self, rejected: Any) -> None: ...
+    def reject(self, rejected: Any) -> None:
+        self.rejected += rejected
 
     def learn(self, facts: Any) -> None: ...
 
@@ -126,6 +129,24 @@ def test_silence_without_a_close_is_a_loss(talk: Talk, exchange: Exchange) -> No
 
     wait_until(lost_after_a_minute, "lost")
     assert talk.lost == [f"not a message for {SILENCE_SEC} s"]
+
+
+@pytest.mark.parametrize("row", ["{},", "7,"])  # as objects, or as values in the order of FEED_CONFIG
+def test_a_message_full_of_nonsense_costs_the_connection_and_no_memory(exchange: Exchange, row: str) -> None:
+    configure = exchange._config
+
+    async def flood(client: Any, number: int, channel: Channel) -> None:
+        await configure(client, number, channel)
+        data = f"[{row * 200_000}{row[:-1]}]"
+        data = data if row == "{}," else f'["TimeAndSale", {data}]'
+        await client.socket.send(f'{{"type": "FEED_DATA", "channel": {number}, "data": {data}}}')
+
+    exchange._config = flood  # type: ignore[method-assign]
+    talk = Talk(exchange)
+    talk.conversation.start()
+    wait_until(lambda: talk.lost, "lost")
+    assert talk.lost == [f"{MAX_REJECTED:,} events of one message cannot be read"]
+    assert len(talk.sink.rejected) == MAX_REJECTED
 
 
 def test_a_token_that_is_refused_at_the_door_is_fetched_anew(exchange: Exchange) -> None:

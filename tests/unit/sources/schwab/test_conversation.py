@@ -18,6 +18,7 @@ from hk_tick_collector.records.book import WatchBegan, WatchEnded
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
 from hk_tick_collector.sources.books import BookKeeper
+from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 from hk_tick_collector.sources.schwab import conversation, messages, spec
 from hk_tick_collector.sources.schwab.books import BookFeed, BookTaker, Listings
 from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
@@ -291,6 +292,20 @@ def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
 
     on(desk, talk)
     wait_until(lambda: not desk.streamer._clients, "gone")
+
+
+def test_a_message_full_of_nonsense_costs_the_connection_and_no_memory(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.streamer._beat = flood  # type: ignore[method-assign]
+        with pytest.raises(FeedError, match=f"{MAX_REJECTED:,} events of one message cannot be read"):
+            await desk.opened()
+
+    async def flood(client: Any) -> None:
+        content = f"[{'{},' * 50_000}{'7,' * 50_000}0]"
+        await client.socket.send(f'{{"data": [{{"service": "LEVELONE_EQUITIES", "content": {content}}}]}}')
+
+    on(desk, talk)
+    assert len(desk.sink.rejected) == MAX_REJECTED
 
 
 @pytest.mark.parametrize(("told", "code"), [(30, 30), (1_000_000, -1), (-7, -1), (True, -1), ("3", -1), (None, -1)])
