@@ -16,7 +16,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from hk_tick_collector.dxlink_sim.tape import ODDITIES, Event, Tape
-from hk_tick_collector.sims.hub import Hub
+from hk_tick_collector.sims.hub import DOOR, Hub
 from hk_tick_collector.sims.pace import STEP_SEC, Pace
 from hk_tick_collector.sims.rest import HOST, Rest, start_handler
 
@@ -51,6 +51,7 @@ FAULTS = {
     "history_cut": "a snapshot of the past is cut off in its middle",
     "history_too_big": "a question for the past closes the connection with 1009",
     "history_granted": "a question for the past is answered again",
+    **DOOR,
     **{name: f"the next trade is one: {name}" for name in ODDITIES},
 }
 
@@ -105,7 +106,10 @@ class Exchange(Hub[_Client]):
 
     def state(self) -> dict[str, int]:
         """How many came."""
-        return {"connections": self.connections, "logins": self.logins, "histories": self.histories}
+        return {
+            "connections": self.connections, "logins": self.logins, "histories": self.histories,
+            "turned_away": self.turned_away,
+        }  # fmt: skip
 
     def new_token(self) -> str:
         """A quote token that is good until ``unauthorized``."""

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from hk_tick_collector.schwab_sim.depth import BOOK_ODDITIES, BOOKS, Depth
 from hk_tick_collector.schwab_sim.tape import ODDITIES, Tape, Trade
-from hk_tick_collector.sims.hub import Hub
+from hk_tick_collector.sims.hub import DOOR, Hub
 from hk_tick_collector.sims.pace import STEP_SEC, Pace
 from hk_tick_collector.sims.rest import HOST, Rest, start_handler
 
@@ -65,6 +65,7 @@ FAULTS = {
     "book_accept": "it succeeds again",
     "listings_busy": "a question for listings answers 429 from now on",
     "listings_back": "it is answered again",
+    **DOOR,
     **{name: f"the next trade is one: {name}" for name in ODDITIES},
     **{f"book_{name}": f"the next book is one: {name}" for name in BOOK_ODDITIES},
 }
@@ -140,7 +141,7 @@ class Exchange(Hub[_Client]):
         """How many came."""
         return {
             "connections": self.connections, "logins": self.logins, "refreshes": self.refreshes,
-            "listings": self.listings,
+            "listings": self.listings, "turned_away": self.turned_away,
         }  # fmt: skip
 
     def new_token(self, kind: set[str], word: str) -> str:

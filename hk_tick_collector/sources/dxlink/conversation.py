@@ -20,7 +20,7 @@ from hk_tick_collector.sources.dxlink.history import MAX_WAITING_ROWS, HistoryCh
 from hk_tick_collector.sources.dxlink.mapping import Mapped, TradeMapper
 from hk_tick_collector.sources.dxlink.tokens import Access, Tokens
 from hk_tick_collector.sources.remote import conversation as remote
-from hk_tick_collector.sources.remote.asking import words_of
+from hk_tick_collector.sources.remote.asking import BUSY, REFUSALS, busy_wait_sec, words_of
 from hk_tick_collector.sources.remote.conversation import CHECK_SEC, check_flood, shown
 from hk_tick_collector.sources.source import Sink
 
@@ -78,6 +78,16 @@ class Conversation(remote.Conversation):
     def read(self, raw: str | bytes) -> Mapping[str, Any] | None:
         """One with a type."""
         return messages.read(raw)
+
+    def turned_away(self, status: int, retry_after: str) -> FeedError:
+        """Who is busy is left alone; a token that is not taken is fetched anew."""
+        if status in BUSY:
+            return self._tokens.leave_alone(
+                f"the endpoint wants to be left alone ({status})", busy_wait_sec(retry_after)
+            )
+        if status in REFUSALS:
+            self._tokens.refused()
+        return super().turned_away(status, retry_after)
 
     async def greet(self) -> None:
         """In the order that the server wants, each step after the answer to the one before it."""

@@ -116,7 +116,7 @@ class DxLinkSource:
             assert secrets_file is not None  # the settings ask for it
             self.tokens: Tokens = TastyTokens(api, secrets_file, clock)
         else:
-            self.tokens = FixedTokens(url, secrets_file)
+            self.tokens = FixedTokens(url, secrets_file, clock)
         self.place: Mapping[str, Any] = {"host": urlsplit(url or api).hostname or ""}
 
     def open(self, sink: Sink) -> DxLink:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.sources.addresses import url_problem
-from hk_tick_collector.sources.remote.asking import Patience, Refused, Rest, is_token
+from hk_tick_collector.sources.remote.asking import NO_FILE, Patience, Refused, Rest, is_token
 from hk_tick_collector.sources.secrets import find, read_secrets
 
 SECRETS = (("client_secret", "refresh_token"), ("token",))
@@ -41,6 +41,9 @@ class Tokens(Protocol):
 
         def refused(self):
             pass
+
+        def leave_alone(self, why, wait_sec):
+            return FeedError(why)
     """
 
     def get(self, *, fresh: bool = False) -> Access:
@@ -50,16 +53,42 @@ class Tokens(Protocol):
     def refused(self) -> None:
         """The endpoint did not take what ``get`` gave: the next one is fetched anew."""
 
+    def leave_alone(self, why: str, wait_sec: float) -> FeedError:
+        """The endpoint is not to be connected to for a while: so long ``get`` raises the error that this gives."""
+
+
+class Door:
+    """Whether an endpoint may be connected to, over connections. On any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._lock = threading.Lock()
+        self._patience = Patience(clock)
+
+    def check(self) -> None:
+        """FeedError while it is too early."""
+        with self._lock:
+            self._patience.wait(NO_FILE)
+
+    def shut(self, why: str, wait_sec: float) -> FeedError:
+        """Not for so long. The error that says so."""
+        with self._lock:
+            try:
+                self._patience.refuse(NO_FILE, Refused(why, wait_sec, is_secret=False))
+            except FeedError as exc:
+                return exc
+
 
 class FixedTokens:
     """``DXLINK_URL``: an address that is known, with the ``token`` of the file of secrets if there is one."""
 
-    def __init__(self, url: str, secrets_file: Path | None) -> None:
+    def __init__(self, url: str, secrets_file: Path | None, clock: Clock) -> None:
         self._url = url
         self._file = secrets_file
+        self._door = Door(clock)
 
     def get(self, *, fresh: bool = False) -> Access:
         """As it is written at this moment."""
+        self._door.check()
         if self._file is None:
             return Access(self._url, None, float("inf"))
         secrets = _secrets(find(self._file))
@@ -69,6 +98,10 @@ class FixedTokens:
 
     def refused(self) -> None:
         """The file is read again for the next connection."""
+
+    def leave_alone(self, why: str, wait_sec: float) -> FeedError:
+        """Of whatever token."""
+        return self._door.shut(why, wait_sec)
 
 
 class TastyTokens:
@@ -82,9 +115,12 @@ class TastyTokens:
         self._access: tuple[str, float] | None = None
         self._quote: Access | None = None
         self._patience = Patience(clock)
+        self._door = Door(clock)
 
     def get(self, *, fresh: bool = False) -> Access:
         """The present quote token, or a new one. A fresh one that cannot be had leaves the present one as it is."""
+        if not fresh:  # that one is for a connection that there is
+            self._door.check()
         with self._lock:
             now_sec = self._clock.monotonic()
             if not fresh and self._quote is not None and now_sec < self._quote.until_sec - EARLY_SEC:
@@ -102,6 +138,10 @@ class TastyTokens:
         """Fetched anew, access token and all."""
         with self._lock:
             self._quote = self._access = None
+
+    def leave_alone(self, why: str, wait_sec: float) -> FeedError:
+        """Of the endpoint. TastyTrade may be asked all the same."""
+        return self._door.shut(why, wait_sec)
 
     def _new_quote(self, path: Path) -> Access:
         try:

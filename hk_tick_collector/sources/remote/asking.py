@@ -7,6 +7,7 @@ Runs on a thread; waits.
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ AGENT = f"hk-tick-collector/{__version__}"
 SHOWN_CHARS = 120  # of what the far side says
 REFUSALS = (400, 401, 403)
 BUSY = (429, 503)
+NO_FILE = Path(os.devnull)  # whose secret no refusal is about
 
 
 def words_of(exc: BaseException) -> str:
@@ -41,6 +43,12 @@ def words_of(exc: BaseException) -> str:
         return "it ended in the middle of an answer"
     text = printable(cut(str(exc).partition("?")[0], SHOWN_CHARS))
     return text or type(exc).__name__
+
+
+def busy_wait_sec(retry_after: str) -> int:
+    """How long whoever is busy is left alone, as it asks itself, within bounds."""
+    wait_sec = int(retry_after[:6]) if retry_after.isascii() and retry_after.isdigit() else BUSY_WAIT_SEC
+    return min(max(wait_sec, MIN_BUSY_WAIT_SEC), MAX_BUSY_WAIT_SEC)
 
 
 class Refused(Exception):
@@ -93,9 +101,7 @@ class Rest:
         if status in REFUSALS:
             return Refused(f"{self._title} refused {credential} ({status})", REFUSED_WAIT_SEC, is_secret=True)
         if status in BUSY:
-            text = headers.get("Retry-After", "")
-            wait_sec = int(text[:6]) if text.isascii() and text.isdigit() else BUSY_WAIT_SEC
-            wait_sec = min(max(wait_sec, MIN_BUSY_WAIT_SEC), MAX_BUSY_WAIT_SEC)
+            wait_sec = busy_wait_sec(headers.get("Retry-After", ""))
             return Refused(f"{self._title} wants to be left alone ({status})", wait_sec, is_secret=False)
         return FeedError(f"{path} was answered with status {status}")
 

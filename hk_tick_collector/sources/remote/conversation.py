@@ -101,6 +101,10 @@ class Conversation(ABC):
     def take(self, message: Mapping[str, Any]) -> None:
         """A message that came. FeedLost ends the connection."""
 
+    def turned_away(self, status: int, retry_after: str) -> FeedError:
+        """What it is that the server answered the request for a WebSocket with this status."""
+        return FeedLost(f"the server answered with status {status}")
+
     async def keep_alive(self) -> None:  # noqa: B027 - not every protocol has something to say
         """Called every second."""
 
@@ -210,7 +214,7 @@ class Conversation(ABC):
     async def _converse(self) -> None:
         """Until it is lost: FeedError with the reason."""
         # Imported here: others need no WebSockets.
-        from websockets.exceptions import WebSocketException  # noqa: PLC0415
+        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415
 
         from hk_tick_collector.sources.remote.straight import connect  # noqa: PLC0415
 
@@ -226,6 +230,9 @@ class Conversation(ABC):
             ) as socket:
                 self._socket = socket
                 await self._serve(socket)
+        except InvalidStatus as exc:
+            answer = exc.response
+            raise self.turned_away(answer.status_code, answer.headers.get("Retry-After", "")) from None
         except (OSError, TimeoutError, WebSocketException) as exc:
             raise FeedLost(words_of(exc)) from None
 

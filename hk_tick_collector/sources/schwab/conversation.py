@@ -18,7 +18,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.sources.remote import conversation as remote
-from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
+from hk_tick_collector.sources.remote.asking import BUSY, REFUSALS, SHOWN_CHARS, busy_wait_sec, words_of
 from hk_tick_collector.sources.remote.conversation import CHECK_SEC, check_flood, read_object
 from hk_tick_collector.sources.schwab import messages
 from hk_tick_collector.sources.schwab.books import BookTaker
@@ -86,6 +86,16 @@ class Conversation(remote.Conversation):
         """One with a part that is known."""
         message = read_object(raw)
         return message if message is not None and not _PARTS.isdisjoint(message) else None
+
+    def turned_away(self, status: int, retry_after: str) -> FeedError:
+        """Who is busy is left alone; a token that is not taken is bought anew."""
+        if status in BUSY:
+            return self._tokens.leave_alone(
+                f"the streamer wants to be left alone ({status})", busy_wait_sec(retry_after)
+            )
+        if status in REFUSALS:
+            self._tokens.refused()
+        return super().turned_away(status, retry_after)
 
     async def greet(self) -> None:
         """Log in; nothing else may be said before that is answered."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
 import socket
 import threading
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError
-from hk_tick_collector.sources.remote.asking import AGENT, REFUSED_WAIT_SEC, Patience, Refused, words_of
+from hk_tick_collector.sources.remote.asking import AGENT, NO_FILE, REFUSED_WAIT_SEC, Patience, Refused, words_of
 from hk_tick_collector.sources.remote.conversation import shown
 from hk_tick_collector.sources.remote.limit import Connection, SafeConnection, TimeLimit
 from hk_tick_collector.sources.secrets import find, read_secrets
@@ -34,7 +33,6 @@ ANSWER_SEC = 8.0
 MAX_ANSWER_BYTES = 1 << 20
 WAIT_SEC, MAX_WAIT_SEC = 60.0, 3600.0  # "a minute's suspension", growing when it comes again
 BUSY = (429, 451, 503)
-NO_FILE = Path(os.devnull)
 
 
 class Pace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.dxlink_sim.server import Channel, Exchange
 from hk_tick_collector.dxlink_sim.tape import Tape
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sims.hub import DOOR_WAIT_SEC
 from hk_tick_collector.sources.dxlink import spec
 from hk_tick_collector.sources.dxlink.conversation import ROTATE_SEC, Conversation
 from hk_tick_collector.sources.dxlink.link import DxLinkSource
@@ -42,6 +44,9 @@ class Tokens:
 
     def refused(self) -> None:
         self.refusals += 1
+
+    def leave_alone(self, why: str, wait_sec: float) -> FeedError:
+        return FeedError(f"{why} {wait_sec}")
 
 
 class Heap:
@@ -162,6 +167,37 @@ def test_a_token_that_is_refused_at_the_door_is_fetched_anew(exchange: Exchange)
         talk.conversation.opened.result(60)
     wait_until(lambda: talk.lost, "ended")
     assert talk.tokens.refusals == 1
+
+
+def test_a_door_that_is_shut_is_left_alone_until_it_said(exchange: Exchange, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.write_text(f"token={exchange.new_token()}\n")
+    secrets.chmod(0o600)
+    clock = ManualClock(NOW_MS)
+    source = DxLinkSource(spec.US, "", f"ws://127.0.0.1:{exchange.ws_port}/", secrets, (), clock)
+
+    async def words() -> str:
+        link = source.open(Heap())
+        try:
+            await link.open(60)
+        except FeedError as exc:
+            return str(exc)
+        finally:
+            link.close()
+        return ""
+
+    exchange.fault("door_forbidden")
+    assert asyncio.run(words()) == "the server answered with status 403"
+    exchange.fault("door_busy")
+    until = f"{datetime.fromtimestamp(NOW_MS / 1000 + DOOR_WAIT_SEC, UTC):%H:%M:%S}"
+    wanted = f"the endpoint wants to be left alone (429); not asked again before {until} UTC"
+    assert asyncio.run(words()) == wanted
+    exchange.fault("door_open")
+    clock.advance(DOOR_WAIT_SEC - 1)
+    assert asyncio.run(words()) == wanted
+    assert (exchange.turned_away, exchange.connections) == (2, 0)
+    clock.advance(1)
+    assert asyncio.run(words()) == ""
 
 
 def test_a_link_knows_what_it_asked_for(exchange: Exchange, tmp_path: Path) -> None:

@@ -229,13 +229,13 @@ def test_a_credential_of_the_service_goes_first(secrets: Path, tmp_path: Path, m
     (given / secrets.name).chmod(0o440)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
     assert find(secrets) == given / secrets.name
-    assert FixedTokens(URL, secrets).get().token == "of-the-service"
-    assert FixedTokens(URL, None).get().token is None
+    assert FixedTokens(URL, secrets, ManualClock(0)).get().token == "of-the-service"
+    assert FixedTokens(URL, None, ManualClock(0)).get().token is None
 
 
 def test_a_file_of_the_other_kind_is_a_sentence(rest: Rest, secrets: Path, clock: ManualClock) -> None:
     with pytest.raises(FeedError, match="has no token, which DXLINK_URL needs"):
-        FixedTokens(URL, secrets).get()
+        FixedTokens(URL, secrets, ManualClock(0)).get()
     secrets.write_text("token=t\n")
     with pytest.raises(FeedError, match="no refresh_token: it goes with DXLINK_URL"):
         TastyTokens(f"http://127.0.0.1:{rest.server.server_port}", secrets, clock).get()

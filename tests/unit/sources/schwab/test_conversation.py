@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,7 @@ from hk_tick_collector.market.us import US
 from hk_tick_collector.records.book import WatchBegan, WatchEnded
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
+from hk_tick_collector.sims.hub import DOOR_WAIT_SEC
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 from hk_tick_collector.sources.schwab import conversation, messages, spec
@@ -292,6 +295,29 @@ def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
 
     on(desk, talk)
     wait_until(lambda: not desk.streamer._clients, "gone")
+
+
+def test_a_door_that_is_shut_is_left_alone_until_it_said(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.streamer.fault("door_forbidden")
+        refreshes = desk.streamer.refreshes
+        with pytest.raises(FeedError, match=r"^the server answered with status 403$"):
+            await desk.opened()
+        desk.streamer.fault("door_busy")
+        until = f"{datetime.fromtimestamp(NOW_MS / 1000 + DOOR_WAIT_SEC, UTC):%H:%M:%S}"
+        wanted = re.escape(f"the streamer wants to be left alone (429); not asked again before {until} UTC")
+        with pytest.raises(FeedError, match=wanted):
+            await desk.opened()
+        assert desk.streamer.refreshes == refreshes + 2  # after a 403 another token is bought
+        desk.streamer.fault("door_open")
+        desk.clock.advance(DOOR_WAIT_SEC - 1)
+        with pytest.raises(FeedError, match=wanted):
+            await desk.opened()
+        assert desk.streamer.turned_away == 2
+        desk.clock.advance(1)
+        (await desk.opened()).close()
+
+    on(desk, talk)
 
 
 def test_a_message_full_of_nonsense_costs_the_connection_and_no_memory(desk: Desk) -> None:
