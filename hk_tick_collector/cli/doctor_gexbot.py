@@ -73,7 +73,7 @@ async def _tickers(app: App) -> Outcome:
         link.close()
     if refused:
         return fail("; ".join(refused[:5]), "correct FUTU_SYMBOLS: gexbot's tickers with US. before them")
-    return ok(f"all {counted(len(app.settings.symbols), 'symbol')} are listed")
+    return ok(f"{counted(len(app.settings.symbols), 'symbol')}: gexbot lists all of them")
 
 
 async def _snapshot(app: App) -> Outcome:
@@ -93,8 +93,9 @@ async def _snapshot(app: App) -> Outcome:
         link.close()
     series = f"{symbol}, {app.settings.gexbot_series[0]}"
     if sink.ticks:
-        others = len(app.settings.symbols) * len(app.settings.gexbot_series)
-        return ok(f"{series}: a snapshot came (of {counted(others, 'series', 'series')} this one was tried)")
+        wanted = len(app.settings.symbols) * len(app.settings.gexbot_series)
+        alone = f" (of {wanted:,} series this one was tried)" if wanted > 1 else ""
+        return ok(f"{series}: a snapshot came{alone}")
     if sink.rejects:
         return warn(f"{series}: nothing that can be recorded came: {sink.reason}", "see docs/gexbot.md")
     return fail(f"{series}: no snapshot within {TRIAL_SEC:.0f} s", "see the recorder's log")

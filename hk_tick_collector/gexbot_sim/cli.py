@@ -42,8 +42,8 @@ def _run(args: argparse.Namespace) -> None:
 
 def check(truth: Path, data_root: Path) -> Checked:
     """Every snapshot of a file that was read to its end, once and as it was; nothing that was not shown; and how many
-    of those that were shown live are there."""
-    shown = [line for line in read_truth(truth) if not line["odd"]]
+    of those that were shown live are there. The simulator may go on meanwhile."""
+    live, in_copies = (_shown(truth, how) for how in ("live", "copy"))
     rows: list[tuple[str, int, str]] = []
     copied: set[tuple[str, str]] = set()
     for path, conn in day_files(data_root, "snapshot/*.snapshot.db"):
@@ -59,9 +59,7 @@ def check(truth: Path, data_root: Path) -> Checked:
             )
         )
     stored = set(rows)
-    told = {(line["series"], line["second"], line["digest"]) for line in shown}
-    live = {(line["series"], line["second"], line["digest"]) for line in shown if line["how"] == "live"}
-    in_copies = {(line["series"], line["second"], line["digest"]) for line in shown if line["how"] == "copy"}
+    told = _shown(truth, "live", "copy")
     counts = {
         "shown_live": len(live),
         "of_these_stored": len(live & stored),
@@ -72,6 +70,12 @@ def check(truth: Path, data_root: Path) -> Checked:
         "invented": len(stored - told),
     }
     return Checked(counts, frozenset({"missing_of_copies", "doubled", "invented"}))
+
+
+def _shown(truth: Path, *ways: str) -> set[tuple[str, int, str]]:
+    """What can be stored of it, by series and second."""
+    lines = (line for line in read_truth(truth) if not line["odd"] and line["how"] in ways)
+    return {(line["series"], line["second"], line["digest"]) for line in lines}
 
 
 if __name__ == "__main__":

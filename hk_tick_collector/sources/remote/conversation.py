@@ -166,7 +166,7 @@ class Conversation(ABC):
         try:
             await self._socket.send(text)
         except (OSError, WebSocketException) as exc:
-            raise FeedLost(words_of(exc)) from None
+            raise FeedLost(_words_of(exc)) from None
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for what a message brings, see ``note_change``."""
@@ -234,7 +234,7 @@ class Conversation(ABC):
             answer = exc.response
             raise self.turned_away(answer.status_code, answer.headers.get("Retry-After", "")) from None
         except (OSError, TimeoutError, WebSocketException) as exc:
-            raise FeedLost(words_of(exc)) from None
+            raise FeedLost(_words_of(exc)) from None
 
     async def _serve(self, socket: Any) -> None:
         jobs = [asyncio.ensure_future(job) for job in (self._read(socket), self.greet(), self._watch())]
@@ -274,6 +274,20 @@ class Conversation(ABC):
             "", "no message", {"raw": cut(ascii(raw[:SHOWN_CHARS]))}, self.clock.now_ms(), RejectCode.SYMBOL
         )
         self.sink.reject([told])
+
+
+def _words_of(exc: Exception) -> str:
+    """How a WebSocket ended."""
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - others need no WebSockets
+
+    if not isinstance(exc, ConnectionClosed):
+        return words_of(exc)
+    told, what = (
+        (exc.rcvd, "the server closed the connection") if exc.rcvd else (exc.sent, "what came breaks the protocol")
+    )
+    if told is None:
+        return "the connection was broken off"
+    return f"{what} ({told.code}{': ' if told.reason else ''}{shown(told.reason)})"
 
 
 def check_flood(rejected: Sequence[RejectedTick]) -> None:

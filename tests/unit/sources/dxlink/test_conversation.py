@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -152,6 +153,26 @@ def test_a_message_full_of_nonsense_costs_the_connection_and_no_memory(exchange:
     wait_until(lambda: talk.lost, "lost")
     assert talk.lost == [f"{MAX_REJECTED:,} events of one message cannot be read"]
     assert len(talk.sink.rejected) == MAX_REJECTED
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("cut", r"the connection was broken off"),
+        ("too_big", r"the server closed the connection \(1009: too big\)"),
+        ("no_text", r"what came breaks the protocol \(1007: .+\)"),
+    ],
+)
+def test_how_a_connection_ended_is_a_sentence(talk: Talk, exchange: Exchange, fault: str, words: str) -> None:
+    talk.conversation.opened.result(60)
+    if fault == "no_text":
+        (client,) = exchange._clients
+        assert exchange._loop is not None
+        asyncio.run_coroutine_threadsafe(client.socket.send(b"\xff\xfe", text=True), exchange._loop).result(60)
+    else:
+        exchange.fault(fault)
+    wait_until(lambda: talk.lost, "lost")
+    assert re.fullmatch(words, talk.lost[0]), talk.lost
 
 
 def test_a_token_that_is_refused_at_the_door_is_fetched_anew(exchange: Exchange) -> None:
