@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from importlib import import_module
 
@@ -10,8 +12,10 @@ import click
 from hk_tick_collector.cli import doctor_copies, doctor_local, doctor_serving
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
+from hk_tick_collector.cli.options import unit_option
 from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
-from hk_tick_collector.watch.recorder import UNIT
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.sources.secrets import hold
 
 _COLOURS = {OK: GREEN, WARN: YELLOW, FAIL: RED, SKIPPED: GREY}
 # Of the source that is recorded from; those of the others, and what they need to ask, are not loaded.
@@ -23,6 +27,7 @@ _CHECKS_OF = {
     "schwab": "doctor_schwab",
     "shioaji": "doctor_shioaji",
 }
+_SECRETS = ("dxlink_secrets_file", "schwab_secrets_file", "shioaji_secrets_file", "gexbot_key_file")
 _INDENT = 24  # of what was found
 
 
@@ -40,8 +45,9 @@ _INDENT = 24  # of what was found
     """,
 )
 @click.option("--offline", is_flag=True, help="Ask neither OpenD nor another source.")
-@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+@unit_option
 def command(app: App, offline: bool, unit: str) -> int:
+    _hold_secrets(app)
     checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
     doctor_local.check(checkup, app, unit)
     doctor_serving.check(checkup, app)
@@ -53,6 +59,16 @@ def command(app: App, offline: bool, unit: str) -> int:
     else:
         _show_summary(checkup)
     return EXIT_PROBLEM if checkup.named(FAIL) else EXIT_FINE
+
+
+def _hold_secrets(app: App) -> None:
+    """Before root takes the rights of the data root's owner."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(ConfigError):  # said by the check of the settings
+            for name in _SECRETS:
+                path = getattr(app.settings, name)
+                if path is not None:
+                    hold(path)
 
 
 def _show(name: str, outcome: Outcome) -> None:

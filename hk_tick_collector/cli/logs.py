@@ -25,11 +25,10 @@ from hk_tick_collector.cli.loglines import (
     from_journal,
     from_text,
 )
-from hk_tick_collector.cli.options import named_option, symbols_option
+from hk_tick_collector.cli.options import named_option, symbols_option, unit_option
 from hk_tick_collector.cli.terminal import KEPT, RED, YELLOW, coloured, json_text, show_lines
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import printable
-from hk_tick_collector.watch.recorder import UNIT
 
 DEFAULT_LINES = 100
 _COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
@@ -76,7 +75,7 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     type=click.Choice(["utc", "market"]),
     help="The clock on which times are shown.",
 )
-@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+@unit_option
 def command(
     app: App,
     since: str | None,

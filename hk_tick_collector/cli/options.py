@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.watch.recorder import unit_of
 
 SYMBOLS_HELP = "Only these: 700, 0700.HK or HK.00700, several with commas, or @file."
 DAYS_HELP = "A day (YYYYMMDD, today, yesterday, last), a range A..B, A.. or ..B, or several with commas."
@@ -54,6 +55,16 @@ def symbols_option(help_text: str = SYMBOLS_HELP) -> Callable[[Function], Functi
     return named_option(
         "--symbols", "-s", "symbols", earlier=["--symbol"], multiple=True, metavar="CODES", help=help_text
     )  # fmt: skip
+
+
+def unit_option(function: Function) -> Function:
+    """``--unit``; the function is given what ``watch.recorder.unit_of`` says where nobody names one."""
+
+    def with_unit(app: App, *arguments: Any, unit: str | None, **named: Any) -> Any:
+        return function(app, *arguments, unit=unit or unit_of(app.env_file), **named)
+
+    help_text = "The recorder's systemd unit. Default: hk-tick-collector; with NAME.env hk-tick-collector@NAME."
+    return click.option("--unit", help=help_text)(update_wrapper(with_unit, function))
 
 
 def day_argument(name: str = "day", *, is_required: bool = False) -> Callable[[Function], Function]:

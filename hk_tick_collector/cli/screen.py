@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hk_tick_collector.cli.common import App, tickctl_command
-from hk_tick_collector.watch.recorder import UNIT
+from hk_tick_collector.cli.options import unit_option
 
 
 @tickctl_command(
@@ -31,7 +31,7 @@ from hk_tick_collector.watch.recorder import UNIT
 @click.option(
     "--log", "log_file", type=click.Path(path_type=Path, dir_okay=False), help="The file that the recorder logs to."
 )
-@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+@unit_option
 def command(app: App, url: str | None, key_file: Path | None, log_file: Path | None, unit: str) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("the screen needs a terminal; without one: hk-tickctl status --watch")

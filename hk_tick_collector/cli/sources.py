@@ -7,7 +7,6 @@ Data roots that are served here without a recorder's settings (``DATA_ROOTS``) a
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,11 +18,10 @@ from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.store.layout import no_directory
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
-from hk_tick_collector.watch.recorder import UNIT, Service, service
+from hk_tick_collector.watch.recorder import INSTANCE, Service, service, unit_of
 
 PLAIN = ".env"
 MAX_RECORDERS = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)  # as the installation allows
 _COLUMNS = ("recorder", "state", "source", "market", "newest", "lag sec", "a second", "complaint")
 
 
@@ -116,7 +114,7 @@ def _all(app: App) -> list[Recorder]:
 
 def _settings_files(plain: Path) -> Iterator[Path]:
     """The plain recorder's first: None of it when there is no such file and the environment says nothing either."""
-    others = sorted(path for path in plain.absolute().parent.glob("*.env") if _NAME.fullmatch(path.stem))
+    others = sorted(path for path in plain.absolute().parent.glob("*.env") if INSTANCE.fullmatch(path.stem))
     if plain.exists() or not others:
         yield plain
     yield from (path for path in others[:MAX_RECORDERS] if path != plain.absolute())
@@ -126,8 +124,8 @@ def _of_settings(directory: Path, path: Path) -> Recorder:
     """What a settings file says of its recorder. The environment counts for the plain one alone, as everywhere."""
     from hk_tick_collector.app.config import load_settings  # noqa: PLC0415 - pydantic takes its time
 
-    is_plain = path.parent == directory and not _NAME.fullmatch(path.stem)
-    name, unit = ("plain", UNIT) if is_plain else (path.stem, f"{UNIT}@{path.stem}")
+    is_plain = path.parent == directory and not INSTANCE.fullmatch(path.stem)
+    name, unit = "plain" if is_plain else path.stem, unit_of(path)
     recorder = Recorder(name, unit, path.absolute() if path.exists() else None, service=service(unit))
     try:
         settings = load_settings(path if path.exists() else None, os.environ if is_plain else {})

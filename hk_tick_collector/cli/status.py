@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.options import unit_option
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
 from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
@@ -49,7 +50,7 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
     --watch --json a line of JSON is printed every second.""",
 )
 @click.option("--watch", is_flag=True, help="Refresh the screen every second until Ctrl-C.")
-@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+@unit_option
 def command(app: App, watch: bool, unit: str) -> int:
     if len(app.catalogs) > 1:
         return _of_several(app, watch, unit)

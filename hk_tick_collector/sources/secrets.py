@@ -6,6 +6,7 @@ is ever repeated in a message.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,21 @@ def find(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
+_held: dict[Path, bytes] = {}
+
+
+def hold(path: Path) -> None:
+    """Read it now, as root who is about to become the recorder's user, who may not read it: systemd hands it to the
+    service as a credential, and nobody hands it to a command. What is wrong with it is said when it is wanted."""
+    with contextlib.suppress(InputError):
+        _held[path] = read_private(path)
+
+
 def read_secrets(path: Path, choices: Sequence[Sequence[str]]) -> dict[str, str]:
     """By name. ``choices``: names that are needed together, one of these groups. InputError says what is wrong with the
     file."""
-    return _parse(path, read_private(path), choices)
+    content = _held.get(path)
+    return _parse(path, read_private(path) if content is None else content, choices)
 
 
 def read_private(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store import layout
 
 UNIT = "hk-tick-collector"
+INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)  # of further recorders: a name of theirs
 EXIT_CONFIG = 78  # of the recorder, see main.py
 SYSTEMCTL_TIMEOUT_SEC = 5.0
 SAMPLE_DAYS = 5  # recorded days from which the need of a day is estimated
@@ -63,6 +65,12 @@ class Service:
         """How the last process ended, and what else systemd had against it (watchdog, timeout, ...)."""
         how = f"killed by signal {self.signal}" if self.signal else f"exit code {self.exit_code}"
         return how if self.result in _PLAIN_RESULTS else f"{self.result}, {how}"
+
+
+def unit_of(env_file: Path | None) -> str:
+    """The unit of the recorder with these settings: the plain one, or ``hk-tick-collector@NAME`` with ``NAME.env``."""
+    is_further = env_file is not None and env_file.suffix == ".env" and INSTANCE.fullmatch(env_file.stem)
+    return f"{UNIT}@{env_file.stem}" if env_file is not None and is_further else UNIT
 
 
 def service(unit: str = UNIT) -> Service | None:

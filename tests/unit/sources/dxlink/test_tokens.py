@@ -14,7 +14,7 @@ import pytest
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.sources.dxlink.tokens import SECRETS, FixedTokens, TastyTokens
-from hk_tick_collector.sources.secrets import find, read_secrets
+from hk_tick_collector.sources.secrets import find, hold, read_secrets
 
 SECRET, REFRESH = "a-client-secret", "a-refresh-token"
 URL = "wss://tasty.example/realtime"
@@ -239,3 +239,18 @@ def test_a_file_of_the_other_kind_is_a_sentence(rest: Rest, secrets: Path, clock
     secrets.write_text("token=t\n")
     with pytest.raises(FeedError, match="no refresh_token: it goes with DXLINK_URL"):
         TastyTokens(f"http://127.0.0.1:{rest.server.server_port}", secrets, clock).get()
+
+
+def test_what_root_read_before_it_became_another_user_is_what_counts(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    path.write_text(f"token={SECRET}\n")
+    path.chmod(0o600)
+    hold(path)
+    path.unlink()  # as if it were root's alone
+    assert read_secrets(path, SECRETS) == {"token": SECRET}
+    other = tmp_path / "others"
+    other.write_text(f"token={SECRET}\n")
+    other.chmod(0o644)
+    hold(other)
+    with pytest.raises(InputError, match="may be read by others"):
+        read_secrets(other, SECRETS)
