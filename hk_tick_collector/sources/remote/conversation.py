@@ -282,12 +282,11 @@ def _words_of(exc: Exception) -> str:
 
     if not isinstance(exc, ConnectionClosed):
         return words_of(exc)
-    told, what = (
-        (exc.rcvd, "the server closed the connection") if exc.rcvd else (exc.sent, "what came breaks the protocol")
-    )
+    told = exc.rcvd or exc.sent
     if told is None:
         return "the connection was broken off"
-    return f"{what} ({told.code}{': ' if told.reason else ''}{shown(told.reason)})"
+    ending = "the server closed the connection" if exc.rcvd else "what came breaks the protocol"
+    return f"{ending} ({told.code}{': ' if told.reason else ''}{shown(told.reason)})"
 
 
 def check_flood(rejected: Sequence[RejectedTick]) -> None:
