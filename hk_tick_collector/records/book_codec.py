@@ -12,7 +12,8 @@ orders, INSERT puts a level before the one at ``slot``, REMOVE takes it out. A f
 book. All steps are four numbers long, so that a reader in numpy (``days.books``) can take a million at once.
 
 A level that is taken out need not be cancelled: it may have left the window that the account's right shows.
-``days.books`` tells the two apart.
+``days.books`` tells the two apart. It is never one whose price is in the book after the row: whoever follows prices
+would lose that level. Between books that are not sorted, or have a price twice, a full row stands instead.
 
 Any list of levels comes back as it went in, sorted or not, with equal prices or none; only finite prices, volumes below
 2**60 and numbers of orders from 0 to 2**63 can be kept (ValueError).
@@ -67,13 +68,15 @@ def full_payload(book: Book) -> bytes:
     return bytes(out)
 
 
-def delta_payload(before: Book, after: Book) -> bytes:
-    """What changed; empty when nothing did."""
+def delta_payload(before: Book, after: Book) -> bytes | None:
+    """What changed; empty when nothing did. None where steps would take out a price that is there afterwards."""
     out = bytearray()
-    if before.bids != after.bids:
-        _side_steps(out, 0, before.bids, after.bids)
-    if before.asks != after.asks:
-        _side_steps(out, 1, before.asks, after.asks)
+    for side in range(2):
+        if before[side] == after[side]:
+            continue
+        removed = _side_steps(out, side, before[side], after[side])
+        if removed and any(level[0] in removed for level in after[side]):
+            return None
     return bytes(out)
 
 
@@ -117,13 +120,13 @@ class BookEncoder:
         """The row of a push. ValueError for what cannot be kept; the state is the one before then."""
         recv_ts_us, book = push.recv_ts_us, push.book
         state = self._states.get(symbol_id)
+        changes = None if state is None or state.is_full_due(recv_ts_us) else delta_payload(state.book, book)
         payload: bytes | None
-        if state is None or state.is_full_due(recv_ts_us):
+        if state is None or changes is None:
             kind, payload = RowKind.FULL, full_payload(book)
             self._states[symbol_id] = _State(book, recv_ts_us)
         else:
-            payload = delta_payload(state.book, book) or None
-            kind = RowKind.SAME if payload is None else RowKind.DELTA
+            kind, payload = (RowKind.DELTA, changes) if changes else (RowKind.SAME, None)
             state.book = book
             state.rows += 1
         recv_ts_ms = recv_ts_us // 1000
@@ -177,13 +180,16 @@ class _State:
         return self.rows >= FULL_EVERY_PUSHES or not 0 <= now_us - self.full_ts_us < FULL_EVERY_US
 
 
-def _side_steps(out: bytearray, side: int, before: Sequence[Level], after: Sequence[Level]) -> None:
-    """Both lists are walked once, as sorted ones would be; the steps lead to ``after`` whatever their order is."""
+def _side_steps(out: bytearray, side: int, before: Sequence[Level], after: Sequence[Level]) -> Sequence[float]:
+    """Both lists are walked once, as sorted ones would be; the steps lead to ``after`` whatever their order is. The
+    prices that are taken out."""
+    removed: list[float] = []
     at, slot, known = 0, 0, len(before)
     for level in after:
         price = level[0]
         while at < known and before[at][0] != price and _is_better(side, before[at][0], price):
             _remove(out, side, slot)
+            removed.append(before[at][0])
             at += 1
         if at < known and before[at][0] == price:
             if before[at] != level:
@@ -192,8 +198,10 @@ def _side_steps(out: bytearray, side: int, before: Sequence[Level], after: Seque
         else:
             _insert(out, side, slot, level)
         slot += 1
-    for _ in range(at, known):
+    for price, _, _ in before[at:]:
         _remove(out, side, slot)
+        removed.append(price)
+    return removed
 
 
 def _is_better(side: int, price: float, other: float) -> bool:

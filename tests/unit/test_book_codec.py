@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.records.book import EMPTY_BOOK, Book, BookPush, RowKind, exact_price
+from hk_tick_collector.records.book import EMPTY_BOOK, Book, BookPush, Level, RowKind, exact_price
 from hk_tick_collector.records.book_codec import (
     FULL_EVERY_PUSHES,
     FULL_EVERY_US,
@@ -41,10 +43,37 @@ def test_any_states_of_any_symbols_come_back_from_any_row_on(pushed: list[tuple[
         assert later.decode(row) in (book, None)
 
 
+def _is_sorted(book: Book) -> bool:
+    """Each price once, the best first."""
+    bids, asks = ([level[0] for level in side] for side in book)
+    return all(a > b for a, b in pairwise(bids)) and all(a < b for a, b in pairwise(asks))
+
+
 @given(BOOKS, BOOKS)
 def test_a_delta_leads_from_one_state_to_the_other(before: Book, after: Book) -> None:
-    assert apply_payload(before, delta_payload(before, after)) == after
+    delta = delta_payload(before, after)
+    assert delta is not None or not (_is_sorted(before) and _is_sorted(after))
+    assert delta is None or apply_payload(before, delta) == after
     assert apply_payload(EMPTY_BOOK, full_payload(after)) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (((3.0, 100, 1), (4.0, 100, 1)), ((6.0, 300, 1), (4.0, 100, 1))),  # not sorted
+        (((4.0, 100, 1), (4.0, 200, 1)), ((4.0, 100, 1),)),  # twice, and once
+    ],
+)
+def test_no_delta_takes_out_a_price_that_is_there_afterwards(
+    before: tuple[Level, ...], after: tuple[Level, ...]
+) -> None:
+    """Who follows the changes by their prices would lose it."""
+    mirrored = [tuple((10.0 - price, *rest) for price, *rest in side) for side in (before, after)]
+    for books in ((Book(before, ()), Book(after, ())), (Book((), mirrored[0]), Book((), mirrored[1]))):
+        encoder, decoder = BookEncoder(), BookDecoder()
+        rows = [encoder.encode(1, _push(book, OPEN_US + n)) for n, book in enumerate((*books, books[1]))]
+        assert [row.kind for row in rows] == [RowKind.FULL, RowKind.FULL, RowKind.SAME]
+        assert [decoder.decode(row) for row in rows] == [*books, books[1]]
 
 
 def test_a_book_that_stays_needs_no_payload_and_one_level_few_bytes() -> None:
@@ -103,6 +132,7 @@ def test_bytes_that_are_no_payload_are_refused(payload: bytes) -> None:
 
 def test_a_delta_of_another_state_is_refused() -> None:
     delta = delta_payload(BOOK, Book((BOOK.bids[0], (412.0, 1, 1)), BOOK.asks))
+    assert delta is not None
     with pytest.raises(ValueError, match="level 2 of a side that has 0"):
         apply_payload(EMPTY_BOOK, delta)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
@@ -89,14 +90,16 @@ def test_wide_holds_what_was_pushed(
 
 
 def _check_long(long: list[dict[str, object]], states: list[book_reader.BookState]) -> None:
-    """Who follows the changes has the levels of each state, as a set of prices may tell them."""
+    """Who follows the changes has the prices of each state, in whatever order they were and however often."""
     by_update: dict[object, list[dict[str, object]]] = {}
+    prices: dict[object, set[object]] = defaultdict(set)  # by symbol and side
     for row in long:
         by_update.setdefault(row["update_no"], []).append(row)
     assert len(by_update) == len(states)
     for changes, state in zip(by_update.values(), states, strict=True):
         assert {change["symbol"] for change in changes} == {state.symbol}
         assert all(change["is_full"] == (state.kind == "F") for change in changes)
+        _follow(prices, changes, state)
         if state.kind in ("B", "S") or not ((state.book and (state.book.bids or state.book.asks)) or state.kind == "D"):
             assert [change["action"] for change in changes] == ["break" if state.kind == "B" else "same"]
         if state.kind == "F" and state.book is not None and (state.book.bids or state.book.asks):
@@ -107,6 +110,19 @@ def _check_long(long: list[dict[str, object]], states: list[book_reader.BookStat
                     if change["side"] == side and change["action"] == "add"
                 )
                 assert told == sorted(levels)
+
+
+def _follow(prices: dict[object, set[object]], changes: list[dict[str, object]], state: book_reader.BookState) -> None:
+    if changes[0]["is_full"] or state.book is None:
+        prices[state.symbol, "bid"], prices[state.symbol, "ask"] = set(), set()
+    for change in changes:
+        side = prices[change["symbol"], change["side"]]
+        if change["action"] in ("gone", "out"):
+            side.discard(change["price"])  # a price that stood there twice is gone twice
+        elif change["side"] is not None:
+            side.add(change["price"])
+    for side_name, levels in zip(("bid", "ask"), state.book or ((), ()), strict=True):
+        assert prices[state.symbol, side_name] == {price for price, _, _ in levels}
 
 
 def test_a_level_that_leaves_the_window_is_not_called_gone(tmp_path: Path) -> None:

@@ -59,17 +59,22 @@ def test_rows_that_are_in_order_stand_once() -> None:
 # Books
 
 
+Side = list[tuple[int, int]]  # price and lots of each level
+State = tuple[Side, Side, bool]  # bids, asks; was the connection lost behind it?
 SIDE = st.dictionaries(st.integers(1, 8), st.integers(1, 5), max_size=6)
-STATES = st.lists(st.tuples(SIDE, SIDE, st.booleans()), min_size=1, max_size=25)
+BIDS, ASKS = SIDE.map(lambda lots: sorted(lots.items(), reverse=True)), SIDE.map(lambda lots: sorted(lots.items()))
+ANY_SIDE = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 5)), max_size=5)  # not sorted, with a price twice
+STATE = st.one_of(st.tuples(BIDS, ASKS, st.booleans()), st.tuples(ANY_SIDE, ANY_SIDE, st.booleans()))
+STATES = st.lists(STATE, min_size=1, max_size=25)
 
 
-def entries_of(states: list[tuple[dict[int, int], dict[int, int], bool]]) -> list[BookEntry]:
+def entries_of(states: list[State]) -> list[BookEntry]:
     entries: list[BookEntry] = [WatchBegan(SYMBOL, OPEN_US)]
     for n, (bids, asks, is_broken) in enumerate(states):
         at_us = OPEN_US + n * 10_000
         book = Book(
-            tuple((float(price), volume * 100, 1) for price, volume in sorted(bids.items(), reverse=True)),
-            tuple((float(price), volume * 100, 1) for price, volume in sorted(asks.items())),
+            tuple((float(price), lots * 100, 1) for price, lots in bids),
+            tuple((float(price), lots * 100, 1) for price, lots in asks),
         )
         entries.append(PushEntry(BookPush(SYMBOL, at_us, at_us // 1000 - 3, at_us // 1000 - 2, book)))
         if is_broken:
@@ -91,17 +96,22 @@ def depth_of(path: Path, latency: Latency, told: Told, symbol: str = SYMBOL) -> 
     return rows, blind.tolist()
 
 
-NO_BOOK: tuple[dict[int, int], dict[int, int], bool] = ({}, {}, False)
-AN_ASK: tuple[dict[int, int], dict[int, int], bool] = ({}, {1: 1}, False)
+NO_BOOK: State = ([], [], False)
+AN_ASK: State = ([], [(1, 1)], False)
 # A level that one full state lacks and the next one has again, with the same volume.
 COMES_AGAIN = [*[NO_BOOK] * 8, AN_ASK, *[NO_BOOK] * 3, AN_ASK]
+# A level that another one passes, as a side that is not sorted tells it, and one that stands there twice.
+NOT_SORTED: list[State] = [([(3, 1), (4, 1)], [], False), ([(6, 3), (4, 1)], [], False)]
+TWICE: list[State] = [([(4, 1), (4, 2)], [], False), ([(4, 1)], [], False)]
 
 
 @settings(max_examples=examples(20), deadline=None)
 @example(COMES_AGAIN)
+@example(NOT_SORTED)
+@example(TWICE)
 @given(STATES)
 def test_the_events_lead_to_every_state_that_was_pushed(
-    tmp_path_factory: pytest.TempPathFactory, states: list[tuple[dict[int, int], dict[int, int], bool]]
+    tmp_path_factory: pytest.TempPathFactory, states: list[State]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hk_tick_collector.records.book_codec.FULL_EVERY_PUSHES", 3)
@@ -109,23 +119,37 @@ def test_the_events_lead_to_every_state_that_was_pushed(
     told = Told()
     rows, blind = depth_of(path, Latency(), told)
     pushed = list(book_reader.states(path))
-    book: tuple[dict[float, float], dict[float, float]] = ({}, {})
+    book: Levels = ({}, {})
     at = 0
     for state in pushed:
         while at < len(rows.ev) and rows.local_ns[at] <= state.recv_ts_us * 1000:
             _apply(book, int(rows.ev[at]), float(rows.price[at]), float(rows.quantity[at]))
             at += 1
         if state.book is not None:
-            assert book[0] == {price: volume for price, volume, _ in state.book.bids}
-            assert book[1] == {price: volume for price, volume, _ in state.book.asks}
+            _check_book(book, state.book)
     ends = sum(state.kind == "B" for state in pushed)
     assert len(blind) == 1 + ends
     assert told.counts["clears"] <= 1 + 2 * ends, "a full state that is written in between is no clear"
     events = hft.in_both_orders(rows)
     assert (np.diff(events["exch_ts"][(events["ev"] & hft.EXCH) != 0]) >= 0).all()
+    for flag in (hft.EXCH, hft.LOCAL):
+        whole: Levels = ({}, {})
+        for event in events[(events["ev"] & flag) != 0]:
+            _apply(whole, int(event["ev"]), float(event["px"]), float(event["qty"]))
+        _check_book(whole, pushed[-1].book or Book((), ()))
 
 
-def _apply(book: tuple[dict[float, float], dict[float, float]], ev: int, price: float, quantity: float) -> None:
+Levels = tuple[dict[float, float], dict[float, float]]  # of each side the quantity by price
+
+
+def _check_book(book: Levels, pushed: Book) -> None:
+    """A price that was pushed twice has one of its quantities: the model knows one of each price."""
+    for side, levels in zip(book, pushed, strict=True):
+        assert side.keys() == {price for price, _, _ in levels}
+        assert set(side.items()) <= {(price, volume) for price, volume, _ in levels}
+
+
+def _apply(book: Levels, ev: int, price: float, quantity: float) -> None:
     if ev & 0xFF == hft.CLEAR:
         book[0].clear()
         book[1].clear()
