@@ -199,7 +199,7 @@ def _wide_batch(chunk: Chunk, walked: Walked, names: dict[int, str], depth: int)
     for shown, counts in zip(walked.shown, walked.counts, strict=True):
         for level, numbers in enumerate(np.ascontiguousarray(shown.T)):
             is_there = _bits(counts > level)  # once for the three
-            columns += [_column(values.take(numbers), is_there) for values in walked.table]
+            columns += [_column(values, is_there) for values in walked.table.take(numbers)]
     return pa.RecordBatch.from_arrays(columns, schema=wide_schema(depth))
 
 
