@@ -21,6 +21,7 @@ from hk_tick_collector.export.hft_events import (
     BUY,
     CLEAR,
     DEPTH,
+    EARLY_MS,
     FOR_EVER,
     NS_PER_MS,
     SELL,
@@ -132,11 +133,9 @@ def depth_rows(parts: Sequence[Changes], latency: Latency, symbol: str, told: To
     kind = np.where(is_clear, CLEAR, np.where(stepped.is_snapshot, SNAPSHOT, DEPTH)).astype(np.uint64)
     ev = kind | np.where(is_clear, 0, np.where(side == _BID, BUY, SELL)).astype(np.uint64)
     recv_ns = rows.recv_us[stepped.push_row] * 1000
-    has_no_time = stepped.side_ms < 0
-    exch_ns = np.where(is_clear | has_no_time, recv_ns, stepped.side_ms * NS_PER_MS)
+    exch_ns = _changed_ns(stepped.side_ms, recv_ns, is_clear, told)
     _clear_with_its_rows(exch_ns, is_clear, rows.is_full[stepped.push_row])
     clears, snapshots = int(np.count_nonzero(is_clear)), int(np.count_nonzero(stepped.is_snapshot))
-    told.add("depth_without_time", int(np.count_nonzero(has_no_time & ~is_clear)))
     told.add("depth", len(ev) - clears - snapshots)
     told.add("snapshot_levels", snapshots)
     told.add("clears", clears)
@@ -151,6 +150,18 @@ def depth_rows(parts: Sequence[Changes], latency: Latency, symbol: str, told: To
     price = np.where(is_clear, 0.0, rows.price[stepped.level_row])
     quantity = np.where(stepped.fate == _THERE, np.maximum(rows.volume[stepped.level_row], 0), 0.0)
     return Rows(ev, exch_ns, local_ns, price, quantity), _blind(rows)
+
+
+def _changed_ns(side_ms: Ints, recv_ns: Ints, is_clear: Bools, told: Told) -> Ints:
+    """When each side changed, as the source says, else when we read it. Times never fall (``_risen``), so a single one
+    that is far ahead would move all that follow: it gets what lies between the two clocks as a rule."""
+    has_time = ~is_clear & (side_ms >= 0)
+    ahead_ns = side_ms * NS_PER_MS - recv_ns
+    usual_ns = int(np.median(ahead_ns[has_time])) if has_time.any() else 0
+    is_wrong = has_time & (ahead_ns > usual_ns + EARLY_MS * NS_PER_MS)
+    told.add("depth_without_time", int(np.count_nonzero(~is_clear & ~has_time)))
+    told.add("depth_time_outliers", int(np.count_nonzero(is_wrong)))
+    return recv_ns + np.where(is_wrong, usual_ns, np.where(has_time, ahead_ns, 0))
 
 
 def _stepped(rows: Changes) -> _Stepped:

@@ -30,7 +30,8 @@ EVENT = np.dtype(
 DEPTH, TRADE, CLEAR, SNAPSHOT = 1, 2, 3, 4
 EXCH, LOCAL, BUY, SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 
-# Pushed, and seen so long before or after it happened: a clock was wrong, or a line was down.
+# Pushed, and seen so long before or after it happened: a clock was wrong, or a line was down. (Of a side of the book,
+# so much earlier than as a rule.)
 EARLY_MS, LATE_MS = 1_000, 10_000
 FOR_EVER = np.iinfo(np.int64).max
 NO_MEASURE_MS = 50.0  # where nothing was measured at all
@@ -177,7 +178,10 @@ def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, series: str, told
     modelled = latency.draw_ns(len(exch_ns), series, typical_ms)
     if latency.mode is not LatencyMode.MEASURED:
         told.add("latency_modelled", len(exch_ns))
-        return np.maximum.accumulate(exch_ns + modelled) if len(exch_ns) else exch_ns
+        seen_ns = exch_ns + modelled
+        # One trade with a time far ahead is not seen before those behind it, and would move all of them.
+        risen_ns = np.maximum.accumulate(np.where(outlier, 0, seen_ns)) if len(seen_ns) else seen_ns
+        return np.where(outlier, seen_ns, risen_ns)
     told.add("latency_modelled", int(np.count_nonzero(~pushed)))
     told.add("latency_outliers", int(np.count_nonzero(outlier)))
     told.add("latency_negative", int(np.count_nonzero(measured & (lag_ns < 0))))

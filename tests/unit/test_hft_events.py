@@ -175,6 +175,27 @@ def test_a_model_of_latency_is_the_same_again_and_keeps_the_order(tmp_path: Path
     assert (abs(lag_ms.mean() - 20) < 0.5, abs(lag_ms.std() - 5) < 0.5, lag_ms.min() > 0) == (True, True, True)
 
 
+@pytest.mark.parametrize("clock_us", [0, -5_000_000])  # ours is right, or slow all day
+def test_a_time_far_ahead_moves_nothing_behind_it(tmp_path: Path, clock_us: int) -> None:
+    pushes = [
+        push._replace(recv_ts_us=push.recv_ts_us + clock_us) for push in lively_pushes((SYMBOL,), 300, step_us=10_000)
+    ]
+    told = Told()
+    good, _ = depth_of(
+        book_of(tmp_path / "good", [WatchBegan(SYMBOL, OPEN_US), *map(PushEntry, pushes)]), Latency(), told
+    )
+    assert "depth_time_outliers" not in told.counts
+    an_hour_ahead = OPEN_US // 1000 + 3_600_000
+    pushes[50] = pushes[50]._replace(bid_ts_ms=an_hour_ahead, ask_ts_ms=an_hour_ahead)
+    bad, _ = depth_of(
+        book_of(tmp_path / "bad", [WatchBegan(SYMBOL, OPEN_US), *map(PushEntry, pushes)]), Latency(), told
+    )
+    assert told.counts["depth_time_outliers"] > 0
+    assert len(bad.ev) == len(good.ev)
+    assert np.abs(bad.exch_ns - good.exch_ns).max() < 100 * MS
+    assert np.abs(bad.local_ns - good.local_ns).max() < 100 * MS
+
+
 def test_events_are_not_packed_by_zipfiles_own_compressor(tmp_path: Path) -> None:
     """It takes five times as long, and is used again if ``zipfile`` changes within."""
     entries: list[BookEntry] = [WatchBegan(SYMBOL, OPEN_US), *map(PushEntry, lively_pushes((SYMBOL,), 2000))]
@@ -242,6 +263,14 @@ def test_what_was_not_pushed_as_it_happened_has_no_latency_of_its_own() -> None:
         2,
         1,
     )
+
+
+@pytest.mark.parametrize("latency", [Latency(), Latency(LatencyMode.CONSTANT, 50)])
+def test_a_trade_with_a_time_far_ahead_moves_none_behind_it(latency: Latency) -> None:
+    made = ticks({}, {"ts_ms": 3_601_000}, {}, {"ts_ms": 1010, "recv_ts_ms": 1060}, {"ts_ms": 1005, "recv_ts_ms": 1060})
+    rows = hft.trade_rows(hft.trades_of(made, PRICE_MAKING, latency, SYMBOL, Told()))
+    seen_ms = (rows.local_ns // MS).tolist()
+    assert [seen_ms[1], seen_ms[0], *seen_ms[2:]] == [3_601_050, 1050, 1050, 1060, 1060]
 
 
 def test_the_tick_rule_gives_neutral_trades_the_side_of_the_last_change() -> None:
