@@ -68,7 +68,7 @@ def test_no_delta_takes_out_a_price_that_is_there_afterwards(
     before: tuple[Level, ...], after: tuple[Level, ...]
 ) -> None:
     """Who follows the changes by their prices would lose it."""
-    mirrored = [tuple((10.0 - price, *rest) for price, *rest in side) for side in (before, after)]
+    mirrored = [tuple((10.0 - price, lots, orders) for price, lots, orders in side) for side in (before, after)]
     for books in ((Book(before, ()), Book(after, ())), (Book((), mirrored[0]), Book((), mirrored[1]))):
         encoder, decoder = BookEncoder(), BookDecoder()
         rows = [encoder.encode(1, _push(book, OPEN_US + n)) for n, book in enumerate((*books, books[1]))]
