@@ -20,7 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 from hk_tick_collector.days.catalog import Catalog
-from hk_tick_collector.serve.api import models
+from hk_tick_collector.serve.api import questions
 from hk_tick_collector.serve.api.app import create_app
 from hk_tick_collector.serve.keys import edited, named
 from hk_tick_collector.serve.settings import ServeSettings
@@ -367,9 +367,9 @@ def _with_patterns(kind: type[BaseModel]) -> set[str]:
 
 def test_every_form_is_told_in_words() -> None:
     """A regular expression is no answer for whoever wrote 5min."""
-    needed = _with_patterns(models.Query)
+    needed = _with_patterns(questions.Query)
     assert {"symbols", "day", "interval"} <= needed
-    assert needed <= set(models.FORMS)
+    assert needed <= set(questions.FORMS)
 
 
 @pytest.mark.parametrize(

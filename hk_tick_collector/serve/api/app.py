@@ -21,12 +21,13 @@ from starlette.routing import Match
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.serve.api import routes
+from hk_tick_collector.serve.api import aliases, routes
+from hk_tick_collector.serve.api.asking import EXPOSED_HEADERS
 from hk_tick_collector.serve.api.metrics import Measured, Metrics
-from hk_tick_collector.serve.api.models import FORMS
 from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.api.openapi import describe
 from hk_tick_collector.serve.api.pool import Pool
+from hk_tick_collector.serve.api.questions import FORMS
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.api.service import Service
 from hk_tick_collector.serve.auth import Gate, Guard, request_id_of
@@ -62,6 +63,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.state.service = service
     app.state.inbox = inbox
     app.include_router(routes.router)
+    app.include_router(aliases.router)
     app.include_router(hooks.router)
     app.include_router(web.router)
     for kind, handler in _HANDLERS.items():
@@ -69,7 +71,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     if settings.api_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.api_origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"], expose_headers=routes.EXPOSED_HEADERS,
+            allow_headers=["Authorization", "Content-Type"], expose_headers=EXPOSED_HEADERS,
         )  # fmt: skip
     app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(Guard, settings=settings)
@@ -155,7 +157,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Every method of an address: Starlette names those of one of its routes."""
-    own = (*routes.router.routes, *hooks.router.routes, *web.router.routes)
+    own = (*routes.router.routes, *aliases.router.routes, *hooks.router.routes, *web.router.routes)
     matching = [route for route in own if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in matching for method in getattr(route, "methods", None) or ()}))
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hk_tick_collector.serve.api import models
+from hk_tick_collector.serve.api import answer_models
 from hk_tick_collector.serve.problems import KINDS, MEDIA_TYPE
 
 FREE = ("/v1/healthz",)
@@ -87,7 +87,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    problem = models.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    problem = answer_models.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["ProblemDocument"] = problem
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

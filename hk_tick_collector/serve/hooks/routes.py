@@ -9,8 +9,8 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from hk_tick_collector.serve.api import models
-from hk_tick_collector.serve.api.routes import service_of
+from hk_tick_collector.serve.api import questions
+from hk_tick_collector.serve.api.asking import service_of
 from hk_tick_collector.serve.auth import address_of, bearer_of
 from hk_tick_collector.serve.hooks.inbox import (
     KEY_PATTERN,
@@ -62,7 +62,7 @@ class SignalsAnswer(BaseModel):
     next: int | None = Field(description="What to give as after for more; null: that is all now.")
 
 
-class SignalsQuery(models.Query):
+class SignalsQuery(questions.Query):
     """Which signals."""
 
     after: int = Field(0, ge=0, le=2**53, description="Only signals with a greater number.")

@@ -9,7 +9,7 @@ import pytest
 
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.query.statement import ONLY_DAYS
-from hk_tick_collector.serve.api.models import SqlQuery
+from hk_tick_collector.serve.api.questions import SqlQuery
 from hk_tick_collector.serve.problems import KINDS
 from hk_tick_collector.serve.web.files import STATIC
 
