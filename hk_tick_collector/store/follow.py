@@ -38,16 +38,14 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.store.companions import Mark, is_closed
-from hk_tick_collector.store.connect import as_store_error
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.store.file_stream import FileStream, Misfit, identity
 from hk_tick_collector.store.followed import TICKS, Followed
 from hk_tick_collector.store.inuse import recorder_holds
 from hk_tick_collector.store.layout import was_set_aside
@@ -60,19 +58,12 @@ from hk_tick_collector.store.position import (
     Position,
     Row,
 )
-from hk_tick_collector.store.reader import ClosedFile
 
 LIMIT_ROWS = 5000  # of one call, so that no read transaction lives long
-TAIL_ROWS = 1000  # before the end, which a position that begins there carries the trail of
 LOOK_SEC = 0.01
 DAYS_LOOK_SEC = 1.0  # between two looks for a new day file
-LET_GO_SEC = 30.0
 PATIENCE_SEC = 60.0
-SETTLED_SEC = 1.0  # a file changed so recently may change again within one tick of its file system's clock
 DAMAGED_SEC = 5.0  # so long at every look, before a day that is over is given up
-YOUNG_SEC = 10.0  # a day file that was just made has no table yet
-
-_Marks = tuple[Mark | None, Mark | None]
 
 
 class Batch(NamedTuple):
@@ -136,7 +127,7 @@ def newest_place(conn: sqlite3.Connection, day: str, identity: int, columns: str
 def place_at(path: Path, day: str, rowid: int | None = None, kind: Followed = TICKS) -> Place:
     """The place in a file of that kind behind the row of that rowid; behind all of them when None, before all of them
     when there is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
-    file = _DayFile(path, day, time.monotonic, kind)
+    file = FileStream(path, day, time.monotonic, kind)
     try:
         return file.place_at(rowid) or Place(day)
     finally:
@@ -167,7 +158,7 @@ class Follower:
         self._days_look_sec = days_look_sec
         self._monotonic = monotonic
         self._clock = clock or SystemClock()
-        self._files: dict[str, _DayFile] = {}
+        self._files: dict[str, FileStream] = {}
         self._damaged: dict[str, float] = {}  # since when
         self._anew_until: dict[str, float] = {}  # so long days count as begun anew
         self._days: list[str] = []
@@ -227,7 +218,7 @@ class Follower:
         """The position behind the rows that are committed now, less the last ``back_rows`` of the newest day.
 
         It costs the same at any file size: TAIL_ROWS before it are read. Those before them never are; when the file is
-        exchanged for another one, ``_DayFile._prove`` says when they count as the same.
+        exchanged for another one, ``FileStream._prove`` says when they count as the same.
         """
         days = self._known_days()[-MAX_PLACES:]
         if not days:
@@ -242,7 +233,7 @@ class Follower:
             rows = self._file(place.day).rows_behind(place, limit_rows)
             self._damaged.pop(place.day, None)
             return rows
-        except _Misfit as exc:
+        except Misfit as exc:
             raise DayChanged(
                 f"the day file of {place.day} {exc}: what was read of it cannot be told from what was not; read that "
                 f"day again from its start and drop the rows that you have, by symbol and sequence",
@@ -286,7 +277,7 @@ class Follower:
             return False
         with contextlib.suppress(OSError):
             was_aside = was_set_aside(self._kind.file_of(self._root, day))
-            if was_aside or recorder_holds(self._root, lambda *file: _identity(*file) == place.file):
+            if was_aside or recorder_holds(self._root, lambda *file: identity(*file) == place.file):
                 self._anew_until[day] = now_sec + self._days_look_sec
                 return True
         return False
@@ -307,10 +298,10 @@ class Follower:
             self._ends.pop(day, None)
         return Batch(place.day, rows, position)
 
-    def _file(self, day: str) -> _DayFile:
+    def _file(self, day: str) -> FileStream:
         file = self._files.get(day)
         if file is None:
-            file = self._files[day] = _DayFile(self._kind.file_of(self._root, day), day, self._monotonic, self._kind)
+            file = self._files[day] = FileStream(self._kind.file_of(self._root, day), day, self._monotonic, self._kind)
         return file
 
     def _next_day(self, newest: str) -> str | None:
@@ -332,249 +323,3 @@ class Follower:
                 f"recorder's group has it"
             ) from exc
         return sorted(day for day in days if "" < day <= f"{tomorrow:%Y%m%d}")
-
-
-class _Misfit(Exception):
-    """Not the file that the place was made in; the text goes on after the file's name."""
-
-
-class _DayFile:
-    """One day file as it is read: through a connection that stays while it is live, through one for each read while it
-    is closed. Between reads without a connection its marks (size and time of change, and those of its WAL) tell whether
-    anybody wrote to it."""
-
-    def __init__(self, path: Path, day: str, monotonic: Callable[[], float], kind: Followed) -> None:
-        self._kind = kind
-        self._path = path
-        self._wal = path.with_name(f"{path.name}-wal")
-        self._day = day
-        self._monotonic = monotonic
-        self._conn: sqlite3.Connection | None = None
-        self._is_live = False
-        self._columns = ""
-        self._versions = (-1, -1)  # data_version and schema_version, as of the last read
-        self._end: Place | None = None  # behind which there was nothing, as of _versions or _marks
-        self._marks: _Marks | None = None
-        self._proven: tuple[Place, int] | None = None  # a place of another file, and the identity of the equal one
-        self._changed_at_sec = 0.0  # when a commit was last met
-        self.identity = 0
-
-    def close(self) -> None:
-        """Let the file go; what was known of it is forgotten."""
-        self._end, self._marks = None, None
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            with contextlib.suppress(StoreBusy, sqlite3.Error):
-                conn.close()
-
-    def is_over(self) -> bool:
-        """Did whoever wrote to it close it, or is it gone?"""
-        return is_closed(self._path) or not os.path.lexists(self._path)
-
-    def rows_behind(self, place: Place, limit_rows: int) -> list[Row]:
-        """The rows behind ``place``. FileNotFoundError without a file, _Misfit when it is another one, StoreError."""
-        was_open = self._conn is not None
-        try:
-            return self._behind(place, limit_rows)
-        except StoreUnavailable:
-            if not was_open:
-                raise
-        # It was moved away under the connection, with what SQLite keeps beside it: what is at the path now answers.
-        return self._behind(place, limit_rows)
-
-    def _behind(self, place: Place, limit_rows: int) -> list[Row]:
-        with self._own_errors():
-            if self._conn is not None and self._is_exchanged():
-                self.close()
-            marks = self._look() if self._conn is None else None
-            if marks is not None and (place, marks) == (self._end, self._marks):
-                return []
-            if self._conn is None and not self._open(is_begun=bool(place.rowid)):
-                return []
-            return self._read(place, limit_rows, marks)
-
-    @contextlib.contextmanager
-    def looked_into(self) -> Iterator[sqlite3.Connection | None]:
-        """As of ``Follower.look_into``."""
-        with self._own_errors():
-            if self._conn is not None and self._is_exchanged():
-                self.close()
-            is_there = self._conn is not None
-            if not is_there:
-                with contextlib.suppress(FileNotFoundError):
-                    is_there = self._open(is_begun=False)
-            yield self._conn if is_there else None
-            if is_there and not self._is_live:
-                self._end_reading()
-
-    def place_at(self, rowid: int | None) -> Place | None:
-        """The place behind one row, by default the newest; None without such a row."""
-        with self._own_errors():
-            if not self._open(is_begun=True):
-                return None
-            where = "rowid = ?" if rowid is not None else "rowid > ? ORDER BY rowid DESC"
-            rows, identity = self._execute(where, rowid or 0, 1), self.identity
-            self._end_reading()
-            return self._kind.behind(Place(self._day), rows, identity)._replace(trail=None) if rows else None
-
-    def end(self, back_rows: int) -> Place | None:
-        """The place behind all rows but the last ``back_rows``; None without a file."""
-        self.close()
-        with contextlib.suppress(FileNotFoundError), self._own_errors():
-            self._look()
-            if not self._open(is_begun=False):
-                return None
-            tail = f"rowid <= (SELECT MAX(rowid) FROM {self._kind.table}) - ? ORDER BY rowid DESC"  # noqa: S608 - ours
-            rows, identity = self._execute(tail, back_rows, TAIL_ROWS)[::-1], self.identity
-            self._end_reading()
-            start = Place(self._day)
-            return self._kind.behind(start._replace(base=rows[0][0] - 1), rows, identity) if rows else start
-        return None
-
-    @contextlib.contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except _Misfit:
-            if self._conn is not None and not self._is_live:
-                self._end_reading()  # StoreBusy: it was being written to, so what was read says nothing
-            raise
-        except (OSError, sqlite3.Error, StoreError) as exc:
-            self.close()
-            raise as_store_error(exc, self._path) from exc
-
-    def _read(self, place: Place, limit_rows: int, marks: _Marks | None) -> list[Row]:
-        # Before the rows: what is committed in between is met by the next read.
-        versions = self._pragma("data_version"), self._pragma("schema_version")
-        if place == self._end and versions == self._versions:
-            self._let_go_when_idle()
-            return []
-        if versions != self._versions:
-            self._versions, self._changed_at_sec = versions, self._monotonic()
-            self._columns = self._kind.select(self._connection)
-        rows = self._rows(place, limit_rows)
-        if not self._is_live:
-            self._end_reading()
-            self._marks = marks
-        self._end = None if rows else place
-        return rows
-
-    def _rows(self, place: Place, limit_rows: int) -> list[Row]:
-        if not place.rowid:
-            return self._execute("rowid > ? ORDER BY rowid", 0, limit_rows)
-        if place.file != self.identity:
-            self._prove(place)
-        rows = self._execute("rowid >= ? ORDER BY rowid", place.rowid, limit_rows + 1)
-        if not rows or not self._kind.fits(place, rows[0]):
-            raise _Misfit(f"holds another row at the place that was reached ({place.rowid})")
-        return rows[1:]
-
-    def _prove(self, place: Place) -> None:
-        """Are the rows up to a place of another file the same here? Reads those that the place has the trail of, once.
-
-        Rows that were never read are the same ones when there are as many, and each was stored before the place's own
-        row: what was stored behind it is no older, and none of it can be among them.
-        """
-        if self._proven == (place, self.identity):
-            return
-        if place.trail is not None and self._trail(place.base, place.rowid) != place.trail:
-            raise _Misfit("was exchanged for one with other rows, or in another order")
-        if place.unread and not self._has_before(place):
-            raise _Misfit("was exchanged, and what it held before was not read")
-        self._proven = place, self.identity
-
-    def _trail(self, base: int, end: int) -> int:
-        """Of the rows behind ``base`` up to ``end``."""
-        trail, last = 0, base
-        while last < end:
-            rows = self._execute("rowid > ? ORDER BY rowid", last, min(LIMIT_ROWS, end - last))
-            rows = [row for row in rows if row[0] <= end]
-            if not rows:
-                break
-            trail, last = self._kind.extended(trail, rows), rows[-1][0]
-        return trail
-
-    def _has_before(self, place: Place) -> bool:
-        """Are there as many rows as before that were not read, all stored before the place's own one?"""
-        own = self._execute("rowid = ?", place.rowid, 1)
-        sql = f"SELECT COUNT(*), MAX({self._kind.stored_at}) FROM {self._kind.table} WHERE rowid <= ?"  # noqa: S608 - ours
-        count, newest = self._connection.execute(sql, (place.unread,)).fetchone()
-        is_there = bool(own) and self._kind.fits(place, own[0])
-        return is_there and count == place.unread and newest < self._kind.stored(own[0])
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        assert self._conn is not None
-        return self._conn
-
-    def _execute(self, where: str, start: int, limit_rows: int) -> list[Row]:
-        sql = f"SELECT rowid, {self._columns} FROM {self._kind.table} WHERE {where} LIMIT ?"  # noqa: S608 - our names
-        return self._connection.execute(sql, (start, limit_rows)).fetchall()
-
-    def _pragma(self, name: str) -> int:
-        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def _open(self, *, is_begun: bool) -> bool:
-        """Connect to the file that is at the path. False when it was only just made and has no table yet."""
-        before = identity_of(self._path)
-        try:
-            conn = self._kind.open_file(self._path)
-        except StoreCorrupt:
-            if is_begun or time.time() - self._path.stat().st_mtime > YOUNG_SEC:
-                raise
-            return False
-        if conn is None:
-            return False
-        self._conn = conn
-        if identity_of(self._path) != before:
-            raise StoreBusy(f"{self._path} was exchanged while it was opened; ask again")
-        self._is_live = not isinstance(conn, ClosedFile)
-        self._columns = self._kind.select(self._connection)
-        self._versions, self._changed_at_sec = (-1, -1), self._monotonic()
-        self.identity = before
-        return True
-
-    def _end_reading(self) -> None:
-        """Close the connection. StoreBusy when the file was read as a closed one and somebody wrote to it meanwhile:
-        then what was read does not count."""
-        conn, self._conn = self._connection, None
-        conn.close()
-
-    def _is_exchanged(self) -> bool:
-        """Is another file at the path? A file that was only removed is still read through the connection: the recorder
-        puts back what it held."""
-        try:
-            return identity_of(self._path) != self.identity
-        except FileNotFoundError:
-            return False
-
-    def _look(self) -> _Marks | None:
-        """The file from outside; None when it changed so recently that a later change may look the same."""
-        status = self._path.stat()
-        marks = Mark.of(self._path), Mark.of(self._wal)
-        settled_ns = time.time_ns() - int(SETTLED_SEC * 1e9)
-        is_settled = status.st_mtime_ns < settled_ns and all(
-            mark is None or mark.changed_ns < settled_ns for mark in marks
-        )
-        return marks if is_settled else None
-
-    def _let_go_when_idle(self) -> None:
-        """A live file without commits is closed, so that its writer, when it closes it, can remove its WAL."""
-        if self._monotonic() - self._changed_at_sec < LET_GO_SEC or not os.path.lexists(self._path):
-            return
-        marks = self._look()
-        if marks is not None and self._pragma("data_version") == self._versions[0]:
-            self._end_reading()
-            self._marks = marks
-
-
-def identity_of(path: Path) -> int:
-    """What tells one file from another at the same path. OSError when there is none."""
-    status = os.stat(path)  # noqa: PTH116 - at every look
-    return _identity(status.st_dev, status.st_ino)
-
-
-def _identity(device: int, inode: int) -> int:
-    return zlib.crc32(f"{device}:{inode}".encode())

@@ -24,7 +24,8 @@ from hk_tick_collector.store.book_file import open_for_reading
 from hk_tick_collector.store.book_reader import BookState
 from hk_tick_collector.store.broker_reader import QueueState
 from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.follow import DAYS_LOOK_SEC, LIMIT_ROWS, Batch, Follower, identity_of
+from hk_tick_collector.store.file_stream import identity_of
+from hk_tick_collector.store.follow import DAYS_LOOK_SEC, LIMIT_ROWS, Batch, Follower
 from hk_tick_collector.store.followed import Followed
 from hk_tick_collector.store.position import Place, Position, Row
 from hk_tick_collector.store.side_file import NothingYet

@@ -21,7 +21,8 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.compact import compact
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
+from hk_tick_collector.store.file_stream import LET_GO_SEC
+from hk_tick_collector.store.follow import Follower, follow
 from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import DataRootLock, sqlite_files
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position

@@ -24,7 +24,8 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import salvage as salvage_module
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.compact import compact
-from hk_tick_collector.store.follow import LET_GO_SEC, Follower
+from hk_tick_collector.store.file_stream import LET_GO_SEC
+from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import ROW, DayChanged, DayGone, Position
 from hk_tick_collector.store.reader import open_read_only, select_list
 from hk_tick_collector.store.salvage import salvage

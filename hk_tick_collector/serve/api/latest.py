@@ -32,7 +32,8 @@ from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.follow import SETTLED_SEC, identity_of, newest_place
+from hk_tick_collector.store.file_stream import SETTLED_SEC, identity_of
+from hk_tick_collector.store.follow import newest_place
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.reader import ClosedFile, notes_of, open_read_only, select_list

@@ -43,7 +43,7 @@ from hk_tick_collector.query.bars import INPUT_COLUMNS, bar_start_ms, make_bars,
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api.changing import changing_sql
-from hk_tick_collector.store.follow import identity_of
+from hk_tick_collector.store.file_stream import identity_of
 from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Place
