@@ -34,7 +34,7 @@ from hk_tick_collector.app.config import setting_table
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.store.layout import parse_day
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 
 EXIT_OK, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 BIN = Path(sys.executable).parent

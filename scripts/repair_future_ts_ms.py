@@ -45,10 +45,11 @@ from hk_tick_collector.core.text import printable
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store import layout
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.owner import become_owner
+from hk_tick_collector.store.read_only import open_read_only, select_list
 from hk_tick_collector.store.writer import DayFileWriter
 
 EXIT_FAILED = 1
@@ -93,8 +94,8 @@ class Findings:
 def find(path: Path, rule: Rule) -> Findings:
     """Look through one file; reads only."""
     damage = Findings(path)
-    with closing(reader.open_read_only(path)) as conn:
-        sql = f"SELECT rowid, {reader.select_list(conn)} FROM ticks WHERE ts_ms > ? ORDER BY rowid"
+    with closing(open_read_only(path)) as conn:
+        sql = f"SELECT rowid, {select_list(conn)} FROM ticks WHERE ts_ms > ? ORDER BY rowid"
         for rowid, *values in conn.execute(sql, (rule.limit_ms,)):
             tick = Tick._make(values)
             ahead_ms = tick.ts_ms - rule.shift_ms - rule.now_ms
@@ -112,7 +113,7 @@ def back_up(path: Path, now_ms: int) -> Path:
     target = path.with_name(f"{path.name}.before-repair-{layout.utc_stamp(now_ms)}")
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, layout.FILE_MODE)
     os.close(descriptor)
-    with closing(reader.open_read_only(path)) as source, closing(sqlite3.connect(target)) as copy:
+    with closing(open_read_only(path)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
     return target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
 
 CHUNK_ROWS = 5000
 MIN_SEQ = -(1 << 63)

@@ -49,10 +49,11 @@ from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.registry import Surroundings, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store import layout
 from hk_tick_collector.store.restarts import restarts_dir_of
 from hk_tick_collector.store.snapshot_file import copied_series
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class Daemon:
 
     def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
         settings = self._settings
-        return reader.tracks(settings.data_root, self._symbols, settings.seed_recent_db_days, self._today(), unread)
+        return stored_tracks(settings.data_root, self._symbols, settings.seed_recent_db_days, self._today(), unread)
 
     def _today(self) -> str:
         return self._calendar.market.trading_day(self._clock.now_ms())

@@ -21,6 +21,7 @@ from hk_tick_collector.records.columns import NAMES, Role, names_of, with_role
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
+from hk_tick_collector.store.read_only import schema_version
 
 ROWS_AT_ONCE = 100_000  # of each side, as Python objects: about 100 MB
 SHOWN_SYMBOLS = 5
@@ -61,7 +62,7 @@ class DayFileTicks:
         return rows_of(scan.scan_symbols(self.db, symbols))
 
     def columns(self) -> tuple[str, ...]:
-        return names_of(max(parquet.FIRST_VERSION, reader.schema_version(self.db)))
+        return names_of(max(parquet.FIRST_VERSION, schema_version(self.db)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ from hk_tick_collector.store.connect import (
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, open_read_only
+from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 from hk_tick_collector.store.symbol_coverage import COLUMNS
 from hk_tick_collector.store.verdict import MISSING
 

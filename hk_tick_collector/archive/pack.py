@@ -69,6 +69,7 @@ from hk_tick_collector.store.follow import place_at
 from hk_tick_collector.store.inuse import pending_spill
 from hk_tick_collector.store.kept import kept_files
 from hk_tick_collector.store.layout import day_file, depth_dir, spill_dir, sqlite_files
+from hk_tick_collector.store.read_only import open_read_only
 
 ATTEMPTS = 3
 BACKUP_STEP_PAGES = 4096  # 16 MB, some milliseconds of holding a read lock
@@ -236,7 +237,7 @@ def _pack_once(
         part = part_of(paths[kind])
         sync_file(part, forget=True)
         files.append(ArchivedFile(kind, str(paths[kind].relative_to(archive_root)), *digest(part)))
-    with closing(reader.open_read_only(db)) as conn:
+    with closing(open_read_only(db)) as conn:
         version = int(conn.execute("PRAGMA user_version").fetchone()[0])
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -281,7 +282,7 @@ def _write_packed(db: Path, path: Path) -> None:
     """The day file itself, its write-ahead log included, compressed."""
     copy = atomic.new_part(path.with_suffix(""))
     try:
-        with closing(reader.open_read_only(db)) as source, closing(sqlite3.connect(copy)) as target:
+        with closing(open_read_only(db)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target, pages=BACKUP_STEP_PAGES, sleep=0)
             target.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file, without companions
     except sqlite3.Error as exc:
@@ -296,7 +297,7 @@ def _write_packed(db: Path, path: Path) -> None:
 @contextlib.contextmanager
 def at_rest(db: Path) -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether anybody committed to the day file since the block began."""
-    with closing(reader.open_read_only(db)) as conn:
+    with closing(open_read_only(db)) as conn:
         before = (_signature(db), _data_version(conn, db))
         yield lambda: (_signature(db), _data_version(conn, db)) != before
 
@@ -339,7 +340,7 @@ def _check_market(archive_root: Path, day: str, market: str) -> None:
 
 def _check_rows(db: Path, market: str) -> None:
     """Raise ``Refused`` where the day file has rows of another market: in a Parquet tree the path says the market."""
-    with closing(reader.open_read_only(db)) as conn:
+    with closing(open_read_only(db)) as conn:
         try:
             other = conn.execute("SELECT symbol, market FROM ticks WHERE market IS NOT ? LIMIT 1", (market,)).fetchone()
         except sqlite3.Error as exc:

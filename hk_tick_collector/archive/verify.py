@@ -41,6 +41,7 @@ from hk_tick_collector.store.book_file import STATE_KINDS, reading
 from hk_tick_collector.store.connect import translate, unavailable
 from hk_tick_collector.store.kept import kept_files, problems_of
 from hk_tick_collector.store.layout import book_file, depth_dir, sqlite_files
+from hk_tick_collector.store.read_only import open_read_only
 
 BLOCK_BYTES = 4 * 1024 * 1024
 ZSTD_HEADER_BYTES = 18  # the longest header of a frame
@@ -78,7 +79,7 @@ def check_day_file(db: Path, day: str, on_rows: OnRows | None = None) -> Check:
     counts, all of one moment also while it grows. Of an earlier recorder's file, which counts nothing, the rows alone
     are read."""
     try:
-        with contextlib.closing(reader.open_read_only(db)) as conn:
+        with contextlib.closing(open_read_only(db)) as conn:
             sound = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
         notes = reader.notes(db, last_row=True)
         content = count(DayFileTicks(db, last_rowid=notes.last_rowid), on_rows)

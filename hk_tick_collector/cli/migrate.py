@@ -17,7 +17,7 @@ from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.compact import refuse_if_open
 from hk_tick_collector.store.connect import SqliteOptions, identify, open_day_file
 from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.salvage import recount
 from hk_tick_collector.watch.when import nothing_recorded, some_days
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hk_tick_collector.store.companions import holds_locks, is_closed, is_live, opening
-from hk_tick_collector.store.reader import ClosedFile
+from hk_tick_collector.store.read_only import ClosedFile
 
 _TOLD_AS: dict[pa.DataType, set[type]] = {
     pa.int64(): {int, type(None)},

@@ -5,7 +5,7 @@ checkpoints of a writer are never held up for long. The recorder only appends: a
 start are one consistent state, however many transactions read them. Of a closed file two threads read, of a live one
 the thread that wants the rows (``arrow_sql`` says why they are read in two ways).
 
-Raises as ``store.reader.open_read_only`` does, and StoreCorrupt for values of a kind that no tick has.
+Raises as ``store.read_only.open_read_only`` does, and StoreCorrupt for values of a kind that no tick has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hk_tick_collector.days.arrow_sql import Column, reading_columns
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema, with_nulls
 from hk_tick_collector.records.columns import known_to_all
 from hk_tick_collector.store.connect import table_columns, translate
-from hk_tick_collector.store.reader import ClosedFile, column_sql, open_read_only
+from hk_tick_collector.store.read_only import ClosedFile, column_sql, open_read_only
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
 SYMBOLS_AT_ONCE = 100  # of which rows are asked for by one statement

@@ -27,7 +27,7 @@ from hk_tick_collector.opend_sim.check_report import CheckReport, SymbolDiff, ma
 from hk_tick_collector.opend_sim.truth import read_truth_flagged
 from hk_tick_collector.opend_sim.venue import venue_of
 from hk_tick_collector.store.layout import parse_day, recent_day_files
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 
 __all__ = ["CheckReport", "SymbolDiff", "check"]
 

@@ -26,7 +26,8 @@ from hk_tick_collector.opend_sim.instruments import Instrument, list_instruments
 from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
 from hk_tick_collector.opend_sim.venue import venue_of_all
-from hk_tick_collector.store.reader import count_by_symbol, open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
+from hk_tick_collector.store.reader import count_by_symbol
 
 _COLUMNS = ("symbol", "seq", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "type_sign")
 _RECV_COLUMN = "opend_recv_ts_ms"

@@ -41,6 +41,7 @@ from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.judging import as_judged, verdict_of
 from hk_tick_collector.store.kept import kept_files
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading
 from hk_tick_collector.store.reading import reading_of
 from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Verdict
@@ -120,7 +121,7 @@ def check_judgeable(day: Day) -> None:
     before is not replaced by one that knows nothing. A damaged one passes: that is a judgement."""
     for part in day.parts:
         if part.db is not None:
-            with suppress(StoreCorrupt), closing(reader.open_read_only(part.db)):
+            with suppress(StoreCorrupt), closing(open_read_only(part.db)):
                 pass
 
 

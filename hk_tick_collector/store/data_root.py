@@ -24,7 +24,7 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.layout import FILE_MODE, day_files, market_file, sync_dir
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 
 LOOKED_AT_FILES = 5  # of the newest day files: the first one of a day has a row within minutes
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.store.connect import table_columns, translate
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 
 _SAME = (
     "b.symbol = a.symbol AND b.price IS a.price AND b.volume IS a.volume AND b.turnover IS a.turnover "

@@ -28,7 +28,7 @@ from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.followed import Followed
 from hk_tick_collector.store.position import Place, Row
-from hk_tick_collector.store.reader import ClosedFile
+from hk_tick_collector.store.read_only import ClosedFile
 
 TAIL_ROWS = 1000  # before the end, which a position that begins there carries the trail of
 TRAIL_STEP_ROWS = 5000  # of one statement, so that no read transaction lives long

@@ -31,7 +31,7 @@ from typing import Any
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.book_file import open_for_reading as open_books
 from hk_tick_collector.store.position import ROW, Place, Row
-from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
 from hk_tick_collector.store.side_file import NothingYet
 from hk_tick_collector.store.snapshot_file import SNAPSHOT_FILE
 
@@ -52,7 +52,7 @@ class Followed:
     the rowid, which grows with each commit. ``directory``, ``file_of``, ``day_of``: where under a data root the files
     are, the file of a day, the day (YYYYMMDD) of a path or None when it is no file of this kind.
     ``open_file``: a read-only connection; None for a file with nothing in it yet. StoreError as ``store.reader`` has
-    it. Closing it raises StoreBusy when the file was read as a closed one and was not (``reader.ClosedFile``).
+    it. Closing it raises StoreBusy when the file was read as a closed one and was not (``read_only.ClosedFile``).
     ``table``, ``select``: the rows in SQL, and the select list that gives ``row`` without its rowid. ``stored_at``: the
     column that says when a row was stored, as a name of the table; it is one of ``row``.
     ``checks``: 32 bits of a row that may be found there later, the first as it is now. ``trail_text``, ``trail_bytes``:

@@ -1,56 +1,31 @@
-"""Read-only access to day files, live or closed; never in the writer's way.
+"""What a day file says: of its completeness (``coverage``, ``gaps`` and the other notes) and of how much it holds.
 
-A connection is opened with ``mode=ro`` and keeps no read transaction between two chunks, so the writer's checkpoints
-can always finish. A reader of a live file sees what was committed when its statement began.
-
-A closed day file is marked as WAL, and SQLite would make a WAL and shared memory to read it, which stay: of another
-owner than the recorder's, they lock it out. Nothing is missing from such a file itself, so it is opened as
-``immutable``, which makes nothing; that is right only while nobody writes to it. Whoever begins to while it is read is
-noticed at the end: then ``close`` raises StoreBusy, and what was read does not count.
-
-Files of an earlier recorder (the first 14 columns only) are read too; the columns they lack are None.
+Each call opens the file for itself (``read_only.py``) and is of one moment. Tables and columns that came later than the
+file are empty, or have their default. Errors are those of ``open_read_only``.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.core.facts import NO_TICK, PUSH_PULL_DISAGREE, StoredTrack
-from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.records.columns import BY_NAME
-from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
-from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
-from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
-from hk_tick_collector.store.coverage import LAST_SEQ_SQL
+from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.extents import Extent, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
-from hk_tick_collector.store.layout import parse_day, recent_day_files
-from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, later_seqs_of, ranges_of
+from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.symbol_coverage import later_seqs_of, ranges_of
 from hk_tick_collector.store.verdict import (
     Replay,
     read_replays,
-    sequences_count,
 )
 
-READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
-NUMBERED_ROWS = 32  # of a symbol's newest ticks, which tell the feed how pushes and answers are numbered
-WITNESS_ROWS = 4  # of those that were pushed
-_NEWEST_SQL = (  # by the same index as LAST_SEQ_SQL
-    "FROM ticks INDEXED BY uniq_ticks_symbol_seq WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
-)
-
-_log = logging.getLogger(__name__)
 
 
 class Freshness(NamedTuple):
@@ -171,203 +146,6 @@ class AmendmentRow:
     source_text: str | None
 
 
-def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
-    """A read-only connection to a day file; ``damaged`` also opens one that was cut short. One thread after the other
-    may use it.
-
-    StoreUnavailable when it is absent, locked or may not be read; StoreCorrupt when it is damaged, belongs to another
-    program or has no ``ticks`` table.
-    """
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise StoreCorrupt(f"{path} is not a file; a day file is wanted there: move it away")
-    except OSError as exc:
-        raise unavailable(path, exc) from exc
-    if is_closed(path):
-        return _open_closed(path, damaged)
-    if would_leave_shm(path):
-        raise StoreUnavailable(
-            f"{path} has a WAL and no -shm: to read it would leave one that its owner cannot write; let its owner open "
-            f"it once (start the recorder, or run this as its user)"
-        )
-    try:
-        with opening(path):
-            return _checked(connect_live(path, "ro", READ_TIMEOUT_SEC), path, damaged)
-    except sqlite3.OperationalError as exc:
-        is_locked = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # then somebody writes: it is no closed file
-        if is_locked or not path.is_file() or _has_wal_content(path):
-            raise translate(exc, path) from exc
-    except sqlite3.Error as exc:
-        raise translate(exc, path) from exc
-    return _open_closed(path, damaged)
-
-
-class ClosedFile(sqlite3.Connection):
-    """What was read counts only if nobody wrote to the file meanwhile: SQLite was told that nobody would."""
-
-    path: Path | None = None
-    mark: Mark | None = None
-
-    def close(self) -> None:
-        """StoreBusy when the file has changed."""
-        super().close()
-        if self.path is not None and Mark.of(self.path) != self.mark:
-            raise StoreBusy(f"{self.path} was written to while it was read; ask again")
-
-
-def _open_closed(path: Path, damaged: bool) -> sqlite3.Connection:
-    """Open a file that nobody writes to, without leaving anything beside it."""
-    mark = Mark.of(path)
-    try:
-        # Threads: rows that are read as they are wanted may be wanted by another thread than the one that asked.
-        conn = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None,
-            factory=ClosedFile, check_same_thread=False,
-        )  # fmt: skip
-        _checked(conn, path, damaged)
-    except sqlite3.Error as exc:
-        raise translate(exc, path) from exc
-    conn.path, conn.mark = path, mark
-    return conn
-
-
-def _checked(conn: sqlite3.Connection, path: Path, damaged: bool) -> sqlite3.Connection:
-    """The connection, to a day file of ours; else it is closed."""
-    try:
-        if damaged:
-            conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says
-        check_known(conn.execute("PRAGMA user_version").fetchone()[0], path)
-        if not table_columns(conn):
-            raise StoreCorrupt(f"{path} has no ticks table")
-        if conn.execute("PRAGMA application_id").fetchone()[0] not in (0, APPLICATION_ID):
-            raise StoreCorrupt(f"{path} belongs to another program")
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
-def _has_wal_content(path: Path) -> bool:
-    try:
-        return Path(f"{path}-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-
-
-def tracks(
-    data_root: Path, symbols: Iterable[str], days: int, today: str | None = None, unread: list[Path] | None = None
-) -> dict[str, StoredTrack]:
-    """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it.
-
-    Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
-    recorder) costs its part of the index. Symbols without a sequenced tick are left out, unless their counters are
-    known to prove nothing. Files of days after ``today`` are passed over (one stray tick makes one), unless all are: it
-    is the clock then that is wrong. Today's is read whatever ``days`` says. A file that cannot be read is skipped with
-    a log line: seeding must never stop the recorder. Added to ``unread`` are those of today or later of which it is not
-    known what they hold, and earlier ones that the disk or a lock kept from being read: they may be readable later.
-    """
-    track_of: dict[str, StoredTrack] = {}
-    wanted = dict.fromkeys(symbols)
-    chosen, passed_over = _seed_files(data_root, days, today)
-    unread = [] if unread is None else unread
-    unread += passed_over
-    for path in chosen:
-        if not wanted:
-            break
-        try:
-            with closing(open_read_only(path)) as conn:
-                rows = {row.symbol: row for row in _rows(conn, CoverageRow, "coverage")}
-                gaps: dict[str, list[dict[str, Any]]] = {}
-                for gap in _rows(conn, GapRow, "gaps"):
-                    gaps.setdefault(gap.symbol, []).append(read_meta(gap.meta_json))
-                newest_sql = f"SELECT {select_list(conn)} {_NEWEST_SQL}"
-                for symbol in list(wanted):
-                    row = rows.get(symbol)
-                    track = _track(conn, newest_sql, parse_day(path) or "", symbol, row, gaps.get(symbol, []))
-                    if track is None:
-                        continue
-                    del wanted[symbol]
-                    track_of[symbol] = track
-        except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
-            _log.warning(event("seed_file_skipped", path=path, error=exc))
-            error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc
-            is_past = today is not None and (parse_day(path) or "") < today
-            if not is_past or isinstance(error, (StoreBusy, StoreUnavailable)):
-                unread.append(path)
-    return track_of
-
-
-def _track(
-    conn: sqlite3.Connection,
-    newest_sql: str,
-    day: str,
-    symbol: str,
-    row: CoverageRow | None,
-    gaps: list[dict[str, Any]],
-) -> StoredTrack | None:
-    newest = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
-    last_seq = newest[0] if newest is not None and isinstance(newest[0], int) else 0
-    distrust = (row.distrust if row is not None else None) or ""
-    if not last_seq and not distrust:
-        return None
-    # Ranges that were given up claim more than is stored.
-    given_up = TOO_MANY_HOLES in distrust or not sequences_count(distrust)
-    stored = CounterRanges() if row is None or given_up else row.ranges
-    if row is None:
-        for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
-            stored.add(*(seq_counter(seq),) * 2)
-    in_gaps = tuple(extent for meta in gaps for extent in parse_extents(meta.get("extents")))
-    head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
-    interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
-    unkeyed = PUSH_PULL_DISAGREE in distrust
-    confirmed = row is not None and row.verified_counter is not None and row.verified_counter != NO_TICK
-    pushed, shown = _newest(conn, newest_sql, symbol) if len(stored) > 1 or not confirmed else ([], [])
-    return StoredTrack(
-        day,
-        stored,
-        last_seq,
-        head_known,
-        unkeyed,
-        in_gaps,
-        distrust,
-        interrupted_seq,
-        confirmed,
-        tuple(pushed[-WITNESS_ROWS:]),
-        tuple(shown),
-        tuple((row.later_seqs if row is not None else None) or ()),
-    )
-
-
-def _newest(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[list[Tick], list[Tick]]:
-    """What was pushed of it, and what answers showed, oldest first. Read where counters are absent (these may be holes,
-    or the two ways may number otherwise), and where no answer has agreed with a push yet."""
-    newest = [Tick._make(values) for values in conn.execute(newest_sql, (symbol, NUMBERED_ROWS))]
-    readable = [tick for tick in reversed(newest) if isinstance(tick.ts_ms, int)]
-    pushed = [tick for tick in readable if tick.push_type == PUSH_TYPE_PUSH]
-    return pushed, [tick for tick in readable if tick.push_type != PUSH_TYPE_PUSH]
-
-
-def _seed_files(data_root: Path, days: int, today: str | None) -> tuple[list[Path], list[Path]]:
-    """Those to read, newest first, and those of days after today that are not read."""
-    newest_first = recent_day_files(data_root, sys.maxsize)
-    past = [path for path in newest_first if today is None or (parse_day(path) or "") <= today]
-    if past and parse_day(past[0]) == today:
-        days = max(1, days)
-    passed_over = [path for path in newest_first if path not in past] if past else []
-    return (past or newest_first)[: max(0, days)], passed_over
-
-
-def schema_version(db: Path) -> int:
-    """Which version the file is of; 0 for one of an earlier recorder."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            return int(conn.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
-
-
 def coverage(db: Path) -> list[CoverageRow]:
     """What the file says of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
     with closing(open_read_only(db)) as conn:
@@ -382,7 +160,7 @@ def gaps(db: Path, symbol: str | None = None, state: str | None = None) -> list[
     which = "WHERE (?1 IS NULL OR symbol = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY symbol, gap_start_ts_ms"
     with closing(open_read_only(db)) as conn:
         try:
-            return _rows(conn, GapRow, "gaps", which, (symbol, state))
+            return rows_of(conn, GapRow, "gaps", which, (symbol, state))
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 
@@ -391,7 +169,7 @@ def symbol_rows(db: Path) -> list[SymbolRow]:
     """What the symbols were on that day, by symbol; empty before version 2 and where no source said so."""
     with closing(open_read_only(db)) as conn:
         try:
-            return _rows(conn, SymbolRow, "symbols", "ORDER BY symbol")
+            return rows_of(conn, SymbolRow, "symbols", "ORDER BY symbol")
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 
@@ -400,7 +178,7 @@ def amendments(db: Path) -> list[AmendmentRow]:
     """Trades that were corrected or cancelled later, in the order stored; empty before version 2."""
     with closing(open_read_only(db)) as conn:
         try:
-            return _rows(conn, AmendmentRow, "amendments", "ORDER BY rowid")
+            return rows_of(conn, AmendmentRow, "amendments", "ORDER BY rowid")
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 
@@ -439,7 +217,7 @@ def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Note
         try:
             conn.execute("BEGIN")
             rows = _coverage(conn)
-            gaps = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
+            gaps = rows_of(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
             stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
             newest = "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
             last_rowid = int(conn.execute(newest).fetchone()[0]) if last_row else None
@@ -464,14 +242,14 @@ def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
     """The notes of a few symbols, through a connection of ``open_read_only``: costs what their rows do."""
     which = f"WHERE symbol IN ({', '.join('?' * len(symbols))})"
     held = read_replays(conn)
-    rows = [replace(row, replay=held.get(row.symbol)) for row in _rows(conn, CoverageRow, "coverage", which, symbols)]
-    return Notes(rows, _rows(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
+    rows = [replace(row, replay=held.get(row.symbol)) for row in rows_of(conn, CoverageRow, "coverage", which, symbols)]
+    return Notes(rows, rows_of(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
 
 
 _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)
 
 
-def _rows(
+def rows_of(
     conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: Sequence[Any] = ()
 ) -> list[_RowT]:
     """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder. Columns
@@ -485,7 +263,7 @@ def _rows(
 
 
 def _coverage(conn: sqlite3.Connection) -> list[CoverageRow]:
-    rows, held = _rows(conn, CoverageRow, "coverage", "ORDER BY symbol"), read_replays(conn)
+    rows, held = rows_of(conn, CoverageRow, "coverage", "ORDER BY symbol"), read_replays(conn)
     return [replace(row, replay=held.get(row.symbol)) for row in rows] if held else rows
 
 
@@ -523,15 +301,3 @@ def count_by_symbol(db: Path, limit: int = 20) -> list[SymbolCount]:
             return [SymbolCount(*row) for row in conn.execute(sql, (limit,))]
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
-
-
-def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
-    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by their default or as
-    NULL."""
-    return ", ".join(f"{sql} AS {name}" if sql != name else name for name, sql in column_sql(conn, fields).items())
-
-
-def column_sql(conn: sqlite3.Connection, fields: Sequence[str]) -> dict[str, str]:
-    """What gives each of ``fields`` from a file of any version."""
-    present = set(table_columns(conn))
-    return {name: name if name in present else BY_NAME[name].default or "NULL" for name in fields}

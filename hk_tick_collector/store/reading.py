@@ -15,7 +15,8 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.reader import Notes, Reading, open_read_only
+from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.reader import Notes, Reading
 
 ASK_EVERY_STEPS = 100_000  # of SQLite's machine: some milliseconds
 # The recorder closes a day's file half an hour after its last row; who writes to it later is somebody else.

@@ -39,7 +39,8 @@ from hk_tick_collector.store.connect import (
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.layout import FILE_MODE, check_day, parse_day, sqlite_files, sync_dir
-from hk_tick_collector.store.reader import GapRow, open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
+from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.symbol_coverage import COLUMNS
 
 CHUNK_ROWS = 1000  # rows a transaction of the target

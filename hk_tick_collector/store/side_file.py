@@ -16,7 +16,7 @@ from pathlib import Path
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
 from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
-from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
+from hk_tick_collector.store.read_only import READ_TIMEOUT_SEC, ClosedFile
 
 
 class NothingYet(StoreUnavailable):

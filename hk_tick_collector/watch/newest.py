@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import translate
+from hk_tick_collector.store.read_only import open_read_only, select_list
 
 _NEWEST = "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
 
@@ -17,12 +17,12 @@ _NEWEST = "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
 def newest_ticks(db: Path, symbols: Sequence[str], rows: int) -> dict[str, list[Tick]]:
     """The ``rows`` newest ticks with a sequence of each symbol, oldest first; symbols without any are left out.
 
-    Raises as ``store.reader.open_read_only`` does.
+    Raises as ``store.read_only.open_read_only`` does.
     """
     ticks_of: dict[str, list[Tick]] = {}
-    with closing(reader.open_read_only(db)) as conn:
+    with closing(open_read_only(db)) as conn:
         try:
-            sql = f"SELECT {reader.select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
+            sql = f"SELECT {select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
             for symbol in symbols:
                 newest = [Tick._make(row) for row in conn.execute(sql, (symbol, rows))]
                 if newest:

@@ -23,8 +23,9 @@ from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.subscriptions import Asker
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store import layout
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.newest import newest_ticks
 from hk_tick_collector.watch.repair import RepairPlan
@@ -210,7 +211,7 @@ def _seeds(data_root: Path, day: str, symbols: list[str], unread: list[Path]) ->
     """Where the day file ends, by symbol. Symbols with a newer file are left out."""
     newest_first = [layout.parse_day(path) for path in layout.recent_day_files(data_root, sys.maxsize)]
     files = newest_first.index(day) + 1 if day in newest_first else 0
-    tracks = reader.tracks(data_root, symbols, files, unread=unread)
+    tracks = stored_tracks(data_root, symbols, files, unread=unread)
     return {symbol: track for symbol, track in tracks.items() if track.trading_day == day}
 
 

@@ -20,8 +20,8 @@ from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu.link import FutuSource
 from hk_tick_collector.sources.futu.spec import HK
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
-from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.episodes.clockwork import VirtualClock
 
@@ -70,7 +70,7 @@ class Recorder:
         self._task = asyncio.ensure_future(self.session.run())
 
     def _tracks(self) -> dict[str, StoredTrack]:
-        return reader.tracks(self._data_root, self._symbols, 3, hk_date(self._clock.now_ms()))
+        return stored_tracks(self._data_root, self._symbols, 3, hk_date(self._clock.now_ms()))
 
     def _see(self) -> None:
         """The day file can be read by now."""

@@ -33,6 +33,7 @@ from hk_tick_collector.store import companions, reader
 from hk_tick_collector.store.companions import LiveFile
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.salvage import salvage
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.migration.keep import DAY, MADE_AT_MS, VERSIONS, day_ticks, later_ticks
 from tests.stored import iter_ticks
@@ -132,7 +133,7 @@ def test_a_day_file_is_read_as_it_is(kept: Kept) -> None:
     assert sorted_rows(of_arrow(pa.Table.from_batches(day.batches()))) == sorted_rows(kept.expected)
     assert [tick.seq for tick in iter_ticks(kept.db)] == [row["seq"] for row in kept.rows]
     assert sum(day.rows_by_symbol().values()) == len(kept.rows)
-    assert reader.tracks(kept.root, ["HK.00700", "HK.00005"], 1)["HK.00700"].last_seq == kept.rows[7]["seq"]
+    assert stored_tracks(kept.root, ["HK.00700", "HK.00005"], 1)["HK.00700"].last_seq == kept.rows[7]["seq"]
     reader.gaps(kept.db)
     assert files_under(kept.root) == before, "reading changed a file or left one"
 

@@ -41,7 +41,8 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
 from hk_tick_collector.market.hours import DayKind, Hours, Phase, hm
-from hk_tick_collector.quality import certificate, page, plots, report_file
+from hk_tick_collector.quality import certificate as certificate_module
+from hk_tick_collector.quality import page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
@@ -52,6 +53,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import atomic, reader
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.judging import verdict_of
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.nights import examples
@@ -345,14 +347,14 @@ def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_mom
     facts = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED), missing]
     recorder = DayFileWriter(tmp_path)  # has the file open all the time, as a recorder at work
     recorder.write([*make_ticks(1, 4), *make_ticks(6, 9)], facts)
-    read = reader._rows
+    read = reader.rows_of
 
     def meanwhile(conn: sqlite3.Connection, kind: type, *rest: object) -> object:
         if kind is GapRow:
             recorder.write(make_ticks(5, 5))
         return read(conn, kind, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reader, "_rows", meanwhile)
+    monkeypatch.setattr(reader, "rows_of", meanwhile)
     certificate = certify(tmp_path)
     assert (certificate.problems, certificate.symbols[0].state, certificate.symbols[0].missing_ticks) == (
         (),
@@ -662,7 +664,7 @@ def test_what_is_kept_beside_a_day_is_mentioned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, note: str | None
 ) -> None:
     record_day(tmp_path, count=5)
-    monkeypatch.setattr(certificate, "kept_files", lambda root, day: ["an entry"] * files)
+    monkeypatch.setattr(certificate_module, "kept_files", lambda root, day: ["an entry"] * files)
     assert [note.partition(" beside")[0] for note in certify(tmp_path).notes if "depth" in note] == (
         [note] if note else []
     )
@@ -696,14 +698,15 @@ def test_a_day_that_was_read_when_it_closed_is_not_read_again(tmp_path: Path, mo
     assert certify(tmp_path, now_ms=now_ms).rows_read_at_ms == now_ms, "nobody has read it yet: it is read now"
     write(tmp_path, [], [RowsRead(DAY, 1800, now_ms + 1)])
     statements: list[str] = []
-    genuine = reader.open_read_only
+    genuine = open_read_only
 
     def traced(db: Path) -> sqlite3.Connection:
         conn = genuine(db)
         conn.set_trace_callback(statements.append)
         return conn
 
-    monkeypatch.setattr(reader, "open_read_only", traced)
+    for module in (reader, certificate_module):
+        monkeypatch.setattr(module, "open_read_only", traced)
     certificate = certify(tmp_path, now_ms=now_ms + 5000)
     assert (certificate.unproven_symbols, certificate.rows_read_at_ms, certificate.rows_read) == (900, now_ms + 1, 1800)
     assert any("FROM coverage" in statement for statement in statements)

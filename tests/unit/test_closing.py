@@ -20,6 +20,7 @@ from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.us import US
 from hk_tick_collector.store import reader, reading
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import record_day
 from tests.ticks import DAY
@@ -93,7 +94,7 @@ def test_a_reading_is_given_up_when_the_market_records_again(
 ) -> None:
     monkeypatch.setattr(reading, "ASK_EVERY_STEPS", 1)
     lab = Lab(recorded, "2026-11-23T08:59:59")
-    genuine = reader.open_read_only
+    genuine = open_read_only
 
     def late(path: Path) -> sqlite3.Connection:
         lab.clock.advance(2)

@@ -24,9 +24,10 @@ from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker
 from hk_tick_collector.sources.futu import sdk
-from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
+from hk_tick_collector.store.read_only import open_read_only as really_open
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
 
@@ -190,13 +191,13 @@ def test_rows_come_to_the_files_only_after_what_they_hold_is_known(
 ) -> None:
     """The feed begins when the spill is open and the continuity is seeded, not before."""
     order: list[str] = []
-    real = reader.tracks
+    real = stored_tracks
 
-    def tracks(*arguments: Any) -> Any:
+    def noted_tracks(*arguments: Any) -> Any:
         order.append(f"tracks on {threading.current_thread().name}")
         return real(*arguments)
 
-    monkeypatch.setattr(daemon_module.reader, "tracks", tracks)
+    monkeypatch.setattr(daemon_module, "stored_tracks", noted_tracks)
     monkeypatch.setattr(FakeFeed, "run", _noting(order, "feed", FakeFeed.run))
     monkeypatch.setattr(PersistWorker, "run", _noting(order, "worker", PersistWorker.run))
 
@@ -396,7 +397,7 @@ def test_a_symbol_that_sighup_adds_goes_on_where_its_file_ends(tmp_path: Path, t
 def test_a_symbol_that_sighup_adds_follows_an_interruption_while_its_file_cannot_be_read(
     tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, failing = reader.open_read_only, False
+    real, failing = really_open, False
     monkeypatch.setattr(Daemon, "_today", lambda self: DAY)
 
     def open_read_only(path: Path, **named: Any) -> Any:
@@ -404,7 +405,7 @@ def test_a_symbol_that_sighup_adds_follows_an_interruption_while_its_file_cannot
             raise StoreUnavailable(f"{path}: Stale file handle")
         return real(path, **named)
 
-    monkeypatch.setattr(reader, "open_read_only", open_read_only)
+    monkeypatch.setattr("hk_tick_collector.store.tracks.open_read_only", open_read_only)
     run = Run(tmp_path / "data", FUTU_SYMBOLS="HK.00005")
     writer = DayFileWriter(run.root, SqliteOptions())
     writer.write(make_ticks(1, 5))
@@ -507,7 +508,7 @@ def _refuse(*_: object) -> None:
 def test_a_day_file_that_could_not_be_read_at_the_start_is_read_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, failing = reader.open_read_only, True
+    real, failing = really_open, True
 
     def open_read_only(path: Path, **named: Any) -> Any:
         if failing:
@@ -528,13 +529,13 @@ def test_a_day_file_that_could_not_be_read_at_the_start_is_read_later(
         stop()
 
     assert Run(tmp_path).play(first) == EXIT_OK
-    monkeypatch.setattr(reader, "open_read_only", open_read_only)
+    monkeypatch.setattr("hk_tick_collector.store.tracks.open_read_only", open_read_only)
     assert Run(tmp_path).play(scenario) == EXIT_OK
 
 
 def test_what_a_blind_start_stores_follows_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before the file could be read, it would look as if its rows went on from those in the file."""
-    real, failing = reader.open_read_only, False
+    real, failing = really_open, False
     monkeypatch.setattr(Daemon, "_today", lambda self: DAY)
 
     def open_read_only(path: Path, **named: Any) -> Any:
@@ -569,7 +570,7 @@ def test_what_a_blind_start_stores_follows_an_interruption(tmp_path: Path, monke
 
     assert Run(tmp_path).play(before) == EXIT_OK
     failing = True
-    monkeypatch.setattr(reader, "open_read_only", open_read_only)
+    monkeypatch.setattr("hk_tick_collector.store.tracks.open_read_only", open_read_only)
     assert Run(tmp_path).play(scenario) == EXIT_OK
 
 

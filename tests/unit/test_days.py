@@ -27,7 +27,7 @@ from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSIO
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store import reader
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import SYMBOLS, day_ticks, record_day
 from tests.ticks import DAY, make_tick, make_ticks
@@ -105,7 +105,7 @@ def test_one_symbol_is_read_by_its_index_and_bounded_in_time(tmp_path: Path) -> 
     first, last = make_tick(2).ts_ms, make_tick(4).ts_ms
     between = rows_of(sort_table(scan.scan_symbols(db, ["HK.00700"], start_ms=first, end_ms=last)))
     assert [row["ts_ms"] for row in between] == [first, first + 1]
-    with closing(reader.open_read_only(db)) as conn:
+    with closing(open_read_only(db)) as conn:
         plan = str(conn.execute(
             "EXPLAIN QUERY PLAN SELECT * FROM ticks WHERE symbol IN (?, ?) AND seq IS NOT NULL "
             "UNION ALL SELECT * FROM ticks WHERE symbol IN (?, ?) AND seq IS NULL", ("x", "y") * 2

@@ -27,7 +27,7 @@ from hk_tick_collector.store.compact import compact
 from hk_tick_collector.store.file_stream import LET_GO_SEC
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import ROW, DayChanged, DayGone, Position
-from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.nights import examples

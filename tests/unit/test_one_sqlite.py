@@ -32,7 +32,7 @@ from hk_tick_collector.store.book_file import open_for_reading
 from hk_tick_collector.store.companions import is_closed, opening
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.layout import book_file, day_file
-from hk_tick_collector.store.reader import open_read_only
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended
 from tests.serving import BuiltServer

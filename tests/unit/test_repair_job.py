@@ -63,7 +63,7 @@ def test_what_a_repair_stores_goes_on_from_what_it_has_read_and_from_nothing_els
     with monkeypatch.context() as patched:
         patched.setattr("hk_tick_collector.watch.repair_job._witnesses", lambda db, symbols: {})
         if blind:
-            patched.setattr(reader, "open_read_only", locked)
+            patched.setattr("hk_tick_collector.store.tracks.open_read_only", locked)
         job = RepairJob(plan, tmp_path, SqliteOptions(), lambda symbols: None)
     job._ticks += run(9, 12, 500)
     job._store(writer)

@@ -32,9 +32,11 @@ from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import COLUMNS, SqliteOptions
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.extents import count
+from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.rows import COLLISION
 from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
 from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES, ranges_of
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.verdict import Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.nights import examples
@@ -442,7 +444,7 @@ def test_counters_that_do_not_count_are_given_up(writer, db, tmp_path):
         assert [gap.state for gap in reader.gaps(db)] == ["open"]
         assert row.state == "missing"
         made.close()
-    track = reader.tracks(tmp_path, [SYMBOL], 3)[SYMBOL]
+    track = stored_tracks(tmp_path, [SYMBOL], 3)[SYMBOL]
     assert (track.stored.ranges, track.counters_count) == ([], False)
 
 
@@ -458,7 +460,7 @@ def test_file_of_an_earlier_recorder_is_counted_when_it_is_opened(tmp_path, db):
         f"('{DAY}', '{OTHER}', 1, 2, 0.001, 3, 'silence', '[\"old\"]');",
     )
     assert reader.coverage(db) == reader.gaps(db) == []
-    assert reader.tracks(tmp_path, [SYMBOL], 1)[SYMBOL].stored.ranges == [[1, 2], [5, 5]]
+    assert stored_tracks(tmp_path, [SYMBOL], 1)[SYMBOL].stored.ranges == [[1, 2], [5, 5]]
     writer = DayFileWriter(tmp_path)
     twins = [tick(9, OTHER, seq=None, occurrence=n) for n in range(2)]
     assert writer.write(twins).inserted_rows == 2
@@ -488,7 +490,7 @@ def test_damaged_coverage_text_is_counted_anew(writer, db):
 def test_looking_things_up_scans_no_table(writer, db):
     writer.write(ticks(50))
     counted = "SELECT COUNT(*), MIN(ts_ms), MAX(ts_ms) FROM ticks WHERE symbol = 'x' AND seq IS"
-    with contextlib.closing(reader.open_read_only(db)) as conn:
+    with contextlib.closing(open_read_only(db)) as conn:
         for sql, args in (
             (gaps._TS_OF_COUNTER, ("x", 1, 2)),
             (row_store._BY_SEQUENCE, ("x", 1, 2, 3, 4, 5)),
@@ -566,14 +568,14 @@ def test_tracks_go_on_where_the_files_end(writer, tmp_path):
     writer.write([*ticks(5, day=old), *ticks(3, day=old, symbol=OTHER)], [HeadProven(OTHER, old, 1)])
     writer.write([tick(2), tick(4)])
     writer.write([tick(7, "HK.00001")], [GapFound("HK.00001", DAY, None, 6, NOW_MS, "mid-session")])
-    tracks = reader.tracks(tmp_path, [SYMBOL, OTHER, "HK.00001", "HK.09999"], 2)
+    tracks = stored_tracks(tmp_path, [SYMBOL, OTHER, "HK.00001", "HK.09999"], 2)
     seen = {symbol: (t.trading_day, t.stored.ranges, t.last_seq, t.head_known) for symbol, t in tracks.items()}
     assert seen == {
         SYMBOL: (DAY, [[2, 2], [4, 4]], tick(4).seq, False),
         OTHER: (old, [[1, 3]], tick(3).seq, True),
         "HK.00001": (DAY, [[7, 7]], tick(7).seq, True),
     }
-    assert reader.tracks(tmp_path, [OTHER], 1) == {}
+    assert stored_tracks(tmp_path, [OTHER], 1) == {}
 
 
 def test_tracks_name_the_files_of_which_nobody_knows_what_they_hold(writer, tmp_path, db):
@@ -582,19 +584,19 @@ def test_tracks_name_the_files_of_which_nobody_knows_what_they_hold(writer, tmp_
         writer.write(ticks(3, day=day))
     writer.close()
     unread: list[Path] = []
-    assert reader.tracks(tmp_path, [SYMBOL], 0, DAY, unread)[SYMBOL].trading_day == DAY, "today's is read at any rate"
+    assert stored_tracks(tmp_path, [SYMBOL], 0, DAY, unread)[SYMBOL].trading_day == DAY, "today's is read at any rate"
     assert [path.name for path in unread] == [f"{coming}.db"]
     unread.clear()
-    assert reader.tracks(tmp_path, [SYMBOL], 3, "20261101", unread)[SYMBOL].trading_day == coming, "the clock is wrong"
+    assert stored_tracks(tmp_path, [SYMBOL], 3, "20261101", unread)[SYMBOL].trading_day == coming, "the clock is wrong"
     assert unread == []
     with contextlib.closing(sqlite3.connect(db)) as conn:
         conn.execute("UPDATE coverage SET first_counter = 'x'")
         conn.commit()
     unread.clear()
-    assert reader.tracks(tmp_path, [SYMBOL], 1, DAY, unread) == {}, "it is of no use"
+    assert stored_tracks(tmp_path, [SYMBOL], 1, DAY, unread) == {}, "it is of no use"
     assert [path.name for path in unread] == [f"{coming}.db", f"{DAY}.db"]
     unread.clear()
-    assert reader.tracks(tmp_path, [SYMBOL, OTHER], 2, coming, unread)[SYMBOL].trading_day == coming
+    assert stored_tracks(tmp_path, [SYMBOL, OTHER], 2, coming, unread)[SYMBOL].trading_day == coming
     assert unread == [], "what is wrong with a past day's notes does not heal by itself"
 
 
@@ -604,9 +606,9 @@ def test_a_lock_met_while_a_past_day_is_read_may_be_gone_later(writer, tmp_path,
     def locked(path):
         raise sqlite3.OperationalError("database is locked")
 
-    monkeypatch.setattr(reader, "open_read_only", locked)
+    monkeypatch.setattr("hk_tick_collector.store.tracks.open_read_only", locked)
     unread: list[Path] = []
-    assert reader.tracks(tmp_path, [SYMBOL], 1, "20261124", unread) == {}
+    assert stored_tracks(tmp_path, [SYMBOL], 1, "20261124", unread) == {}
     assert [path.name for path in unread] == [f"{DAY}.db"]
 
 

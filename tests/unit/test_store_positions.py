@@ -13,8 +13,9 @@ from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.store.judging import verdict_of
-from hk_tick_collector.store.reader import coverage, tracks
+from hk_tick_collector.store.reader import coverage
 from hk_tick_collector.store.rows import OneByOne
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick
 
@@ -132,7 +133,7 @@ def test_a_recorder_is_not_told_of_holes(tmp_path: Path) -> None:
     store = writer(tmp_path)
     store.write(spread(50))
     store.close()
-    track = tracks(tmp_path, ["CME.ESZ26"], 1)["CME.ESZ26"]
+    track = stored_tracks(tmp_path, ["CME.ESZ26"], 1)["CME.ESZ26"]
     assert not track.stored
     assert not track.counters_count
 

@@ -16,7 +16,9 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavaila
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.reader import count_by_symbol, freshness, open_read_only, tracks
+from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.reader import count_by_symbol, freshness
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks, without_root
@@ -24,7 +26,7 @@ from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 
 def last_seqs(root: Path, symbols: list[str], days: int) -> dict[str, tuple[str, int]]:
-    return {symbol: (track.trading_day, track.last_seq) for symbol, track in tracks(root, symbols, days).items()}
+    return {symbol: (track.trading_day, track.last_seq) for symbol, track in stored_tracks(root, symbols, days).items()}
 
 
 @pytest.fixture
@@ -248,7 +250,7 @@ def every_reader(db: Path) -> list[Callable[[], object]]:
         lambda: reader.coverage(db),
         lambda: reader.gaps(db),
         lambda: judging.day_state(db),
-        lambda: tracks(db.parent, ["HK.00700"], 1),
+        lambda: stored_tracks(db.parent, ["HK.00700"], 1),
         lambda: list(scan_day_file(db, stripe_rows=10)),
         lambda: scan_symbols(db, ["HK.00700"]),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from hk_tick_collector.store.reader import select_list
+from hk_tick_collector.store.read_only import select_list
 
 CHANGING = ("ts_ms", "seq", "occurrence")
 

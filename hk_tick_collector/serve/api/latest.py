@@ -36,7 +36,8 @@ from hk_tick_collector.store.file_stream import SETTLED_SEC, identity_of
 from hk_tick_collector.store.follow import newest_place
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Position
-from hk_tick_collector.store.reader import ClosedFile, notes_of, open_read_only, select_list
+from hk_tick_collector.store.read_only import ClosedFile, open_read_only, select_list
+from hk_tick_collector.store.reader import notes_of
 
 DAYS_BACK = 5
 KEEP_SEC = 1.0

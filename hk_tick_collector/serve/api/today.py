@@ -47,7 +47,8 @@ from hk_tick_collector.store.file_stream import identity_of
 from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Place
-from hk_tick_collector.store.reader import ClosedFile, notes_of, open_read_only, select_list
+from hk_tick_collector.store.read_only import ClosedFile, open_read_only, select_list
+from hk_tick_collector.store.reader import notes_of
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.watch.when import Recorded
 

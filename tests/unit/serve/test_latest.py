@@ -22,7 +22,7 @@ from hk_tick_collector.serve.api import latest
 from hk_tick_collector.serve.api.latest import Latest, Newest, tick_of
 from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.layout import day_file
-from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.read_only import open_read_only, select_list
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.nights import examples
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks

@@ -17,6 +17,7 @@ from hk_tick_collector.sources.source import UnreadRow
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 
@@ -66,7 +67,7 @@ class Desk:
         desk.data_root, desk.facts, desk.now_ms = self.data_root, [], self.now_ms
         desk.continuity = Continuity(desk.facts.extend, spec.HK)
         desk._writer = DayFileWriter(self.data_root, SqliteOptions())
-        desk.continuity.seed(reader.tracks(self.data_root, wanted, 3, today), wanted)
+        desk.continuity.seed(stored_tracks(self.data_root, wanted, 3, today), wanted)
         desk.continuity.connected()
         return desk
 
@@ -81,12 +82,12 @@ class Desk:
     def look_again(self) -> None:
         """The file can be read by now."""
         self.coverage()
-        self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
+        self.continuity.resync(stored_tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
 
     def set_aside(self) -> None:
         """The day file is broken: what it held is not stored any more, and the feed learns of it."""
         self._writer.set_aside(DAY, "test")
-        self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
+        self.continuity.resync(stored_tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
 
     def killed(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
         """Another process on the same files, which do not know what was learned since the last rows were stored."""

@@ -29,6 +29,7 @@ from hk_tick_collector.sources.shioaji.spec import TW
 from hk_tick_collector.sources.source import PullLimits, SourceSpec
 from hk_tick_collector.store import reader, writer
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
+from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 
@@ -68,7 +69,7 @@ class Recorder:
         self.feed.connected()
 
     def tracks(self, now_ms: int) -> dict[str, reader.StoredTrack]:
-        return reader.tracks(self.data_root, [SYMBOL], 3, market_of(self.spec.market).trading_day(now_ms))
+        return stored_tracks(self.data_root, [SYMBOL], 3, market_of(self.spec.market).trading_day(now_ms))
 
     def put_facts(self, facts: Sequence[Fact]) -> None:
         """As the queue takes them."""

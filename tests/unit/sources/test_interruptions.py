@@ -15,6 +15,7 @@ from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.tracks import stored_tracks
 from tests.unit.sources.desk import DAY, OTHER, SYMBOL, TOMORROW, Desk, Unreadable, run
 from tests.unit.sources.test_odd_days import proven
 
@@ -106,7 +107,7 @@ def test_rows_that_were_lost_do_not_hide_an_interruption(desk: Desk) -> None:
     desk.continuity.connected()
     desk.push(run(9, 12, 500))
     desk.coverage()
-    desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.continuity.resync(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     anew = run(1, 1300, 500)
     desk.push(anew[12:])
     desk.later(1)
@@ -117,7 +118,7 @@ def test_rows_that_were_lost_do_not_hide_an_interruption(desk: Desk) -> None:
 def test_a_file_that_was_set_aside_takes_no_open_interruption_with_it(desk: Desk) -> None:
     """The newest rows and what was known of the interruption are gone, the old ones came back from a copy."""
     proven(desk)
-    known = reader.tracks(desk.data_root, [SYMBOL], 3, DAY)
+    known = stored_tracks(desk.data_root, [SYMBOL], 3, DAY)
     desk.continuity.connected()
     desk.push(run(9, 12, 500))
     desk.continuity.resync(
@@ -200,7 +201,7 @@ def test_a_symbol_that_is_wanted_again_follows_an_interruption(desk: Desk) -> No
     """The process before recorded its first 300 ticks, and OpenD began to count anew since."""
     proven(desk, 300)
     desk = desk.restarted(wanted=[OTHER])
-    desk.continuity.seed_new(reader.tracks(desk.data_root, [SYMBOL, OTHER], 3, DAY))
+    desk.continuity.seed_new(stored_tracks(desk.data_root, [SYMBOL, OTHER], 3, DAY))
     desk.continuity.interrupted([SYMBOL])
     anew = run(1, 1300, 500)
     desk.push(anew[-3:])
@@ -252,7 +253,7 @@ def test_that_an_interruption_is_over_is_told_after_that_it_began(desk: Desk) ->
         told.extend(facts)
 
     desk.continuity = Continuity(take, spec.HK)
-    desk.continuity.seed(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.continuity.seed(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     desk.continuity.connected()
     answer = Answer(desk.ask(), shown, [], desk.now_ms)
     desk.continuity.tell_interruptions(run(9, 12, 60))
@@ -363,7 +364,7 @@ def test_a_file_made_before_interruptions_were_known_is_read_and_gets_the_column
         conn.commit()
     assert [(row.state, row.interrupted_seq) for row in reader.coverage(path)] == [("proven", None)]
     desk = Desk(desk.data_root)
-    desk.continuity.seed(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.continuity.seed(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     desk.push(run(9, 9, 60))
     assert desk.reason() == NOT_YET_JOINED
     desk.later(1)

@@ -22,6 +22,7 @@ from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.tracks import stored_tracks
 from tests.unit.sources.desk import (
     DAY,
     OTHER,
@@ -160,7 +161,7 @@ def test_pushes_of_before_a_restart_still_show_that_they_are_numbered_otherwise(
     if how == "restarted":
         desk = desk.restarted()
     else:
-        desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+        desk.continuity.resync(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     assert len(desk.continuity.holes()) == 1
     desk.later(1)
     desk.pull([*run(1, 2), tick(3, 1)])
@@ -708,7 +709,7 @@ def test_distrust_stays_for_the_day(desk: Desk, how: str) -> None:
     if how == "restart":
         desk = desk.restarted()
     elif how == "resync":
-        desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+        desk.continuity.resync(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     else:
         desk.continuity.resync({})
         assert desk.facts, "the new file has to be told"
@@ -741,7 +742,7 @@ def test_a_day_can_be_confirmed_to_its_end_after_a_restart_behind_the_close(desk
 
 def test_resync_wants_a_witness_for_both_sides_as_a_restart_does(desk: Desk) -> None:
     proven(desk)
-    desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.continuity.resync(stored_tracks(desk.data_root, [SYMBOL], 3, DAY))
     desk.push(run(9, 12, 500))
     desk.pull(run(9, 12, 500))
     assert NOT_JOINED in desk.reason()
