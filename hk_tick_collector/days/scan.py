@@ -26,7 +26,7 @@ from hk_tick_collector.days.arrow_sql import Column, reading_columns
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema, with_nulls
 from hk_tick_collector.records.columns import known_to_all
 from hk_tick_collector.store.connect import table_columns, translate
-from hk_tick_collector.store.read_only import ClosedFile, column_sql, open_read_only
+from hk_tick_collector.store.read_only import ClosedFile, column_sql, open_read_only, read_from
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
 SYMBOLS_AT_ONCE = 100  # of which rows are asked for by one statement
@@ -50,15 +50,12 @@ def scan_day_file(
     closed file; 1 beside a working recorder.
     """
     names = tuple(columns)
-    with closing(open_read_only(db)) as conn:
-        try:
-            low, high = conn.execute("SELECT MIN(rowid), MAX(rowid) FROM ticks").fetchone()
-            if high is None:
-                return
-            high = high if last_rowid is None else min(high, last_rowid)
-            wanted = _columns(conn, _told(conn, names, high))
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        low, high = conn.execute("SELECT MIN(rowid), MAX(rowid) FROM ticks").fetchone()
+        if high is None:
+            return
+        high = high if last_rowid is None else min(high, last_rowid)
+        wanted = _columns(conn, _told(conn, names, high))
         stripes = [(first, min(first + stripe_rows - 1, high)) for first in range(low, high + 1, stripe_rows)]
         read = partial(_read, conn, db, wanted, ["FROM ticks WHERE rowid BETWEEN ? AND ?"])
         if workers <= 1 or len(stripes) == 1 or not isinstance(conn, ClosedFile):
@@ -71,12 +68,9 @@ def scan_day_file(
 
 def told_columns(db: Path) -> tuple[str, ...]:
     """The columns that hold anything, those that every source tells in any case: 0.15 s a million rows."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            high = conn.execute("SELECT MAX(rowid) FROM ticks").fetchone()[0]
-            return _told(conn, COLUMNS, high or 0)
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        high = conn.execute("SELECT MAX(rowid) FROM ticks").fetchone()[0]
+        return _told(conn, COLUMNS, high or 0)
 
 
 def _told(conn: sqlite3.Connection, names: tuple[str, ...], high: int) -> tuple[str, ...]:

@@ -6,12 +6,10 @@ without it. By the rules of rows.py these rows would not be stored today.
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-from hk_tick_collector.store.connect import table_columns, translate
-from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.connect import table_columns
+from hk_tick_collector.store.read_only import read_from
 
 _SAME = (
     "b.symbol = a.symbol AND b.price IS a.price AND b.volume IS a.volume AND b.turnover IS a.turnover "
@@ -42,10 +40,7 @@ _DOUBLES = (
 def likely_doubles(db: Path) -> int:
     """How many; 0 for a file that has no occurrences. Costs a few look-ups a row without a sequence. StoreError when
     the file cannot be read."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            if "occurrence" not in table_columns(conn):
-                return 0
-            return int(conn.execute(_DOUBLES).fetchone()[0])
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        if "occurrence" not in table_columns(conn):
+            return 0
+        return int(conn.execute(_DOUBLES).fetchone()[0])

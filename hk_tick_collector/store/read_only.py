@@ -14,8 +14,8 @@ Files of an earlier recorder (the first 14 columns only) are read too; the colum
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
@@ -56,6 +56,16 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
     return _open_closed(path, damaged)
+
+
+@contextmanager
+def read_from(path: Path) -> Iterator[sqlite3.Connection]:
+    """``open_read_only`` for the time of a ``with``: SQLite's errors in it become StoreErrors of that file."""
+    with closing(open_read_only(path)) as conn:
+        try:
+            yield conn
+        except sqlite3.Error as exc:
+            raise translate(exc, path) from exc
 
 
 class ClosedFile(sqlite3.Connection):
@@ -114,11 +124,8 @@ def _has_wal_content(path: Path) -> bool:
 
 def schema_version(db: Path) -> int:
     """Which version the file is of; 0 for one of an earlier recorder."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            return int(conn.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return int(conn.execute("PRAGMA user_version").fetchone()[0])
 
 
 def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.extents import Extent, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
-from hk_tick_collector.store.read_only import open_read_only
+from hk_tick_collector.store.read_only import read_from
 from hk_tick_collector.store.symbol_coverage import later_seqs_of, ranges_of
 from hk_tick_collector.store.verdict import (
     Replay,
@@ -148,39 +146,27 @@ class AmendmentRow:
 
 def coverage(db: Path) -> list[CoverageRow]:
     """What the file says of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            return _coverage(conn)
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return _coverage(conn)
 
 
 def gaps(db: Path, symbol: str | None = None, state: str | None = None) -> list[GapRow]:
     """The gaps of a day file, all or those of one symbol or state (open | closed), by symbol and start."""
     which = "WHERE (?1 IS NULL OR symbol = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY symbol, gap_start_ts_ms"
-    with closing(open_read_only(db)) as conn:
-        try:
-            return rows_of(conn, GapRow, "gaps", which, (symbol, state))
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return table_rows(conn, GapRow, "gaps", which, (symbol, state))
 
 
 def symbol_rows(db: Path) -> list[SymbolRow]:
     """What the symbols were on that day, by symbol; empty before version 2 and where no source said so."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            return rows_of(conn, SymbolRow, "symbols", "ORDER BY symbol")
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return table_rows(conn, SymbolRow, "symbols", "ORDER BY symbol")
 
 
 def amendments(db: Path) -> list[AmendmentRow]:
     """Trades that were corrected or cancelled later, in the order stored; empty before version 2."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            return rows_of(conn, AmendmentRow, "amendments", "ORDER BY rowid")
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return table_rows(conn, AmendmentRow, "amendments", "ORDER BY rowid")
 
 
 class Reading(NamedTuple):
@@ -213,17 +199,14 @@ class Notes(NamedTuple):
 def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Notes:
     """The notes of a day file; empty ones for a file of an earlier recorder. ``count_rows``: 0.1 s a million rows;
     ``last_row``: which row is the newest."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            conn.execute("BEGIN")
-            rows = _coverage(conn)
-            gaps = rows_of(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
-            stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
-            newest = "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
-            last_rowid = int(conn.execute(newest).fetchone()[0]) if last_row else None
-            return Notes(rows, gaps, _last_reading(conn), stored, last_rowid)
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        conn.execute("BEGIN")
+        rows = _coverage(conn)
+        gaps = table_rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
+        stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
+        newest = "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
+        last_rowid = int(conn.execute(newest).fetchone()[0]) if last_row else None
+        return Notes(rows, gaps, _last_reading(conn), stored, last_rowid)
 
 
 def _last_reading(conn: sqlite3.Connection) -> Reading | None:
@@ -242,14 +225,16 @@ def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
     """The notes of a few symbols, through a connection of ``open_read_only``: costs what their rows do."""
     which = f"WHERE symbol IN ({', '.join('?' * len(symbols))})"
     held = read_replays(conn)
-    rows = [replace(row, replay=held.get(row.symbol)) for row in rows_of(conn, CoverageRow, "coverage", which, symbols)]
-    return Notes(rows, rows_of(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
+    rows = [
+        replace(row, replay=held.get(row.symbol)) for row in table_rows(conn, CoverageRow, "coverage", which, symbols)
+    ]
+    return Notes(rows, table_rows(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
 
 
 _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)
 
 
-def rows_of(
+def table_rows(
     conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: Sequence[Any] = ()
 ) -> list[_RowT]:
     """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder. Columns
@@ -263,7 +248,7 @@ def rows_of(
 
 
 def _coverage(conn: sqlite3.Connection) -> list[CoverageRow]:
-    rows, held = rows_of(conn, CoverageRow, "coverage", "ORDER BY symbol"), read_replays(conn)
+    rows, held = table_rows(conn, CoverageRow, "coverage", "ORDER BY symbol"), read_replays(conn)
     return [replace(row, replay=held.get(row.symbol)) for row in rows] if held else rows
 
 
@@ -273,17 +258,12 @@ def freshness(db: Path, now_ms: int, *, exact: bool = False) -> Freshness:
     Costs the same at any file size: the recorder only appends, so the newest rowid counts the rows, and the newest
     event is looked for among the FRESH_ROWS rows stored last. ``exact`` reads the whole file instead.
     """
-    with closing(open_read_only(db)) as conn:
-        try:
-            if exact:
-                rows, max_ts_ms = conn.execute("SELECT COUNT(*), MAX(ts_ms) FROM ticks").fetchone()
-            else:
-                rows = conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0]
-                max_ts_ms = conn.execute(
-                    "SELECT MAX(ts_ms) FROM ticks WHERE rowid > ?", (rows - FRESH_ROWS,)
-                ).fetchone()[0]
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        if exact:
+            rows, max_ts_ms = conn.execute("SELECT COUNT(*), MAX(ts_ms) FROM ticks").fetchone()
+        else:
+            rows = conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0]
+            max_ts_ms = conn.execute("SELECT MAX(ts_ms) FROM ticks WHERE rowid > ?", (rows - FRESH_ROWS,)).fetchone()[0]
     return Freshness(rows, max_ts_ms, None if max_ts_ms is None else (now_ms - max_ts_ms) / 1000)
 
 
@@ -296,8 +276,5 @@ def count_by_symbol(db: Path, limit: int = 20) -> list[SymbolCount]:
         "UNION ALL SELECT symbol, COUNT(*), NULL FROM ticks WHERE seq IS NULL GROUP BY symbol"
         ") GROUP BY symbol ORDER BY 2 DESC, 1 LIMIT ?"
     )
-    with closing(open_read_only(db)) as conn:
-        try:
-            return [SymbolCount(*row) for row in conn.execute(sql, (limit,))]
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        return [SymbolCount(*row) for row in conn.execute(sql, (limit,))]

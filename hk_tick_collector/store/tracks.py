@@ -21,7 +21,7 @@ from hk_tick_collector.store.extents import parse_extents
 from hk_tick_collector.store.gaps import read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.read_only import open_read_only, select_list
-from hk_tick_collector.store.reader import CoverageRow, GapRow, rows_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, table_rows
 from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES
 from hk_tick_collector.store.verdict import sequences_count
 
@@ -56,9 +56,9 @@ def stored_tracks(
             break
         try:
             with closing(open_read_only(path)) as conn:
-                rows = {row.symbol: row for row in rows_of(conn, CoverageRow, "coverage")}
+                rows = {row.symbol: row for row in table_rows(conn, CoverageRow, "coverage")}
                 gaps: dict[str, list[dict[str, Any]]] = {}
-                for gap in rows_of(conn, GapRow, "gaps"):
+                for gap in table_rows(conn, GapRow, "gaps"):
                     gaps.setdefault(gap.symbol, []).append(read_meta(gap.meta_json))
                 newest_sql = f"SELECT {select_list(conn)} {_NEWEST_SQL}"
                 for symbol in list(wanted):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.read_only import open_read_only, select_list
+from hk_tick_collector.store.read_only import read_from, select_list
 
 _NEWEST = "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
 
@@ -20,13 +17,10 @@ def newest_ticks(db: Path, symbols: Sequence[str], rows: int) -> dict[str, list[
     Raises as ``store.read_only.open_read_only`` does.
     """
     ticks_of: dict[str, list[Tick]] = {}
-    with closing(open_read_only(db)) as conn:
-        try:
-            sql = f"SELECT {select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
-            for symbol in symbols:
-                newest = [Tick._make(row) for row in conn.execute(sql, (symbol, rows))]
-                if newest:
-                    ticks_of[symbol] = newest[::-1]
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    with read_from(db) as conn:
+        sql = f"SELECT {select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
+        for symbol in symbols:
+            newest = [Tick._make(row) for row in conn.execute(sql, (symbol, rows))]
+            if newest:
+                ticks_of[symbol] = newest[::-1]
     return ticks_of

@@ -50,7 +50,7 @@ from hk_tick_collector.quality.grade import GRADES, explained
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store import atomic, reader
+from hk_tick_collector.store import atomic, read_only, reader
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.judging import verdict_of
 from hk_tick_collector.store.read_only import open_read_only
@@ -347,14 +347,14 @@ def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_mom
     facts = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED), missing]
     recorder = DayFileWriter(tmp_path)  # has the file open all the time, as a recorder at work
     recorder.write([*make_ticks(1, 4), *make_ticks(6, 9)], facts)
-    read = reader.rows_of
+    read = reader.table_rows
 
     def meanwhile(conn: sqlite3.Connection, kind: type, *rest: object) -> object:
         if kind is GapRow:
             recorder.write(make_ticks(5, 5))
         return read(conn, kind, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reader, "rows_of", meanwhile)
+    monkeypatch.setattr(reader, "table_rows", meanwhile)
     certificate = certify(tmp_path)
     assert (certificate.problems, certificate.symbols[0].state, certificate.symbols[0].missing_ticks) == (
         (),
@@ -705,7 +705,7 @@ def test_a_day_that_was_read_when_it_closed_is_not_read_again(tmp_path: Path, mo
         conn.set_trace_callback(statements.append)
         return conn
 
-    for module in (reader, certificate_module):
+    for module in (read_only, certificate_module):
         monkeypatch.setattr(module, "open_read_only", traced)
     certificate = certify(tmp_path, now_ms=now_ms + 5000)
     assert (certificate.unproven_symbols, certificate.rows_read_at_ms, certificate.rows_read) == (900, now_ms + 1, 1800)
