@@ -34,7 +34,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
@@ -48,14 +48,13 @@ from hk_tick_collector.core.facts import (
     GapFound,
     Interrupted,
     NotSubscribed,
-    Subscribed,
-    SymbolNoted,
     Unproven,
 )
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import refusals, rescue
+from hk_tick_collector.store.before_file import FactsBeforeFile
 from hk_tick_collector.store.companions import Mark, WalLook, connect_live
 from hk_tick_collector.store.connect import (
     SqliteOptions,
@@ -67,6 +66,7 @@ from hk_tick_collector.store.connect import (
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.details import store_details
 from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.open_day import OpenDay
 from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
 from hk_tick_collector.store.taken import TakenFiles
@@ -82,12 +82,6 @@ BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between t
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class _OpenDay(NamedTuple):
-    path: Path
-    conn: sqlite3.Connection
-    mark: Mark  # as it was opened: is it still the file at the path?
 
 
 class DayFileWriter:
@@ -108,18 +102,12 @@ class DayFileWriter:
         self._origin = origin
         self._options = options or SqliteOptions()
         self._clock = clock or SystemClock()
-        self._open: dict[str, _OpenDay] = {}  # least recently written first
-        self._coverage: dict[str, DayCoverage] = {}  # of open days; absent: load it from the file
-        self._data_versions: dict[str, int] = {}  # SQLite's mark of what other connections committed
-        self._marks: dict[str, Mark | None] = {}  # of open days, as our last commit left the file
-        self._uncounted: dict[str, float] = {}  # days to which others committed: to be counted, not before (monotonic)
-        self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before
-        self._before_file: dict[tuple[str, str], DayFact] = {}  # of the newest day told of that has no file yet
-        self._fileless_day = ""  # that day
+        self._open: dict[str, OpenDay] = {}  # least recently written first
+        self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before (monotonic)
+        self._before_file = FactsBeforeFile()
         self._replaced_files = 0  # since the last result
         self._foreign: set[str] = set()  # days whose file was exchanged, until our first commit to it
         self._left: dict[str, Mark] = {}  # the file of each day, as we last left it open or closed
-        self._wal_looks: dict[str, WalLook] = {}  # of open days
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
         self._interrupted = threading.Event()
@@ -137,12 +125,12 @@ class DayFileWriter:
         result = WriteResult()
         for day, rows, day_facts in _by_day(ticks, facts):
             if rows or self._wants_file(day, day_facts):
-                before_file = list(self._before_file.values()) if day == self._fileless_day else []
+                before_file = self._before_file.of(day)
                 result = result.merged(self._write_day(day, rows, [*before_file, *day_facts]))
                 if before_file:
-                    self._before_file.clear()
+                    self._before_file.forget()
             else:
-                self._keep_for_file(day, day_facts)
+                self._before_file.keep(day, day_facts)
         replaced_files, self._replaced_files = self._replaced_files, 0
         return result._replace(
             missing_ticks=self.missing_ticks, unseen_ticks=self.unseen_ticks, replaced_files=replaced_files
@@ -170,11 +158,11 @@ class DayFileWriter:
             return
         try:
             mark = _mark(opened.path)
-            if not self._is_open_file(day, mark):
-                self._leave_replaced(day, opened.path, opened.conn, removed=mark is None)
+            if not opened.is_at(mark):
+                self._leave_replaced(day, opened, removed=mark is None)
                 return
             self._forget(day)
-            self._checkpoint_and_close(opened)
+            opened.checkpoint_and_close(self._options.journal_mode)
         except (OSError, sqlite3.Error) as exc:
             self._drop(day)
             raise as_store_error(exc, opened.path) from exc
@@ -227,54 +215,50 @@ class DayFileWriter:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in the meantime
                 opened.conn.interrupt()
 
-    def _look_at_wal(self, day: str, path: Path) -> None:
+    def _look_at_wal(self, day: str, opened: OpenDay) -> None:
         """After a commit, at most once a second: measure the WAL, and notice one that another program took away.
 
         Rows go on into the file without a name then, where no reader finds them, and readers fail: so they are moved
         into the database, and the next write begins on new files.
         """
         now_sec = time.monotonic()
-        look = self._wal_looks.get(day)
+        look = opened.wal_look
         if look is not None and now_sec < self._next_look_sec:
             return
         self._next_look_sec = now_sec + WAL_LOOK_SEC
         try:
             if look is None:
-                look = self._wal_looks[day] = WalLook(path)
-            elif not look.still_there() and self._is_open_file(day, _mark(path)):
-                self._leave_lost_wal(day, path)
+                opened.wal_look = WalLook(opened.path)
+            elif not look.still_there() and opened.is_at(_mark(opened.path)):
+                self._leave_lost_wal(day, opened)
         except (OSError, sqlite3.Error) as exc:  # of a batch that is committed; the next write tells of a sick disk
-            _log.warning(event("day_file_wal_unseen", trading_day=day, path=path, error=exc))
-        self.wal_bytes = sum(look.wal_bytes for look in self._wal_looks.values())
+            _log.warning(event("day_file_wal_unseen", trading_day=day, path=opened.path, error=exc))
+        self._measure_wal()
 
-    def _leave_lost_wal(self, day: str, path: Path) -> None:
-        busy, wal_pages, moved_pages = self._open[day].conn.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    def _measure_wal(self) -> None:
+        looks = [opened.wal_look for opened in self._open.values()]
+        self.wal_bytes = sum(look.wal_bytes for look in looks if look is not None)
+
+    def _leave_lost_wal(self, day: str, opened: OpenDay) -> None:
+        busy, wal_pages, moved_pages = opened.conn.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy or wal_pages != moved_pages:
             return  # a reader of before holds it up; looked at again in a second
         self._drop(day)
         todo = "leave -wal and -shm of an open file alone; its rows are in the day file now"
-        _log.error(event("day_file_wal_removed", trading_day=day, path=path, todo=todo))
+        _log.error(event("day_file_wal_removed", trading_day=day, path=opened.path, todo=todo))
 
     @property
     def missing_ticks(self) -> int:
         """Ticks known to be missing in the days that are open now."""
-        return sum(coverage.missing_ticks for coverage in self._coverage.values())
+        return sum(coverage.missing_ticks for coverage in self._known_coverages())
 
     @property
     def unseen_ticks(self) -> int:
         """How many at most may have come before the first ticks seen of these days."""
-        return sum(coverage.unseen_ticks for coverage in self._coverage.values())
+        return sum(coverage.unseen_ticks for coverage in self._known_coverages())
 
-    def _keep_for_file(self, day: str, facts: Sequence[Fact | DayFact]) -> None:
-        """The last word of each kind, and of each symbol."""
-        kept = [fact for fact in facts if isinstance(fact, (Subscribed, SymbolNoted))]
-        if not kept or day < self._fileless_day:
-            return
-        if day > self._fileless_day:
-            self._fileless_day = day
-            self._before_file.clear()
-        for fact in kept:
-            self._before_file[type(fact).__name__, fact.symbol if isinstance(fact, SymbolNoted) else ""] = fact
+    def _known_coverages(self) -> list[DayCoverage]:
+        return [opened.coverage for opened in self._open.values() if opened.coverage is not None]
 
     def _wants_file(self, day: str, facts: Sequence[Fact | DayFact]) -> bool:
         if any(isinstance(fact, (Amended, GapFound, Interrupted, NotSubscribed, Unproven)) for fact in facts):
@@ -291,9 +275,10 @@ class DayFileWriter:
             raise RowRefused(str(exc)) from exc
         now_ms = self._clock.now_ms()
         try:
-            conn = self._begin(day, path)
+            opened = self._begin(day, path)
+            conn = opened.conn
             data_version = conn.execute("PRAGMA data_version").fetchone()[0]
-            coverage = self._known_coverage(conn, day, path, data_version)
+            coverage = self._known_coverage(day, opened, data_version)
             if day in self._foreign:
                 coverage.interrupt_all(conn)
             coverage.learn(conn, [fact for fact in facts if isinstance(fact, CAUTIONS)])
@@ -314,48 +299,39 @@ class DayFileWriter:
         except BaseException:
             self._drop(day)
             raise
-        self._coverage[day] = coverage  # only now is it what the file says
-        self._data_versions[day] = data_version
+        opened.coverage = coverage  # only now is it what the file says
+        opened.data_version = data_version
         self._foreign.discard(day)
         self.failed_day = None
-        self._look_at_wal(day, path)
-        self._note_mark(day, path)
+        self._look_at_wal(day, opened)
+        self._note_mark(day, opened)
         self._taken.try_again()
         _say_collisions(day, stored)
         ignored_rows = len(rows) - stored.inserted_rows
         unsequenced_rows = stored.ignored_unsequenced_rows
         return WriteResult(stored.inserted_rows, ignored_rows, (day,), unsequenced_rows, collisions=stored.collisions)
 
-    def _begin(self, day: str, path: Path) -> sqlite3.Connection:
-        """A connection with the day's write lock, to the file that is at ``path`` now that the lock is held: it may
-        have been removed, exchanged or written over while we waited."""
+    def _begin(self, day: str, path: Path) -> OpenDay:
+        """The open day with its write lock, on the file that is at ``path`` now that the lock is held: it may have been
+        removed, exchanged or written over while we waited."""
         while True:
-            conn = self._connection(day, path)
-            self._waiting(lambda: conn.execute("BEGIN IMMEDIATE"))  # noqa: B023 - called at once
+            opened = self._open_day(day, path)
+            self._waiting(lambda: opened.conn.execute("BEGIN IMMEDIATE"))  # noqa: B023 - called at once
             mark = _mark(path)
-            if not self._is_open_file(day, mark):
-                conn.execute("ROLLBACK")
-                self._leave_replaced(day, path, conn, removed=mark is None)
+            if not opened.is_at(mark):
+                opened.conn.execute("ROLLBACK")
+                self._leave_replaced(day, opened, removed=mark is None)
                 continue
-            known = self._marks.get(day)
-            if known is not None and mark != known and self._is_last_writer(conn, day):
-                self._read_anew(day, path)
+            if opened.left_as is not None and mark != opened.left_as and opened.is_last_writer():
+                self._read_anew(day, opened)
             if day in self._open:
-                return conn
+                return opened
 
-    def _is_last_writer(self, conn: sqlite3.Connection, day: str) -> bool:
-        """Did nobody else commit through SQLite since our last commit?"""
-        return bool(conn.execute("PRAGMA data_version").fetchone()[0] == self._data_versions.get(day))
-
-    def _is_open_file(self, day: str, mark: Mark | None) -> bool:
-        opened = self._open[day].mark
-        return mark is not None and (mark.device, mark.inode) == (opened.device, opened.inode)
-
-    def _connection(self, day: str, path: Path) -> sqlite3.Connection:
+    def _open_day(self, day: str, path: Path) -> OpenDay:
         opened = self._open.pop(day, None)
         if opened is not None:
             self._open[day] = opened  # now the last one
-            return opened.conn
+            return opened
         while len(self._open) >= MAX_OPEN_DAYS:
             self._close_oldest()
         conn = self._waiting(
@@ -369,9 +345,9 @@ class DayFileWriter:
         if mark is None:
             conn.close()
             raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
-        self._open[day] = _OpenDay(path, conn, mark)
+        opened = self._open[day] = OpenDay(path, conn, mark)
         self._note_opened(day, path, mark)
-        return conn
+        return opened
 
     def _note_opened(self, day: str, path: Path, mark: Mark) -> None:
         """Is it the file that we closed?"""
@@ -388,29 +364,30 @@ class DayFileWriter:
         self._replaced_files += 1
         self._foreign.add(day)
 
-    def _note_mark(self, day: str, path: Path) -> None:
+    def _note_mark(self, day: str, opened: OpenDay) -> None:
         """How our commit left the file. One that is still to be read keeps its old mark."""
         if day not in self._open or self._unsure.get(day):
             return
         self._unsure.pop(day, None)
         with contextlib.suppress(OSError):  # of a batch that is committed
-            self._marks[day] = _mark(path)
+            opened.left_as = _mark(opened.path)
 
-    def _known_coverage(self, conn: sqlite3.Connection, day: str, path: Path, data_version: int) -> DayCoverage:
-        """The coverage of an open day, loaded again when another program (salvage, a repair) committed."""
-        coverage = ours = self._coverage.pop(day, None)
+    def _known_coverage(self, day: str, opened: OpenDay, data_version: int) -> DayCoverage:
+        """The coverage of an open day, loaded again when another program (salvage, a repair) committed. Until the
+        commit it is nobody's: after an error it is loaded again."""
+        conn = opened.conn
+        coverage = ours = opened.coverage
+        opened.coverage = None
         if coverage is None or ours is None:
-            return self._load(conn, day, None if day in self._unsure else changed_ms(path))
-        if data_version != self._data_versions[day]:
-            self._uncounted[day] = self._uncounted.get(day, 0.0)
+            return self._load(conn, day, None if day in self._unsure else changed_ms(opened.path))
+        if data_version != opened.data_version:
+            opened.count_at_sec = opened.count_at_sec or 0.0
             coverage = self._load(conn, day, changed_ms=0)
         started_sec = time.monotonic()
-        if day in self._uncounted and started_sec >= self._uncounted[day]:
+        if opened.count_at_sec is not None and started_sec >= opened.count_at_sec:
             coverage = self._load(conn, day)  # rows may be gone
-            del self._uncounted[day]
             took_sec = time.monotonic() - started_sec
-            if took_sec > COUNT_AT_ONCE_SEC:
-                self._uncounted[day] = started_sec + took_sec * COUNT_PAUSE
+            opened.count_at_sec = started_sec + took_sec * COUNT_PAUSE if took_sec > COUNT_AT_ONCE_SEC else None
         if coverage is not ours and not coverage.holds(ours):
             self._met_foreign(day)
         return coverage
@@ -419,14 +396,14 @@ class DayFileWriter:
         market = MARKETS.get(self._origin.market, DEFAULT_MARKET)
         return DayCoverage.load(conn, day, changed_ms, counts=self._counts, by_total=self._by_total, market=market)
 
-    def _read_anew(self, day: str, path: Path) -> None:
+    def _read_anew(self, day: str, opened: OpenDay) -> None:
         """The file changed, and SQLite knows of no commit: a checkpoint of somebody else, or a copy over the live file.
         Read it with fresh eyes. StoreCorrupt when it is damaged, or lacks rows that were committed."""
         if time.monotonic() < self._unsure.get(day, 0.0):
             return
         self._unsure[day] = time.monotonic() + UNREAD_AGAIN_SEC
-        look, coverage = self._wal_looks.get(day), self._coverage.get(day)
-        if look is not None and not look.still_there():
+        path, coverage = opened.path, opened.coverage
+        if opened.wal_look is not None and not opened.wal_look.still_there():
             return  # without its WAL the file looks damaged to everybody but us
         started_sec = time.monotonic()
         try:
@@ -448,15 +425,16 @@ class DayFileWriter:
         if rows != committed_rows:
             self._met_foreign(day)
 
-    def _leave_replaced(self, day: str, path: Path, conn: sqlite3.Connection, *, removed: bool) -> None:
+    def _leave_replaced(self, day: str, opened: OpenDay, *, removed: bool) -> None:
         """The open file is no longer the one at its path: it was moved, removed or exchanged. What it holds is still
         read through our connection: it becomes the new file, or is set aside where there is another one."""
         self._replaced_files += 1
         self._left.pop(day, None)
+        path = opened.path
         try:
-            kept = rescue.keep_rows(path, conn, removed, self._clock.now_ms(), self._interrupted.is_set)
+            kept = rescue.keep_rows(path, opened.conn, removed, self._clock.now_ms(), self._interrupted.is_set)
             if kept is None and self._forget(day) is not None:
-                self._taken.hold(path, conn)
+                self._taken.hold(path, opened.conn)
         finally:
             self._drop(day)
         if kept != path:
@@ -490,42 +468,20 @@ class DayFileWriter:
     def _rolled_back(self, day: str) -> bool:
         """A refused row says nothing against the connection: keep it when the rollback works."""
         opened = self._open.get(day)
-        if opened is None:
-            return False
-        with contextlib.suppress(sqlite3.Error):
-            if opened.conn.in_transaction:
-                opened.conn.execute("ROLLBACK")
-            return True
-        return False
+        return opened is not None and opened.roll_back()
 
-    def _forget(self, day: str) -> _OpenDay | None:
+    def _forget(self, day: str) -> OpenDay | None:
         """Everything that is known of an open file; the caller closes it."""
-        self._coverage.pop(day, None)
-        self._data_versions.pop(day, None)
-        self._marks.pop(day, None)
-        self._uncounted.pop(day, None)
         self._unsure.pop(day, None)
-        self._wal_looks.pop(day, None)
-        self.wal_bytes = sum(look.wal_bytes for look in self._wal_looks.values())
-        return self._open.pop(day, None)
+        opened = self._open.pop(day, None)
+        self._measure_wal()
+        return opened
 
     def _drop(self, day: str) -> None:
-        """Forget a connection that may be broken; whatever it still complains about changes nothing."""
+        """Forget a connection that may be broken."""
         opened = self._forget(day)
-        if opened is None:
-            return
-        with contextlib.suppress(sqlite3.Error):
-            if opened.conn.in_transaction:
-                opened.conn.execute("ROLLBACK")
-        with contextlib.suppress(sqlite3.Error):
-            opened.conn.close()
-
-    def _checkpoint_and_close(self, opened: _OpenDay) -> None:
-        try:
-            if self._options.journal_mode.upper() == "WAL":
-                opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            opened.conn.close()
+        if opened is not None:
+            opened.drop()
 
 
 def _by_day(

@@ -27,6 +27,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
+from hk_tick_collector.store.open_day import OpenDay
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_tick, make_ticks
@@ -356,7 +357,7 @@ def test_a_fault_that_every_row_meets_is_waited_for_and_costs_no_row(
     real = DayFileWriter._begin
     faulty = True
 
-    def begin(self: DayFileWriter, day: str, path: Path) -> sqlite3.Connection:
+    def begin(self: DayFileWriter, day: str, path: Path) -> OpenDay:
         if faulty:
             raise fault
         return real(self, day, path)
