@@ -47,8 +47,9 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.completeness import completeness_of
+from hk_tick_collector.sources.options import FeedOptions
 from hk_tick_collector.sources.registry import Surroundings, open_source
-from hk_tick_collector.sources.session import FeedOptions, FeedSession
+from hk_tick_collector.sources.session import FeedSession
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.restarts import restarts_dir_of
 from hk_tick_collector.store.snapshot_file import copied_series

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hk_tick_collector.core.backoff import Backoff
@@ -18,22 +17,20 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.core.waiting import is_set_within
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
-from hk_tick_collector.sources.backfill import Backfiller
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.culprits import Culprits
 from hk_tick_collector.sources.details import SymbolDetails
+from hk_tick_collector.sources.doubt import Doubt
+from hk_tick_collector.sources.fetching import Fetching
 from hk_tick_collector.sources.intake import Intake, RejectSink, TickSink
+from hk_tick_collector.sources.options import FeedOptions
 from hk_tick_collector.sources.plausible import PlausibleDays
-from hk_tick_collector.sources.poll import Auditor, Follower, Poller
-from hk_tick_collector.sources.pull import TickPuller
-from hk_tick_collector.sources.repair import Repairer
 from hk_tick_collector.sources.source import Link, Ready, Source
 from hk_tick_collector.sources.subscriptions import Subscriptions
 
@@ -42,26 +39,8 @@ log = logging.getLogger(__name__)
 OPEN_TIMEOUT_SEC = 10
 STATE_TIMEOUT_SEC = 8
 MUTE_LIMIT = 2  # unanswered state requests in a row, without any push between, before the connection is given up
-FOLLOW_CHECK_SEC = 1.0
-UNTOLD_AGAIN_SEC = 300.0  # as refused symbols are asked for
 CALENDAR_DAYS_BACK = 7
 CALENDAR_DAYS_AHEAD = 60
-
-
-@dataclass(frozen=True, slots=True)
-class FeedOptions:
-    """What is wanted and how hard to look. Seconds unless named otherwise."""
-
-    symbols: Sequence[str] = from_setting("futu_symbols")
-    backfill_rows: int = from_setting("backfill_rows")
-    reconnect_min_sec: float = from_setting("reconnect_min_delay_sec")
-    reconnect_max_sec: float = from_setting("reconnect_max_delay_sec")
-    check_interval_sec: float = from_setting("check_interval_sec")
-    poll_enabled: bool = from_setting("futu_poll_enabled")
-    poll_interval_sec: float = from_setting("futu_poll_interval_sec")
-    poll_rows: int = from_setting("futu_poll_rows")
-    poll_stale_sec: float = from_setting("futu_poll_stale_sec")
-    trading_only: bool = from_setting("futu_poll_trading_only")
 
 
 class FeedSession:
@@ -100,24 +79,10 @@ class FeedSession:
         self._hurry = asyncio.Event()  # the next connection is not to be waited for
         self._source = source
         self._continuity = continuity
-        hole_found = asyncio.Event()
         self._days = PlausibleDays(calendar.market)
-        limits = source.spec.pull
-        puller = TickPuller(sink, rejects, continuity, progress, clock, limits, self._days, hole_found.set)
-        self._repairer = Repairer(puller, continuity, progress, clock, hole_found)
-        backfill_rows = min(options.backfill_rows, limits.newest_rows)
-        self._backfiller = Backfiller(puller, continuity, progress, clock, backfill_rows)
-        self._poller = Poller(
-            puller,
-            continuity,
-            progress,
-            clock,
-            options.poll_interval_sec,
-            options.poll_rows,
-            options.poll_stale_sec,
+        self._fetching = Fetching(
+            options, source.spec.pull, sink, rejects, continuity, calendar, progress, clock, self._days
         )
-        self._auditor = Auditor(puller, continuity, clock)
-        self._follower = Follower(puller, continuity, progress, clock)
         self._intake = Intake(
             push_sink,
             rejects,
@@ -126,7 +91,7 @@ class FeedSession:
             progress,
             clock,
             self._days,
-            lambda: self._soon(self._repairer.wake),
+            lambda: self._soon(self._fetching.wake_repair),
             lambda interrupted: self._soon(self._note_change, interrupted),
             waiting_rows,
             source.spec.provider,
@@ -140,10 +105,7 @@ class FeedSession:
         self._details = SymbolDetails(facts, calendar, clock)
         self._rebuild_reason: str | None = None
         self._interrupted = False  # the far side said that it was, since the last check
-        self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
-        self._untold_in_a_row = 0  # answers in which the far side would not say how it is
-        self._is_doubtful = False  # was there one since all was subscribed?
-        self._untold_due_sec = 0.0  # monotonic: from then on a single one counts again
+        self._doubt = Doubt(clock)
         progress.symbols_wanted = len(options.symbols)
 
     @property
@@ -175,7 +137,7 @@ class FeedSession:
 
     def request_backfill(self) -> None:
         """Fetch of all symbols what OpenD still has. Call on the loop."""
-        self._backfiller.forget()
+        self._fetching.forget()
         self._details.forget()
         self._check_now.set()
 
@@ -250,7 +212,8 @@ class FeedSession:
 
     async def _work(self, link: Link) -> None:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
-        self._backfilled = self._interrupted = False
+        self._fetching.begin()
+        self._interrupted = False
         self._begin_again()
         self._culprits.note_connected()
         subscriptions = Subscriptions(
@@ -264,10 +227,11 @@ class FeedSession:
             self._culprits,
         )
         work = [self._await_lost(link), self._supervise(link, subscriptions)]
-        work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))
+        work.append(self._details.run(link, lambda: subscriptions.active if self._fetching.is_backfilled else ()))
         if self._source.spec.pull.newest_rows:
-            work += [self._pull_by_the_clock(link, subscriptions), self._follow_distrusted(link, subscriptions)]
-        work += [keeper.run(link, lambda: self._backfilled, subscriptions) for keeper in self._books]
+            work.append(self._fetching.poll_and_audit(link, lambda: subscriptions.active))
+            work.append(self._fetching.follow_distrusted(link, lambda: subscriptions.active))
+        work += [keeper.run(link, lambda: self._fetching.is_backfilled, subscriptions) for keeper in self._books]
         jobs = [asyncio.ensure_future(job) for job in work]
         try:
             await asyncio.gather(*jobs)
@@ -282,7 +246,7 @@ class FeedSession:
     async def _await_login(self, link: Link) -> None:
         """Wait until the far side is logged in and ready: being connected does not mean that."""
         self._progress.link_state = "not_ready"
-        self._untold_in_a_row, self._is_doubtful = 0, False
+        self._doubt.begin()
         while True:
             if self._note_state(await link.ready(STATE_TIMEOUT_SEC)):
                 return
@@ -292,22 +256,13 @@ class FeedSession:
                 raise FeedLost(link.lost.result())
 
     def _note_state(self, state: Ready) -> bool:
-        """Keep what the far side says of itself; True when it can serve, or would not say.
-
-        Who says it again may have been out of service in between: all is subscribed and backfilled again. Where it was
-        one answer alone, that is done every ``UNTOLD_AGAIN_SEC`` at most: a far side that refuses now and then would
-        have no backfill come to its end.
-        """
+        """Keep what the far side says of itself; True when it can serve, or would not say."""
         if state.refusal:
-            self._untold_in_a_row, self._is_doubtful = self._untold_in_a_row + 1, True
+            self._doubt.note_untold()
             action = "going on: what it answers to other requests counts"
             self._repeat_log.log(logging.WARNING, f"{self._word}_state_unknown", error=state.refusal, action=action)
-        else:
-            now_sec = self._clock.monotonic()
-            if self._is_doubtful and (self._untold_in_a_row > 1 or now_sec >= self._untold_due_sec):
-                self._is_doubtful, self._interrupted = False, True
-                self._untold_due_sec = now_sec + UNTOLD_AGAIN_SEC
-            self._untold_in_a_row = 0
+        elif self._doubt.note_told():
+            self._interrupted = True
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_state = state.market_state
         self._progress.closed_by_source = state.market_closed
@@ -327,10 +282,8 @@ class FeedSession:
         repair: asyncio.Future[None] | None = None
         try:
             await self._subscribe(subscriptions)
-            await self._backfill(link, subscriptions)
-            self._backfilled = True
-            repair = asyncio.ensure_future(self._repairer.run(link))
-            self._repairer.wake()
+            await self._fetching.backfill(link, subscriptions.active)
+            repair = asyncio.ensure_future(self._fetching.repair(link))
             await self._check_calendar(link)
             mute, was_ready = 0, True
             while True:
@@ -354,7 +307,7 @@ class FeedSession:
                     anew = interrupted or not was_ready
                     if anew or subscriptions.retry_due() or await subscriptions.lost_some():
                         await self._subscribe(subscriptions, anew=anew)
-                    await self._backfill(link, subscriptions)
+                    await self._fetching.backfill(link, subscriptions.active)
                 was_ready = ready
                 if repair.done():
                     repair.result()
@@ -379,10 +332,10 @@ class FeedSession:
     def _begin_again(self) -> None:
         """Nothing is pushed, and whatever answers next may be another OpenD."""
         self._continuity.connected()
-        self._backfiller.interrupted()
+        self._fetching.interrupted()
 
     async def _subscribe(self, subscriptions: Subscriptions, *, anew: bool = False) -> None:
-        self._backfiller.interrupted(await subscriptions.reconcile(anew=anew))
+        self._fetching.interrupted(await subscriptions.reconcile(anew=anew))
         self._absences.note(subscriptions.wanted, subscriptions.active, subscriptions.refused, NO_CONNECTION)
 
     def _note_wanted(self, symbols: frozenset[str]) -> None:
@@ -390,44 +343,6 @@ class FeedSession:
 
     def _note_absent(self, reason: str) -> None:
         self._absences.note(self._symbols, (), {}, reason)
-
-    async def _backfill(self, link: Link, subscriptions: Subscriptions) -> None:
-        """In trading hours what is not answered yet; outside them what does not cover the last session's end."""
-        now_ms = self._clock.now_ms()
-        any_time = not self._options.trading_only or self._calendar.is_recording(now_ms)
-        due = self._backfiller.due(subscriptions.active, None if any_time else self._last_session_end_ms(now_ms))
-        if due:
-            await self._backfiller.run(link, due)
-
-    def _last_session_end_ms(self, now_ms: int) -> int:
-        day = self._calendar.market.trading_day(now_ms)
-        _, end_ms = self._calendar.recording_window(day)
-        if not self._calendar.is_trading_day(day) or end_ms > now_ms:
-            day = self._calendar.previous_trading_day(day)
-            _, end_ms = self._calendar.recording_window(day)
-        return end_ms
-
-    async def _pull_by_the_clock(self, link: Link, subscriptions: Subscriptions) -> None:
-        """Poll what fell quiet, audit the others in turn, while the market trades."""
-        while True:
-            await asyncio.sleep(self._options.poll_interval_sec)
-            if not self._pulls_now(subscriptions):
-                continue
-            if self._options.poll_enabled:
-                await self._poller.poll_quiet(link, subscriptions.active)
-            await self._auditor.run(link, subscriptions.active)
-
-    async def _follow_distrusted(self, link: Link, subscriptions: Subscriptions) -> None:
-        """Fetch what the counters of some symbols cannot show to be missing, while the market trades."""
-        while True:
-            await asyncio.sleep(FOLLOW_CHECK_SEC)
-            if self._pulls_now(subscriptions):
-                await self._follower.follow(link, subscriptions.active)
-
-    def _pulls_now(self, subscriptions: Subscriptions) -> bool:
-        if not self._progress.connected or not self._backfilled or not subscriptions.active:
-            return False
-        return not self._options.trading_only or self._calendar.is_recording(self._clock.now_ms())
 
     async def _check_calendar(self, link: Link) -> None:
         """Compare our trading days with the source's; the one that says "open longer" is followed."""

@@ -19,7 +19,8 @@ from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu.link import FutuSource
 from hk_tick_collector.sources.futu.spec import HK
-from hk_tick_collector.sources.session import FeedOptions, FeedSession
+from hk_tick_collector.sources.options import FeedOptions
+from hk_tick_collector.sources.session import FeedSession
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.writer import DayFileWriter

@@ -10,7 +10,7 @@ from hk_tick_collector.app.config import load_settings
 from hk_tick_collector.core.options import from_setting, options_of
 from hk_tick_collector.health.watchdog import WatchdogOptions
 from hk_tick_collector.ingest.worker import WorkerOptions
-from hk_tick_collector.sources.session import FeedOptions
+from hk_tick_collector.sources.options import FeedOptions
 
 
 def test_each_option_has_the_value_of_its_setting() -> None:

@@ -25,9 +25,10 @@ from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import HK, MARKETS, FutuMarket
 from hk_tick_collector.sources.futu.push import PushHandler
 from hk_tick_collector.sources.intake import Intake
+from hk_tick_collector.sources.options import FeedOptions
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
-from hk_tick_collector.sources.session import FeedOptions, FeedSession
+from hk_tick_collector.sources.session import FeedSession
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.unit.sources.desk import DAY, SYMBOL, run
 
