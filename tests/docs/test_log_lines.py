@@ -53,7 +53,7 @@ def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of sources/futu/sdk.py
+            position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of sources/futu/sdk/context.py
             if position is None or len(node.args) <= position:
                 continue
             keys = tuple(

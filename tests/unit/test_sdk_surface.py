@@ -1,4 +1,4 @@
-"""futu-api's internals that ``sources/futu/sdk.py`` leans on: an upgrade that moves one of them fails here, by name."""
+"""futu-api's internals that ``sources/futu/sdk`` leans on: an upgrade that moves one of them fails here, by name."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ def test_without_a_usable_home_the_sdk_works_and_leaves_nothing_behind(tmp_path:
     program = """if True:
         import os, signal, tempfile
         from hk_tick_collector.sources.futu import sdk
+        from hk_tick_collector.sources.futu.sdk.process import sdk_logger
         sdk.configure()
-        sdk._sdk_logger.warning("to no file, and not to stderr either")
+        sdk_logger.warning("to no file, and not to stderr either")
         print(repr(os.environ.get("HOME")), sdk.file_log(), os.listdir(tempfile.gettempdir()), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -99,7 +100,8 @@ def test_without_a_usable_home_the_sdk_works_and_leaves_nothing_behind(tmp_path:
 
 def test_with_a_home_its_log_stands_there(tmp_path: Path) -> None:
     program = (
-        "from hk_tick_collector.sources.futu import sdk; sdk._sdk_logger.warning('said'); print(sdk.file_log()[0])"
+        "from hk_tick_collector.sources.futu.sdk.process import file_log, sdk_logger; sdk_logger.warning('said'); "
+        "print(file_log()[0])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True,
