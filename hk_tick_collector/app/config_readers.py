@@ -28,9 +28,12 @@ from hk_tick_collector.app.config_model import (
     read_model,
     setting,
     table_of,
+    text_error,
     upper,
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.clickhouse.address import parse_address
+from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.store.layout import archive_dir
 
 _ReaderT = TypeVar("_ReaderT", bound="ReaderSettings")
@@ -73,6 +76,18 @@ DataRoots = Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterVali
 def data_roots_setting() -> Any:
     """The field of ``DATA_ROOTS`` (``DataRoots``) in a program that reads several as one."""
     return setting("Serving: what is served", "DATA_ROOTS", (), "empty, or directories separated by commas")
+
+
+def _clickhouse_address(text: str) -> str:
+    if text:
+        try:
+            parse_address(text)
+        except ConfigError as exc:
+            raise text_error(str(exc)) from None
+    return text
+
+
+ClickHouseUrl = Annotated[str, AfterValidator(_clickhouse_address)]  # empty: none
 
 
 def hooks_dir_setting() -> Any:

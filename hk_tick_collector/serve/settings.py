@@ -24,6 +24,7 @@ from hk_tick_collector.app.config_model import (
     text_error,
 )
 from hk_tick_collector.app.config_readers import (
+    ClickHouseUrl,
     DataRoots,
     ReaderSettings,
     data_roots_setting,
@@ -31,7 +32,6 @@ from hk_tick_collector.app.config_readers import (
     with_state_dirs,
 )
 from hk_tick_collector.app.config_sources import SERVE_PREFIXES
-from hk_tick_collector.clickhouse.address import parse_address
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
@@ -86,15 +86,6 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-def _clickhouse(text: str) -> str:
-    if text:
-        try:
-            parse_address(text)
-        except ConfigError as exc:
-            raise text_error(str(exc)) from None
-    return text
-
-
 _Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -136,7 +127,7 @@ class ServeSettings(ReaderSettings):
     api_timeout_sec: float = _api("API_TIMEOUT_SEC", 60, "seconds", ge=1, le=3600)
     """Longest time a read may work without sending anything; then it is ended."""
 
-    api_clickhouse_url: Annotated[str, AfterValidator(_clickhouse)] = _api(
+    api_clickhouse_url: ClickHouseUrl = _api(
         "API_CLICKHOUSE_URL",
         "",
         "empty, or an address such as clickhouse://user@host:8123/hk, without a password",

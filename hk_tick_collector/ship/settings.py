@@ -20,6 +20,7 @@ from hk_tick_collector.app.config_model import (
     text_error,
 )
 from hk_tick_collector.app.config_readers import (
+    ClickHouseUrl,
     ReaderSettings,
     load_reader_settings,
 )
@@ -36,15 +37,6 @@ _RECORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _ship = partial(setting, "ClickHouse")
 
 
-def _address(text: str) -> str:
-    if text:
-        try:
-            parse_address(text)
-        except ConfigError as exc:
-            raise text_error(str(exc)) from None
-    return text
-
-
 def _recorder(text: str) -> str:
     if text and not _RECORDER.fullmatch(text):
         raise text_error(f"{text!r:.100} is not a name for a recorder: letters, digits, - _ and . only, at most 64")
@@ -55,7 +47,7 @@ class ShipSettings(ReaderSettings):
     """The settings of the shipper, checked and frozen. Made by ``load_ship_settings``; tests may give attributes by
     name."""
 
-    ship_url: Annotated[str, AfterValidator(_address)] = _ship(
+    ship_url: ClickHouseUrl = _ship(
         "SHIP_URL", "", "empty, or an address such as http://127.0.0.1:8123/hk, without a password", repr=False
     )
     """The ClickHouse that `hk-tick-ship` fills: the address of its HTTP interface, with the database."""

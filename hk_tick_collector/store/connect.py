@@ -20,6 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -180,22 +181,29 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
     ``timeout_ms`` replaces the busy timeout of the options for a caller that waits by itself. The connection is in
     autocommit mode and may be used by one thread at a time. Raises StoreBusy, StoreUnavailable or StoreCorrupt.
     """
-    make_file(path)
-    timeout_sec = (options.busy_timeout_ms if timeout_ms is None else timeout_ms) / 1000
-    conn: sqlite3.Connection | None = None
-    try:
-        conn = connect_live(path, "rw", timeout_sec)
+    with prepared(path, options.busy_timeout_ms if timeout_ms is None else timeout_ms) as conn:
         version = identify(conn, path)
         set_pragmas(conn, options)
         if version != SCHEMA_VERSION:
             bring_up_to_date(conn, path)
+    return conn
+
+
+@contextmanager
+def prepared(path: Path, timeout_ms: int) -> Iterator[sqlite3.Connection]:
+    """A connection that may write to a file, which is made first if need be. It stays open, unless what prepares it in
+    the ``with`` fails; SQLite's errors there become StoreErrors of the file."""
+    make_file(path)
+    conn: sqlite3.Connection | None = None
+    try:
+        conn = connect_live(path, "rw", timeout_ms / 1000)
+        yield conn
     except BaseException as exc:
         if conn is not None:
             conn.close()
         if isinstance(exc, sqlite3.Error):
             raise translate(exc, path) from exc
         raise
-    return conn
 
 
 def make_file(path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
-from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
+from hk_tick_collector.store.connect import SqliteOptions, prepared, set_pragmas, split_statements, translate
 from hk_tick_collector.store.read_only import READ_TIMEOUT_SEC, ClosedFile
 
 
@@ -47,20 +47,11 @@ class SideFile:
     def open_for_writing(self, path: Path, options: SqliteOptions) -> sqlite3.Connection:
         """A connection in autocommit mode, to a file that is made first if need be. StoreBusy, StoreUnavailable;
         StoreCorrupt for a file that is damaged or not one of this kind."""
-        make_file(path)
-        conn: sqlite3.Connection | None = None
-        try:
-            conn = connect_live(path, "rw", options.busy_timeout_ms / 1000)
+        with prepared(path, options.busy_timeout_ms) as conn:
             is_new = self._is_new(conn, path)
             set_pragmas(conn, options)
             if is_new:
                 self._make_tables(conn)
-        except BaseException as exc:
-            if conn is not None:
-                conn.close()
-            if isinstance(exc, sqlite3.Error):
-                raise translate(exc, path) from exc
-            raise
         return conn
 
     def open_for_reading(self, path: Path) -> sqlite3.Connection:
