@@ -343,7 +343,7 @@ def test_a_file_that_cannot_be_looked_at_was_not_replaced(tmp_path, monkeypatch,
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hk_tick_collector.store.writer._mark", stale)
+        patch.setattr("hk_tick_collector.store.open_files._mark", stale)
         with pytest.raises(StoreUnavailable, match="Stale file handle"):
             writer.write(ticks(6))
     assert writer.write(ticks(6)).inserted_rows == 3

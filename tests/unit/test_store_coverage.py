@@ -352,7 +352,7 @@ def test_a_failed_write_leaves_no_trace_in_memory(writer, db):
 
 def test_commit_that_fails_leaves_no_trace_in_memory(writer, db):
     writer.write(ticks(3))
-    conn = writer._open[DAY].conn
+    conn = writer._files.open[DAY].conn
     with contextlib.closing(sqlite3.connect(db)) as other:  # a deferred constraint: only COMMIT finds it broken
         other.executescript(
             "CREATE TABLE parent (id INTEGER PRIMARY KEY);"

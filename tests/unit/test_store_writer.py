@@ -29,8 +29,7 @@ from hk_tick_collector.core.facts import (
     Rejoined,
     Verified,
 )
-from hk_tick_collector.store import reader, taken
-from hk_tick_collector.store import writer as writers
+from hk_tick_collector.store import open_files, reader, taken
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.symbol_coverage import MAX_LATER
@@ -180,9 +179,9 @@ def test_any_batches_store_each_identity_once(batches):
 def test_at_most_two_days_stay_open_and_the_others_lose_their_wal(writer, tmp_path):
     for day in ("20261118", "20261119", "20261120"):
         writer.write(ticks(3, day=day))
-    assert tuple(writer._open) == ("20261119", "20261120")
+    assert tuple(writer._files.open) == ("20261119", "20261120")
     writer.write(ticks(3, first=9, day="20261119"))
-    assert tuple(writer._open) == ("20261120", "20261119")
+    assert tuple(writer._files.open) == ("20261120", "20261119")
     assert not (tmp_path / "20261118.db-wal").exists()
     assert query(tmp_path / "20261118.db", COUNT) == [(3,)]
 
@@ -191,7 +190,7 @@ def test_close_day_and_close_leave_one_file_each(writer, tmp_path):
     writer.write([*ticks(10), *ticks(10, day=NEXT_DAY)])
     assert writer.wal_bytes > 0
     writer.close_day(DAY)
-    assert tuple(writer._open) == (NEXT_DAY,)
+    assert tuple(writer._files.open) == (NEXT_DAY,)
     assert not (tmp_path / f"{DAY}.db-wal").exists()
     writer.close_day(DAY)
     writer.close()
@@ -229,7 +228,7 @@ def test_lock_that_stays_is_busy_after_the_timeout(writer, db):
             writer.write([tick(2)])
         assert time.monotonic() - began > 0.25
         assert writer.failed_day == DAY
-        assert tuple(writer._open) == ()
+        assert tuple(writer._files.open) == ()
     assert writer.write([tick(2)]) == WriteResult(1, 0, (DAY,))
     assert writer.failed_day is None
 
@@ -307,7 +306,7 @@ def test_interrupt_ends_a_statement_that_runs(writer, db):
 
 def test_full_disk_and_freed(writer, db):
     writer.write(ticks(10))
-    conn = writer._open[DAY].conn
+    conn = writer._files.open[DAY].conn
     conn.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreUnavailable, match=r"full.*check disk space"):
         writer.write(ticks(5000, first=100))
@@ -377,11 +376,11 @@ def test_refused_row_is_found_and_costs_nothing_else(writer, db, poison):
 def test_many_refused_rows_keep_their_order_and_the_connection(writer, db):
     batch = [tick(n, volume=1 << 70) if n % 2 else tick(n) for n in range(1, 201)]
     writer.write([tick(1000)])
-    conn = writer._open[DAY].conn
+    conn = writer._files.open[DAY].conn
     result, refused = writer.isolate(batch)
     assert [row.ts_ms - OPEN_MS for row, _ in refused] == list(range(1, 200, 2))
     assert (result.inserted_rows, result.ignored_rows, result.days) == (100, 0, (DAY,))
-    assert writer._open[DAY].conn is conn
+    assert writer._files.open[DAY].conn is conn
     assert query(db, COUNT) == [(101,)]
 
 
@@ -600,7 +599,7 @@ def test_what_a_removed_file_held_is_kept_as_soon_as_there_is_room(writer, db, t
     if when == "later":
         assert not list(tmp_path.glob("*.corrupt-*"))
         monkeypatch.setattr(taken, "AGAIN_SEC", 0.0)
-        monkeypatch.setattr(writer._taken, "_again_at_sec", 0.0)
+        monkeypatch.setattr(writer._files._taken, "_again_at_sec", 0.0)
         writer.write(ticks(5, first=11))
         assert list(tmp_path.glob("*.corrupt-*"))
     writer.close()
@@ -618,7 +617,7 @@ def test_a_removed_file_that_cannot_be_copied_makes_room_for_new_rows(writer, db
         file.unlink()
     writer.write(ticks(5, first=6))
     assert any(name.endswith("(deleted)") for name in open_descriptors(tmp_path))
-    writer._open[DAY].conn.execute("PRAGMA max_page_count = 1")
+    writer._files.open[DAY].conn.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreUnavailable, match="full"):
         writer.write(ticks(5000, first=11))
     assert not any(name.endswith("(deleted)") for name in open_descriptors(tmp_path))
@@ -651,7 +650,7 @@ def test_no_copy_is_begun_for_which_there_is_no_room(tmp_path, caplog, monkeypat
     with small_disk(tmp_path / "small", "6m") as disk, contextlib.closing(DayFileWriter(disk)) as writer:
         writer.write(ticks(5000))
         statements = []
-        writer._open[DAY].conn.set_trace_callback(statements.append)
+        writer._files.open[DAY].conn.set_trace_callback(statements.append)
         for file in disk.glob(f"{DAY}.db*"):
             file.unlink()
         ballast = disk / "ballast"
@@ -681,7 +680,7 @@ def test_a_writer_that_was_given_up_keeps_what_a_removed_file_held_and_leaves_th
     for file in tmp_path.glob(f"{DAY}.db*"):
         file.unlink()
     heir = DayFileWriter(tmp_path)
-    conn = writer._open[DAY].conn
+    conn = writer._files.open[DAY].conn
 
     def give_up() -> int:
         conn.set_progress_handler(None, 0)
@@ -766,7 +765,7 @@ def test_a_sound_file_with_more_rows_than_were_committed_is_anothers(writer, db,
     writer.write(ticks(500))
     with contextlib.closing(sqlite3.connect(db)) as other:
         other.execute("PRAGMA wal_checkpoint").fetchall()
-    monkeypatch.setattr(writers, "rows_if_sound", lambda *_: 501)
+    monkeypatch.setattr(open_files, "rows_if_sound", lambda *_: 501)
     assert writer.write(ticks(5, first=501)).replaced_files == 1
     assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(500).seq,)]
 
@@ -795,14 +794,14 @@ def test_a_big_file_is_counted_at_its_opening_only_if_somebody_wrote_to_it(tmp_p
     real.write(ticks(50))
     real.close()
     statements: list[str] = []
-    opened = writers.open_day_file
+    opened = open_files.open_day_file
 
     def traced(*args: object) -> sqlite3.Connection:
         conn = opened(*args)
         conn.set_trace_callback(statements.append)
         return conn
 
-    monkeypatch.setattr(writers, "open_day_file", traced)
+    monkeypatch.setattr(open_files, "open_day_file", traced)
     again = DayFileWriter(tmp_path)
     again.write([tick(51)])
     again.close()
@@ -840,10 +839,10 @@ def test_foreign_exception_leaves_no_transaction(writer, db):
 
 def test_close_keeps_the_first_error_and_closes_the_rest(writer, tmp_path):
     writer.write([*ticks(3), *ticks(3, day=NEXT_DAY)])
-    writer._open[DAY].conn.close()  # checkpoint on it fails
+    writer._files.open[DAY].conn.close()  # checkpoint on it fails
     with pytest.raises(StoreError, match=f"{DAY}.db"):
         writer.close()
-    assert tuple(writer._open) == ()
+    assert tuple(writer._files.open) == ()
     assert not (tmp_path / f"{NEXT_DAY}.db-wal").exists()
 
 
@@ -940,7 +939,7 @@ def test_a_companion_that_a_reader_left_is_named_with_its_owner():
 
 @pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
 def test_a_wal_removed_under_the_writer_is_noticed_and_readers_work_again(writer, db, caplog, monkeypatch, removed):
-    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 0)
+    monkeypatch.setattr("hk_tick_collector.store.open_files.WAL_LOOK_SEC", 0)
     writer.write(ticks(50))
     for suffix in removed:
         db.with_name(db.name + suffix).unlink()
@@ -958,7 +957,7 @@ def test_a_wal_removed_under_the_writer_is_noticed_and_readers_work_again(writer
 
 def test_a_wal_removed_under_the_writer_and_a_reader_loses_nothing(writer, db, monkeypatch):
     """While a reader of before holds up the checkpoint, the writer keeps the file without a name."""
-    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 0)
+    monkeypatch.setattr("hk_tick_collector.store.open_files.WAL_LOOK_SEC", 0)
     writer.write(ticks(50))
     with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -976,7 +975,7 @@ def test_the_wal_is_looked_at_no_more_than_once_a_second(writer, monkeypatch):
     looks = []
     real = WalLook._ids
     monkeypatch.setattr(WalLook, "_ids", lambda look: looks.append(1) or real(look))
-    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 1e9)
+    monkeypatch.setattr("hk_tick_collector.store.open_files.WAL_LOOK_SEC", 1e9)
     for first in range(1, 100, 5):
         writer.write(ticks(5, first=first))
     assert len(looks) == 1

@@ -28,6 +28,7 @@ from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
 from hk_tick_collector.store.open_day import OpenDay
+from hk_tick_collector.store.open_files import OpenFiles
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_tick, make_ticks
@@ -354,15 +355,15 @@ def test_a_fault_that_every_row_meets_is_waited_for_and_costs_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     root = tmp_path / "data"
-    real = DayFileWriter._begin
+    real = OpenFiles.begin
     faulty = True
 
-    def begin(self: DayFileWriter, day: str, path: Path) -> OpenDay:
+    def begin(self: OpenFiles, day: str, path: Path) -> OpenDay:
         if faulty:
             raise fault
         return real(self, day, path)
 
-    monkeypatch.setattr(DayFileWriter, "_begin", begin)
+    monkeypatch.setattr(OpenFiles, "begin", begin)
 
     async def scenario(bench: Bench) -> None:
         nonlocal faulty
