@@ -35,7 +35,7 @@ from benchmarks.follow import DAY, catch_up
 from benchmarks.follow import STAMP as STAMP_BEHIND_ROWID
 from benchmarks.ticks import TickSource
 from hk_tick_collector.serve.keys import KeyLimits
-from hk_tick_collector.serve.live.app import pace_sec_of
+from hk_tick_collector.serve.live.shared import pace_sec_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended
 from tests.serving import BuiltServer, add_key

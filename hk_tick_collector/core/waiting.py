@@ -1,4 +1,4 @@
-"""Waiting on the loop for something, for so long at most.
+"""Waiting on the loop for something: for so long at most, or for the first of several.
 
 When a task is cancelled in the same turn of the loop in which what it waits for comes, ``asyncio.wait_for`` of Python
 3.11 returns that, and the cancellation is gone: a loop that was told to end goes on, and who waits for its end waits
@@ -8,6 +8,7 @@ for ever. It is banned (ruff, TID251); ``asyncio.timeout`` keeps the cancellatio
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 
 async def is_set_within(event: asyncio.Event, timeout_sec: float) -> bool:
@@ -18,3 +19,16 @@ async def is_set_within(event: asyncio.Event, timeout_sec: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def until_first(*works: Awaitable[object]) -> None:
+    """Do all of them until one ends; its error is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

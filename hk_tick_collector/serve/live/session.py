@@ -13,16 +13,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live import question as asked
-from hk_tick_collector.serve.live.choice import Choice, Wish
+from hk_tick_collector.serve.live.choice import Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.facts import told_of
+from hk_tick_collector.serve.live.feed import Feed
 from hk_tick_collector.serve.live.files import Piece
 from hk_tick_collector.serve.live.frames import COLUMNS, STATES, Event, Frame, newest_of_each, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
@@ -39,12 +39,10 @@ from hk_tick_collector.store.position import (
     Row,
     Stand,
     parts_of,
-    rows_between,
 )
 from hk_tick_collector.store.signals import with_number
 
 HEARTBEAT_SEC = 5.0
-LAGGING_SEC = 5.0
 MAX_LAG_SEC = 30.0  # then ``close`` closes; the ring has 60
 MAX_MESSAGE_BYTES = 1 << 20  # about, before the filter
 READY_SEC = 10.0
@@ -64,45 +62,6 @@ _FILE_WORDS = {TICKS: "day", BOOKS: "book", BROKERS: "broker", SNAPSHOTS: "snaps
 
 class SlowReader(Exception):
     """A reader that asked for ``on_slow=close`` is too far behind."""
-
-
-@dataclass
-class Feed:
-    """A reader's place in a hub's data roots, ``numbers`` in its cursor. ``number``: of the ring's frame that comes
-    next; None: read the files."""
-
-    hub: Hub
-    numbers: tuple[int, ...]
-    choice: Choice
-    position: Stand
-    number: int | None = None
-    is_at_end: bool = False  # of the files, when they were last read
-    retry_at_sec: float = 0.0
-    ahead: asyncio.Future[Piece | None] | None = None  # is read while the piece before is sent
-    known: Sequence[Row] = ()  # books, or queues, where it begins
-
-    @property
-    def is_live(self) -> bool:
-        """Does it read the ring?"""
-        return self.number is not None
-
-    @property
-    def has_all(self) -> bool:
-        """Has everything come that was there? Also at the end of a day that was put away, which no ring knows."""
-        return self.is_live or self.is_at_end
-
-    def keeps_up(self, now_sec: float) -> bool:
-        """Is what comes next in the ring, and has it not waited for long?"""
-        ring = self.hub.ring
-        if ring is None or self.number is None or self.number < ring.start:
-            return False
-        since_sec = ring.waiting_since_sec(self.number)
-        return since_sec is None or now_sec - since_sec <= LAGGING_SEC
-
-    @property
-    def behind_rows(self) -> int:
-        """Rows of the newest day that the ring's head is ahead."""
-        return 0 if self.hub.ring is None else rows_between(self.position, self.hub.ring.head)
 
 
 def _stand(parts: Sequence[Position]) -> Stand:
@@ -281,7 +240,7 @@ class Session:
             return [self._event({"type": "lagging", **self._behind(feed)}), *self._jumped(feed)]
         if feed.number is None:
             return await self._from_files(feed)
-        if self._wanted.on_slow == CONFLATE and self._lag_sec(feed) > LAGGING_SEC:
+        if self._wanted.on_slow == CONFLATE and feed.is_lagging:
             return self._jumped(feed)
         return self._from_ring(feed)
 
@@ -411,24 +370,18 @@ class Session:
         return Lag(
             all(feed.is_live for feed in self._feeds),
             sum(feed.behind_rows for feed in self._feeds),
-            max((self._lag_sec(feed) for feed in self._feeds), default=0.0),
+            max((feed.lag_sec for feed in self._feeds), default=0.0),
         )
 
-    def _lag_sec(self, feed: Feed) -> float:
-        assert feed.hub.ring is not None
-        since_sec = None if feed.number is None else feed.hub.ring.waiting_since_sec(feed.number)
-        return 0.0 if since_sec is None else time.monotonic() - since_sec
-
     def _behind(self, feed: Feed) -> dict[str, Any]:
-        return {"behind_rows": feed.behind_rows, "behind_sec": round(self._lag_sec(feed), 1)}
+        return {"behind_rows": feed.behind_rows, "behind_sec": round(feed.lag_sec, 1)}
 
     def _lag(self) -> list[Event]:
         """Say once when a live reader is behind; SlowReader when it is so for long."""
-        lag_sec = max((self._lag_sec(feed) for feed in self._feeds), default=0.0)
-        if lag_sec < LAGGING_SEC:
+        if not any(feed.is_lagging for feed in self._feeds):
             self._is_lagging = False
             return []
-        if self._wanted.on_slow == CLOSE and lag_sec > MAX_LAG_SEC:
+        if self._wanted.on_slow == CLOSE and self.lag.sec > MAX_LAG_SEC:
             self._counts.slow_closed += 1
             raise SlowReader
         if self._is_lagging:

@@ -19,7 +19,6 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.serve.keys import ANONYMOUS
 from hk_tick_collector.serve.live import hub as hubs
-from hk_tick_collector.serve.live import session as sessions
 from hk_tick_collector.serve.live.frames import Frame
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import subscription
@@ -77,7 +76,7 @@ def test_a_slow_reader_that_skips_pushes_is_told_every_book_and_says_so(
         for n in range(5):
             write(writer, push(LIVELY, 2 + n, 400.0 + n))
             await hub.step(0, 0)
-        monkeypatch.setattr(sessions, "LAGGING_SEC", -1.0)
+        monkeypatch.setattr("hk_tick_collector.serve.live.feed.LAGGING_SEC", -1.0)
         return [json.loads(event.data) for event in await session._step(session._feeds[0])]
 
     write(writer, WatchBegan(STILL, OPEN_US), push(STILL, 0, 6.8), push(LOST, 0, 80.0), WatchBegan(LOST, OPEN_US))

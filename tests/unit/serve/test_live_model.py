@@ -241,7 +241,7 @@ def test_the_first_reader_is_told_what_is_known_of_completeness(tmp_path: Path, 
 
 
 def test_a_connection_that_wants_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hk_tick_collector.serve.live import app  # noqa: PLC0415
+    from hk_tick_collector.serve.live import websocket  # noqa: PLC0415
     from hk_tick_collector.serve.problems import Problem  # noqa: PLC0415
 
     class Silent:
@@ -249,9 +249,9 @@ def test_a_connection_that_wants_nothing_ends(monkeypatch: pytest.MonkeyPatch) -
             await asyncio.Event().wait()
             return {}
 
-    monkeypatch.setattr(app, "SUBSCRIBE_SEC", 0.01)
+    monkeypatch.setattr(websocket, "SUBSCRIBE_SEC", 0.01)
     with pytest.raises(Problem, match="no subscribe came"):
-        asyncio.run(app._first_wish(Silent()))  # type: ignore[arg-type]
+        asyncio.run(websocket._first_wish(Silent()))  # type: ignore[arg-type]
 
 
 def test_a_ring_takes_no_frame_that_does_not_follow() -> None:
@@ -287,7 +287,9 @@ def test_a_slow_reader_gets_what_it_asked_for(on_slow: str, monkeypatch: pytest.
         for symbol in SYMBOLS:
             world.commit(5, symbol)
         await world.step_hub()
-        monkeypatch.setattr(sessions, "LAGGING_SEC", -1.0)  # the frame waits for longer than that
+        monkeypatch.setattr(
+            "hk_tick_collector.serve.live.feed.LAGGING_SEC", -1.0
+        )  # the frame waits for longer than that
         monkeypatch.setattr(sessions, "MAX_LAG_SEC", -1.0)
         told = session._lag()
         assert session._lag() == [], "it is said once"

@@ -116,10 +116,9 @@ def test_a_heartbeat_and_a_stop_are_still_told(tmp_path: Path) -> None:
 
 
 def test_rows_that_have_waited_for_long_are_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hk_tick_collector.serve.live import session as sessions  # noqa: PLC0415
 
     async def play(world: World, session: Session, outlet: Outlet) -> None:
-        monkeypatch.setattr(sessions, "LAGGING_SEC", -1.0)
+        monkeypatch.setattr("hk_tick_collector.serve.live.feed.LAGGING_SEC", -1.0)
         world.commit(2, "HK.00700")
         await world.step_hub()
         await settled()

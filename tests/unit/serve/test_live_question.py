@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.serve.keys import ANONYMOUS, KeyLimits
-from hk_tick_collector.serve.live import app
-from hk_tick_collector.serve.live.app import Live
+from hk_tick_collector.serve.live import shared
 from hk_tick_collector.serve.live.hub import Hub, News
 from hk_tick_collector.serve.live.question import Subscription, subscription
+from hk_tick_collector.serve.live.shared import Live
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.position import Place, Position
@@ -52,7 +52,7 @@ def test_a_cursor_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_more_readers_than_a_key_or_the_server_may_have_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(shared, "MAX_CONNECTIONS", 3)
     live = Live(ServeSettings(data_root=tmp_path))
     other = replace(ANONYMOUS, id="other", limits=KeyLimits(live_connections=2))
     with ExitStack() as held:
@@ -78,7 +78,7 @@ def test_a_ticket_is_for_one_connection_of_one_page_for_a_while(
         for given in (origin, page):  # who tries it elsewhere uses it up
             with pytest.raises(Problem, match="the ticket is not known, was used, or its time is over"):
                 live.of_ticket(foreign, given)
-    monkeypatch.setattr(app, "TICKET_SEC", 0.0)
+    monkeypatch.setattr(shared, "TICKET_SEC", 0.0)
     late = live.new_ticket(ANONYMOUS, page)
     with pytest.raises(Problem, match="its time is over"):
         live.of_ticket(late, page)
