@@ -6,13 +6,12 @@ import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, env_file_option, print_table, run_guarded, write_json
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, group_command, print_table, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.complaint import Level
@@ -48,26 +47,11 @@ def command() -> None:
 
 def _alert_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """A command on the outbox. The function gets the settings first."""
+    return group_command(command, _on_outbox, name, **attrs)
 
-    def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
-            def work() -> int:
-                return function(_settings(env_file), as_json, **arguments)
 
-            raise SystemExit(run_guarded(work, as_json=as_json))
-
-        update_wrapper(run, function)
-        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
-        made.params.extend(
-            [
-                env_file_option(),
-                click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
-            ]
-        )  # fmt: skip
-        command.add_command(made)
-        return function
-
-    return decorate
+def _on_outbox(function: Callable[..., int], env_file: Path | None, as_json: bool, **arguments: Any) -> int:
+    return function(_settings(env_file), as_json, **arguments)
 
 
 def _settings(env_file: Path | None) -> AlertSettings:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -53,6 +53,8 @@ EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 NICE_HEAVY = 10
 CONTRADICTIONS_SHOWN = 20
 ENV_FILE_VARIABLE = "HK_TICKCTL_ENV_FILE"  # the settings file where none is named; a service's command sets it
+
+_FunctionT = TypeVar("_FunctionT", bound=Callable[..., int | None])
 
 
 @dataclass
@@ -348,6 +350,28 @@ def tickctl_command(
     return decorate
 
 
+def group_command(
+    group: click.Group, call: Callable[..., int | None], name: str, *options: click.Parameter, **attrs: Any
+) -> Callable[[_FunctionT], _FunctionT]:
+    """A command of a group that is not about a data root: with ``options``, ``--env-file`` and ``--json``.
+
+    ``call`` gets the function, what these two say, and the other arguments; it makes of them what the function wants,
+    and returns the exit code (None: 0). Errors end as those of ``tickctl_command``.
+    """
+
+    def decorate(function: _FunctionT) -> _FunctionT:
+        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
+            raise SystemExit(run_guarded(lambda: call(function, env_file, as_json, **arguments), as_json=as_json))
+
+        update_wrapper(run, function)  # its help text, and the options that stand above it
+        command: click.Command = click.command(name, cls=click.Command, **attrs)(run)
+        command.params.extend([*options, env_file_option(), _json_option()])
+        group.add_command(command)
+        return function
+
+    return decorate
+
+
 def run_guarded(work: Callable[[], int | None], *, as_json: bool = False) -> int:
     """Run a command's work; its exit code, also when it raises one of our errors. ``as_json``: standard output gets
     the error, too, as a line of JSON. UsageError for an argument that means nothing: click tells that."""
@@ -409,8 +433,12 @@ def _common_options(*, hide_roots: bool) -> list[click.Parameter]:
     return [
         *(click.Option([name], type=directory, hidden=hide_roots, help=text) for name, text in roots.items()),
         env_file_option(),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
+        _json_option(),
     ]
+
+
+def _json_option() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 
 def env_file_option() -> click.Option:

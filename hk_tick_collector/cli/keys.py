@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, env_file_option, print_table, run_guarded, say, write_json
+from hk_tick_collector.cli.common import group_command, print_table, say, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, InputError
@@ -47,30 +46,16 @@ def command() -> None:
 
 def _key_command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command on the file of keys. The function gets the file's path first."""
+    keys_file = click.Option(
+        ["--keys-file"], type=click.Path(path_type=Path, dir_okay=False), help="Instead of API_KEYS_FILE."
+    )
+    return group_command(command, _on_keys, name, keys_file, **attrs)
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        def run(env_file: Path | None, keys_file: Path | None, as_json: bool, **arguments: Any) -> None:
-            def work() -> int:
-                function(keys_file or _file(env_file), as_json, **arguments)
-                return EXIT_FINE
 
-            raise SystemExit(run_guarded(work, as_json=as_json))
-
-        update_wrapper(run, function)
-        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
-        made.params.extend(
-            [
-                click.Option(
-                    ["--keys-file"], type=click.Path(path_type=Path, dir_okay=False), help="Instead of API_KEYS_FILE."
-                ),
-                env_file_option(),
-                click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
-            ]
-        )  # fmt: skip
-        command.add_command(made)
-        return function
-
-    return decorate
+def _on_keys(
+    function: Callable[..., None], env_file: Path | None, as_json: bool, keys_file: Path | None, **arguments: Any
+) -> None:
+    function(keys_file or _file(env_file), as_json, **arguments)
 
 
 def _file(env_file: Path | None) -> Path:

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, env_file_option, run_guarded, say, write_json
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, group_command, say, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, FeedError, NoData
@@ -56,21 +55,11 @@ class _Desk:
 
 def _schwab_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """A command on the login. The function gets a desk first."""
+    return group_command(command, _on_login, name, **attrs)
 
-    def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
-            def work() -> int:
-                return function(_desk(env_file, as_json), **arguments)
 
-            raise SystemExit(run_guarded(work, as_json=as_json))
-
-        update_wrapper(run, function)
-        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
-        made.params.extend([env_file_option(), click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")])
-        command.add_command(made)
-        return function
-
-    return decorate
+def _on_login(function: Callable[..., int], env_file: Path | None, as_json: bool, **arguments: Any) -> int:
+    return function(_desk(env_file, as_json), **arguments)
 
 
 def _desk(env_file: Path | None, as_json: bool) -> _Desk:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,8 @@ from hk_tick_collector.cli.common import (
     EXIT_FINE,
     EXIT_PROBLEM,
     be_gentle,
-    env_file_option,
+    group_command,
     print_table,
-    run_guarded,
     say,
     write_json,
 )
@@ -52,28 +50,17 @@ def command() -> None:
 
 def _ship_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """A command on the sink. The function gets the settings and a connection first."""
+    return group_command(command, _on_sink, name, **attrs)
 
-    def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
-            def work() -> int:
-                from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415 - after --help
 
-                settings = _settings(env_file)
-                with ClickHouse(settings.address, settings.password()) as engine:
-                    if settings.ship_dir.is_dir():
-                        become_owner(settings.ship_dir)  # who ships; the password was read before
-                    return function(settings, engine, as_json, **arguments)
+def _on_sink(function: Callable[..., int], env_file: Path | None, as_json: bool, **arguments: Any) -> int:
+    from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415 - after --help
 
-            raise SystemExit(run_guarded(work, as_json=as_json))
-
-        update_wrapper(run, function)
-        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
-        as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
-        made.params.extend([env_file_option(), as_json])
-        command.add_command(made)
-        return function
-
-    return decorate
+    settings = _settings(env_file)
+    with ClickHouse(settings.address, settings.password()) as engine:
+        if settings.ship_dir.is_dir():
+            become_owner(settings.ship_dir)  # who ships; the password was read before
+        return function(settings, engine, as_json, **arguments)
 
 
 def _settings(env_file: Path | None) -> ShipSettings:
