@@ -21,6 +21,7 @@ from hk_tick_collector.client.coverage import KEY, Coverage
 from hk_tick_collector.export.texts import iso_utc, local_time
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.query import cells, output
+from hk_tick_collector.serve.api.out import Out
 
 METADATA_PREFIX = "hk_ticks."
 TEXT_IN_JSON = "seq"
@@ -79,6 +80,17 @@ def media_type(format_name: str) -> str:
 def written_format(format_name: str) -> str:
     """The format as ``query.output`` calls it."""
     return _MEDIA[format_name][1]
+
+
+def send(
+    out: Out, schema: pa.Schema, tables: Iterable[pa.Table], coverage: Coverage, facts: Facts, look: Look, zone: Zone
+) -> int:
+    """Head and body; how many rows. What formats without room for it do not say of the rows, the head does."""
+    headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
+    if look.format != "json":
+        headers.update(facts.headers())
+    out.head(200, headers)
+    return write_answer(out.body, schema, tables, coverage, facts, look, zone)
 
 
 def write_answer(

@@ -16,18 +16,17 @@ import pyarrow as pa
 
 from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books, schema_of_question
 from hk_tick_collector.client.coverage import NOT_RECORDED, Coverage
-from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.question import BROKERS, BookQuestion
-from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.quality.model import BLIND, WATCHED
-from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
+from hk_tick_collector.serve.api.answer import Facts, Look, send
 from hk_tick_collector.serve.api.completeness import LISTED
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
-from hk_tick_collector.serve.api.plan import MAX_DAYS, Asked, stretch_of
+from hk_tick_collector.serve.api.plan import Asked, planned, stretch_of
 from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.rights import refuse_hidden
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.watch.ladder import newest_books
@@ -71,12 +70,8 @@ def _answered(pages: _Pages, asked: Asked, out: Out) -> int:
             facts.next = str(Cursor(pages.question, _spot(page, pages.start), pages.as_of_ms, pages.states))
         tables = iter(page)
     look = Look(asked.get("format", "json"))
-    headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
-    if look.format != "json":
-        headers.update(facts.headers())
-    out.head(200, headers)
     zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
-    return write_answer(out.body, schema, (table.select(schema.names) for table in tables), coverage, facts, look, zone)
+    return send(out, schema, (table.select(schema.names) for table in tables), coverage, facts, look, zone)
 
 
 def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
@@ -86,9 +81,7 @@ def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
     for root, named in roots.symbols(asked["symbols"]):
         if len(named) > MAX_NEWEST:
             raise bad("symbols", f"{len(named)} are given; {MAX_NEWEST} at most")
-        refused = [symbol for symbol in named if not key.may_read(symbol)]
-        if refused:
-            raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+        refuse_hidden(key, named)
         days = book_days(root.data_root)
         path = book_file(root.data_root, days[-1]) if days else None
         for book in newest_books(path, named, asked["levels"], root.now_ms) if path is not None else ():
@@ -128,13 +121,7 @@ def _pages_of(roots: Roots, asked: Asked, key: Key, form: str, depth: int = 1) -
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
     files, stretch = roots.files(), stretch_of(asked)
     wanted = BookQuestion(stretch, form, depth)
-    try:
-        plan = plan_of_books(files.markets(), wanted)
-    except (BadQuestion, InputError) as exc:
-        text = str(exc.args[0])
-        raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
-    if len(plan.reads) > MAX_DAYS:
-        raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    plan = planned(stretch, lambda: plan_of_books(files.markets(), wanted))
     _check_named(stretch.symbols, plan, key)
     plan.reads = [read if key.reads_all else read.only(list(filter(key.may_read, read.symbols))) for read in plan.reads]
     if cursor is None:
@@ -148,10 +135,7 @@ def _check_named(named: Sequence[str], plan: BookPlan, key: Key) -> None:
     """A Problem when a symbol was named that the key may not read."""
     if not named or key.reads_all:
         return
-    symbols = {row.symbol for row in plan.coverage}
-    refused = sorted(symbol for symbol in symbols if not key.may_read(symbol))
-    if refused:
-        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    refuse_hidden(key, sorted({row.symbol for row in plan.coverage}))
 
 
 def _as_they_were(reads: Sequence[BookRead], states: Mapping[str, str]) -> list[BookRead]:

@@ -30,7 +30,7 @@ from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.model import BookCertificate, Certificate
 from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
-from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
+from hk_tick_collector.serve.api.answer import Look, send
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
 from hk_tick_collector.serve.api.out import Out
 from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
@@ -38,6 +38,7 @@ from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.api.states import name_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
+from hk_tick_collector.serve.rights import refuse_part
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.api.today import Today
@@ -217,15 +218,9 @@ def _send(
             spot = _spot(reading.start, page[-1], time_column)
             facts.next = str(Cursor(reading.question, spot, facts.as_of["at_ms"], reading.states))
         tables = page
-    headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
-    if look.format != "json":
-        headers.update(facts.headers())
-    out.head(200, headers)
     names = list(schema.names)
     zone = reading.plan.reads[0].day.market.zone if reading.plan.reads else DEFAULT_MARKET.zone
-    return write_answer(
-        out.body, schema, (table.select(names) for table in tables), reading.coverage, facts, look, zone
-    )
+    return send(out, schema, (table.select(names) for table in tables), reading.coverage, facts, look, zone)
 
 
 def _first(tables: Iterable[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
@@ -409,8 +404,7 @@ def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.query.top import top  # noqa: PLC0415
 
     _, day = roots.day(asked["day"], asked.get("market"))
-    if not key.reads_all:
-        raise Problem("forbidden", f"the key {key.id} may not read every symbol, which this ranks")
+    refuse_part(key, "which this ranks")
     with Engine([day], workers=1, memory_mb=TOP_MEMORY_MB) as engine:
         result = top(engine, asked["by"], asked["limit"])
         table = pa.Table.from_batches(list(result.batches), result.schema)
@@ -422,8 +416,7 @@ def _latency(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.serve.api.latency import latency_of  # noqa: PLC0415 - numpy, for few
 
     _, day = roots.day(asked["day"], asked.get("market"))
-    if not key.reads_all:
-        raise Problem("forbidden", f"the key {key.id} may not read every symbol, which this counts")
+    refuse_part(key, "which this counts")
     return _send_json(out, {"day": day.trading_day, "data": latency_of(day)})
 
 

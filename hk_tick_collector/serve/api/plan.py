@@ -7,9 +7,9 @@ cursor), and what every answer says of itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from hk_tick_collector.client import question as asked_for
 from hk_tick_collector.client.coverage import PROVEN, Coverage
@@ -27,6 +27,7 @@ from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, bad, instant
 from hk_tick_collector.serve.api.states import name_of, pinned, state_at, state_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.rights import refuse_hidden
 from hk_tick_collector.store.follow import place_at
 from hk_tick_collector.store.position import Place, Position
 
@@ -55,20 +56,33 @@ class Reading:
         return self.question, tuple(sorted(self.states.items()))
 
 
+class _OfDays(Protocol):
+    @property
+    def reads(self) -> Sized: ...
+
+
+_PlanT = TypeVar("_PlanT", bound=_OfDays)
+
+
+def planned(stretch: Stretch, plan: Callable[[], _PlanT]) -> _PlanT:
+    """What ``plan`` makes of a stretch. A Problem when that means nothing, or too many days."""
+    try:
+        made = plan()
+    except (BadQuestion, InputError) as exc:
+        text = str(exc.args[0])
+        raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
+    if len(made.reads) > MAX_DAYS:
+        raise Problem("too-large", f"{len(made.reads)} days are meant; {MAX_DAYS} at most")
+    return made
+
+
 def reading_of(files: LocalFiles, asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
     """What is read; a Problem or an error of the Python API when there is nothing, or it may not be read. ``newest``:
     the newest day, when it was read already."""
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
     stretch = stretch_of(asked)
-    try:
-        plan = files.plan(stretch)
-    except (BadQuestion, InputError) as exc:
-        text = str(exc.args[0])
-        is_symbol = any(repr(symbol) in text for symbol in stretch.symbols)
-        raise bad("symbols" if is_symbol else "day", text) from exc
-    if len(plan.reads) > MAX_DAYS:
-        raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    plan = planned(stretch, lambda: files.plan(stretch))
     if newest is not None:
         plan.reads = [newest if name_of(read) == name_of(newest) else read for read in plan.reads]
     plan.reads = [allowed(read, key) for read in plan.reads]
@@ -138,9 +152,7 @@ def allowed(read: DayRead, key: Key) -> DayRead:
     if read.symbols is None:
         names = {*read.ticks_by_symbol, *(row.symbol for row in read.coverage)}
         return read.only(tuple(sorted(filter(key.may_read, names))))
-    refused = [symbol for symbol in read.symbols if not key.may_read(symbol)]
-    if refused:
-        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    refuse_hidden(key, read.symbols)
     return read
 
 

@@ -24,6 +24,7 @@ from hk_tick_collector.serve.api.asking import (
 from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
 from hk_tick_collector.serve.api.service import Admitted, in_thread
 from hk_tick_collector.serve.problems import FieldError, Problem
+from hk_tick_collector.serve.rights import refuse_hidden, refuse_part
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -65,9 +66,7 @@ async def newest_ticks(request: Request, reader: Admitted, symbols: str, count: 
     lacking: list[str] = []
     by_symbol: dict[str, list[bytes]] = {}
     for root, named in roots.symbols(symbols):
-        refused = [symbol for symbol in named if not reader.key.may_read(symbol)]
-        if refused:
-            raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
+        refuse_hidden(reader.key, named)
         newest = await service.newest(root, named, count)
         service.gate.rows.charge(reader.key.id, sum(tail.rows for tail in newest.tails.values()))
         for symbol, tail in newest.tails.items():
@@ -255,8 +254,8 @@ async def day_certificate(
     request: Request, reader: Reader, day: questions.DayWord, query: Annotated[questions.CertificateQuery, Query()]
 ) -> Response:
     """The certificate of a day."""
-    if query.format == "html" and not reader.key.reads_all:
-        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which the page shows")
+    if query.format == "html":
+        refuse_part(reader.key, "which the page shows")
     return _of_day(request, reader, "certificate", day, query)
 
 
@@ -287,8 +286,7 @@ async def day_file(
     request: Request, reader: Reader, day: questions.DayWord, query: Annotated[questions.OfMarket, Query()]
 ) -> Response:
     """The archived Parquet file as it is. `ETag` is the hash of the day's content; `Range` works."""
-    if not reader.key.reads_all:
-        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which the file holds")
+    refuse_part(reader.key, "which the file holds")
     path, content_hash = await in_thread(facts.archived_file, service_of(request).roots, day, query.market)
     headers = {"ETag": f'"{content_hash}"', "Cache-Control": "private, max-age=3600", **reader.headers}
     if f'"{content_hash}"' in request.headers.get("if-none-match", ""):
@@ -321,8 +319,7 @@ async def status(request: Request, reader: Reader, query: Nothing) -> Response:
 @router.get("/v1/alerts", response_model=answer_models.AlertsAnswer, tags=["server"])
 async def alerts(request: Request, reader: Reader, query: Annotated[questions.AlertsQuery, Query()]) -> Response:
     """What hk-tick-alert told, what is wrong now, and what is muted; `is_on` is false where no outbox is known here."""
-    if not reader.key.reads_all:
-        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which alerts name")
+    refuse_part(reader.key, "which alerts name")
     service = service_of(request)
     history = await in_thread(facts.alerts, service.settings.alert_dir, query.limit, service.roots.all[0].now_ms)
     return Response(orjson.dumps(history), headers={**NO_STORE, **reader.headers}, media_type="application/json")
@@ -342,8 +339,7 @@ async def restart(request: Request, restarter: Restarter, query: Annotated[quest
     """Ask a recorder to end its connection to the source and make a new one, for keys with the scope `restart`: within
     seconds, and once a minute at most. Nothing that it holds is lost; what was traded meanwhile is fetched as after any
     loss of the connection."""
-    if not restarter.key.reads_all:
-        raise Problem("forbidden", f"the key {restarter.key.id} may not read every symbol, which a restart concerns")
+    refuse_part(restarter.key, "which a restart concerns")
     service = service_of(request)
     directory = service.settings.restarts_dir
     asked_restart = await in_thread(facts.restart, directory, service.roots, query.source, restarter.key)

@@ -16,16 +16,16 @@ from hk_tick_collector.client.coverage import PROVEN
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.question import SnapshotQuestion, snapshot_question
 from hk_tick_collector.client.snapshots import SnapshotPlan, SnapshotRead, plan_of_snapshots
-from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.snapshots import schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
-from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
+from hk_tick_collector.serve.api.answer import Facts, Look, send
 from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
-from hk_tick_collector.serve.api.plan import MAX_DAYS, Asked, stretch_of
+from hk_tick_collector.serve.api.plan import Asked, planned, stretch_of
 from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.rights import refuse_hidden
 from hk_tick_collector.store.snapshot_file import reading
 
 if TYPE_CHECKING:
@@ -62,13 +62,9 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
             facts.next = str(Cursor(pages.question, last, pages.as_of_ms, pages.states))
         batches = iter(page)
     look = Look(asked.get("format", "json"))
-    headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
-    if look.format != "json":
-        headers.update(facts.headers())
-    out.head(200, headers)
     zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
     tables = (pa.Table.from_batches([batch]) for _, batch in batches)
-    return write_answer(out.body, wanted, tables, coverage, facts, look, zone)
+    return send(out, wanted, tables, coverage, facts, look, zone)
 
 
 def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
@@ -79,13 +75,7 @@ def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
         wanted = snapshot_question(stretch, asked["series"], every=asked["every"], bodies=asked["bodies"])
     except BadQuestion as exc:
         raise bad("series", str(exc.args[0])) from exc
-    try:
-        plan = plan_of_snapshots(files.markets(), wanted)
-    except (BadQuestion, InputError) as exc:
-        text = str(exc.args[0])
-        raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
-    if len(plan.reads) > MAX_DAYS:
-        raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    plan = planned(stretch, lambda: plan_of_snapshots(files.markets(), wanted))
     _limit_to(plan, stretch.symbols, key)
     if cursor is None:
         states = {_name(read): _state(read, read.span.until_no) for read in plan.reads}
@@ -102,9 +92,8 @@ def _limit_to(plan: SnapshotPlan, named: tuple[str, ...], key: Key) -> None:
     """What a key may see of it. A Problem when a symbol was named that it may not."""
     if key.reads_all:
         return
-    refused = sorted({row.symbol for row in plan.coverage if not key.may_read(row.symbol)})
-    if named and refused:
-        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    if named:
+        refuse_hidden(key, sorted({row.symbol for row in plan.coverage}))
     plan.reads = [read.only([row.symbol for row in read.coverage if key.may_read(row.symbol)]) for read in plan.reads]
 
 

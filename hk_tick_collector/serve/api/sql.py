@@ -25,6 +25,7 @@ from hk_tick_collector.serve.api.plan import Asked
 from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.rights import refuse_hidden
 from hk_tick_collector.watch.when import OtherDays, Recorded, one_day, some_days
 
 MEMORY_MB, TEMP_MB = 256, 1024
@@ -99,9 +100,7 @@ def _symbols(roots: Roots, days: list[Day], beside: list[Day], asked: Asked, key
     named = sorted({name for _, names in roots.symbols(asked["symbols"]) for name in names})
     if len(named) > MAX_SYMBOLS:
         raise bad("symbols", f"{len(named)} are given; {MAX_SYMBOLS} at most")
-    refused = [name for name in named if not key.may_read(name)]
-    if refused:
-        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    refuse_hidden(key, named)
     return named
 
 

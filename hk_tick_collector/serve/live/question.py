@@ -18,6 +18,7 @@ from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
 from hk_tick_collector.serve.live.hub import Hub
 from hk_tick_collector.serve.problems import FieldError, Problem
+from hk_tick_collector.serve.rights import refuse_hidden
 from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import NAME_PATTERN, parted
@@ -164,9 +165,7 @@ def _symbols(given: Any, hubs: Sequence[Hub], key: Key) -> dict[int, frozenset[s
     named = set().union(*wanted.values())
     if len(named) > key.limits.live_symbols:
         raise _bad("symbols", f"{len(named)} are named; the key may have {key.limits.live_symbols} of a connection")
-    refused = sorted(symbol for symbol in named if not key.may_read(symbol))
-    if refused:
-        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    refuse_hidden(key, sorted(named))
     return {number: frozenset(symbols) for number, symbols in wanted.items()}
 
 
