@@ -16,6 +16,7 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavaila
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.coverage import LAST_SEQ_SQL
 from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.reader import count_by_symbol, freshness
 from hk_tick_collector.store.tracks import stored_tracks
@@ -113,7 +114,7 @@ def test_tracks_skip_what_cannot_be_read(root, caplog):
 def test_the_newest_sequence_searches_an_index_and_scans_nothing(root):
     stored(root, ticks(50))
     with contextlib.closing(open_read_only(root / f"{DAY}.db")) as conn:
-        plan = " ".join(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {reader.LAST_SEQ_SQL}", ("HK.00700",)))
+        plan = " ".join(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {LAST_SEQ_SQL}", ("HK.00700",)))
     assert plan == "SEARCH ticks USING COVERING INDEX uniq_ticks_symbol_seq (symbol=? AND seq>?)"
 
 
@@ -131,7 +132,7 @@ def test_the_newest_sequence_costs_the_same_in_a_large_file(root):
         with contextlib.closing(open_read_only(root / f"{day}.db")) as conn:
             conn.set_progress_handler(counted, 1)
             for n in range(40):
-                conn.execute(reader.LAST_SEQ_SQL, (f"HK.{n:05d}",)).fetchone()
+                conn.execute(LAST_SEQ_SQL, (f"HK.{n:05d}",)).fetchone()
         return count
 
     small, large = steps("20261118", 400), steps("20261119", 40_000)

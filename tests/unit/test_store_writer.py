@@ -897,8 +897,9 @@ def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch
 
 
 def lock_is_waited_for() -> bool:
-    """The writing thread is inside ``_waiting``."""
-    return any("_waiting" in str(traceback.extract_stack(frame)) for frame in sys._current_frames().values())
+    """The writing thread is inside ``OpenFiles.waiting``."""
+    stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
+    return any(frame.f_code is open_files.OpenFiles.waiting.__code__ for stack in stacks for frame, _ in stack)
 
 
 def test_a_refused_row_leaves_a_mark_on_its_symbols_day(writer, db):
