@@ -42,7 +42,7 @@ def _key(app: App) -> Outcome:
     try:
         read_secrets(find(path), SECRETS)
     except InputError as exc:
-        return fail(str(exc), "docs/gexbot.md says what is in it")
+        return fail(str(exc), "docs/gexbot.md says what is in it; what root alone may read takes sudo")
     return ok(str(path))
 
 

@@ -44,7 +44,7 @@ def _secrets(app: App) -> Outcome:
     try:
         names = read_secrets(find(path), SECRETS)
     except InputError as exc:
-        return fail(str(exc), "docs/schwab.md says what is in it")
+        return fail(str(exc), "docs/schwab.md says what is in it; what root alone may read takes sudo")
     return ok(f"{path}: {', '.join(sorted(names))}")
 
 
