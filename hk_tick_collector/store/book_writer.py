@@ -9,7 +9,8 @@ Owned by one thread. Promises:
 - After anything that casts doubt on what is in the file, the next push of every symbol gets a full row.
 - A file that an earlier process left without an end is ended at its last commit: its open watches stop there, and each
   gets a break, before a new row is written.
-- A damaged file is set aside as a day file is; one that was removed or exchanged is left at the next beat.
+- A damaged file is set aside as a day file is; one that was removed or exchanged is left at the next beat, and what it
+  held is copied (``taken``).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from hk_tick_collector.records.book import (
 )
 from hk_tick_collector.store import rescue
 from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, note_conflated, open_for_writing
-from hk_tick_collector.store.connect import SqliteOptions, as_store_error
+from hk_tick_collector.store.connect import SqliteOptions, as_store_error, has_no_room
+from hk_tick_collector.store.taken import TakenFiles
 
 DIED = "recorder died"
 STOPPED = "recorder stopped"
@@ -106,7 +108,7 @@ class BookWriter:
         self._day = ""
         self._path: Path | None = None
         self._conn: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode: rescue.Inode | None = None
         self._session_id = 0
         self._session_days: dict[str, int] = {}  # the session that this process has open in each file
         self._counters = _NO_COUNTS
@@ -114,6 +116,7 @@ class BookWriter:
         self._symbol_ids: dict[str, int] = {}
         self._named: set[int] = set()  # brokers whose names are in the file
         self._is_abandoned = False
+        self._taken = TakenFiles(now_ms, lambda: self._is_abandoned)
         self._before: tuple[dict[str, int], dict[str, str]] | None = None  # watching and refused, during a write
 
     def write(
@@ -132,6 +135,7 @@ class BookWriter:
 
     def beat(self) -> None:
         """Nothing came: note that we are alive, end a day that is over."""
+        self._taken.try_again()
         if self._conn is None:
             return
         now_ms = self._now_ms()
@@ -169,10 +173,14 @@ class BookWriter:
     def leave(self) -> None:
         """Let go of the file as it is; somebody else goes on with it."""
         self._drop()
+        self._taken.try_again(is_last=True)
 
     def close(self) -> None:
         """End the session and its watches, and close the file. StoreError."""
-        self._end_session(STOPPED)
+        try:
+            self._end_session(STOPPED)
+        finally:
+            self._taken.try_again(is_last=True)
 
     def set_aside(self, reason: str) -> Path | None:
         """Rename a damaged file; the next batch makes a new one. StoreUnavailable when the directory refuses."""
@@ -227,10 +235,13 @@ class BookWriter:
             self._watching, self._refused = watching, refused
             self._before = None
             self._drop()
+            if has_no_room(exc):
+                self._taken.let_go()
             error = as_store_error(exc, self._path or self._data_root)
             if error is exc:
                 raise
             raise error from exc
+        self._taken.try_again()
 
     def _is_stored(self, batch: object) -> bool:
         """Was this batch committed, though nobody was told so?"""
@@ -245,7 +256,8 @@ class BookWriter:
         self._encoder.forget()
         conn = open_for_writing(path, self._options)
         try:
-            self._conn, self._inode = conn, rescue.inode_of(path)
+            self._conn = conn
+            self._inode = rescue.inode_of_open(path)
             conn.execute("BEGIN IMMEDIATE")
             self._symbol_ids = {str(name): int(key) for key, name in conn.execute("SELECT * FROM symbols")}
             self._end_sessions_of_others(conn)
@@ -421,8 +433,9 @@ class BookWriter:
         is_back = False
         try:
             if conn is not None and path is not None:
-                is_back = rescue.keep_rows_of(path, conn, self._now_ms(), lambda: self._is_abandoned)
+                is_back = self._taken.keep(path, conn) == path
         finally:
+            self._conn = None  # it is theirs
             if not is_back:
                 self._begin_anew()
             self._drop()

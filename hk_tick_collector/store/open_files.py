@@ -26,7 +26,6 @@ from typing import TypeVar
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.store import rescue
 from hk_tick_collector.store.companions import Mark, WalLook, connect_live
 from hk_tick_collector.store.connect import SqliteOptions, as_store_error, open_day_file, translate
 from hk_tick_collector.store.open_day import OpenDay
@@ -60,7 +59,7 @@ class OpenFiles:
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
         self._interrupted = threading.Event()
-        self._taken = TakenFiles(clock.now_ms, self._interrupted.is_set)
+        self._taken = TakenFiles(clock.now_ms, self._interrupted.is_set, has_ticks=True)
 
     def begin_call(self) -> None:
         """What interrupted an earlier call is over."""
@@ -82,7 +81,7 @@ class OpenFiles:
             mark = _mark(path)
             if not opened.is_at(mark):
                 opened.conn.execute("ROLLBACK")
-                self._leave_replaced(day, opened, removed=mark is None)
+                self._leave_replaced(day, opened)
                 continue
             if opened.left_as is not None and mark != opened.left_as and opened.is_last_writer():
                 self._read_anew(day, opened)
@@ -129,9 +128,8 @@ class OpenFiles:
         if opened is None:
             return
         try:
-            mark = _mark(opened.path)
-            if not opened.is_at(mark):
-                self._leave_replaced(day, opened, removed=mark is None)
+            if not opened.is_at(_mark(opened.path)):
+                self._leave_replaced(day, opened)
                 return
             self._forget(day)
             opened.checkpoint_and_close(self._options.journal_mode)
@@ -243,27 +241,18 @@ class OpenFiles:
         if rows != committed_rows:
             self.met_foreign(day)
 
-    def _leave_replaced(self, day: str, opened: OpenDay, *, removed: bool) -> None:
+    def _leave_replaced(self, day: str, opened: OpenDay) -> None:
         """The open file is no longer the one at its path: it was moved, removed or exchanged. What it holds is still
         read through our connection: it becomes the new file, or is set aside where there is another one."""
         self._replaced_files += 1
         self._left.pop(day, None)
-        path = opened.path
+        kept = None
         try:
-            kept = rescue.keep_rows(path, opened.conn, removed, self._clock.now_ms(), self._interrupted.is_set)
-            if kept is None and self._forget(day) is not None:
-                self._taken.hold(path, opened.conn)
+            kept = self._taken.keep(opened.path, opened.conn)
         finally:
-            self.drop(day)
-        if kept != path:
-            self._foreign.add(day)
-        if kept == path:
-            todo = "its rows are in the new file; find out who took it away"
-        elif kept is not None:
-            todo = f"rows now go to the file at this path; bring back what it had: hk-tickctl salvage {kept}"
-        else:
-            todo = "rows now go to the file at this path; what OpenD still has is fetched, and a copy is tried again"
-        _log.error(event("day_file_replaced", trading_day=day, path=path, kept=kept or "", todo=todo))
+            self._forget(day)
+            if kept != opened.path:
+                self._foreign.add(day)
 
     def _close_oldest(self) -> None:
         day = next(iter(self.open))
@@ -273,7 +262,7 @@ class OpenFiles:
             _log.warning(event("day_file_close_failed", trading_day=day, error=exc))
 
     def _forget(self, day: str) -> OpenDay | None:
-        """Everything that is known of an open file; the caller closes it."""
+        """Everything that is known of an open file; it is closed elsewhere."""
         self._unsure.pop(day, None)
         opened = self.open.pop(day, None)
         self._measure_wal()

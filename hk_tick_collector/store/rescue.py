@@ -9,11 +9,14 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.store.connect import keep_orphaned_wal, unavailable
 from hk_tick_collector.store.layout import FILE_MODE, move_companions, rescue_path, set_aside_path, sync_dir
+
+Inode = tuple[int, int]  # of a file: device and inode
 
 _log = logging.getLogger(__name__)
 
@@ -38,13 +41,19 @@ def set_aside(path: Path, now_ms: int) -> Path | None:
     return target
 
 
-def keep_rows(
-    path: Path, conn: sqlite3.Connection, removed: bool, now_ms: int, is_interrupted: Callable[[], bool]
-) -> Path | None:
-    """What ``conn`` has open is no longer the file at ``path``: give its rows that path when nothing is there
-    (``removed``), else one beside it. Returns where they are, None when they cannot be read any more.
-    StoreUnavailable when the directory refuses, and when another writer was begun meanwhile (``is_interrupted``): what
-    is at ``path`` is its own then, and is not touched."""
+class Kept(NamedTuple):
+    """Where the rows of a file are that was taken away, None where they could not be copied; and whether another writer
+    goes on with its path."""
+
+    rows_at: Path | None
+    is_left_to_another: bool
+
+
+def keep_rows(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> Kept:
+    """What ``conn`` has open is no longer the file at ``path``: give its rows that path when nothing is there, else one
+    beside it. StoreUnavailable when the directory refuses. When another writer was begun meanwhile
+    (``is_interrupted``), what is at ``path`` is its own, and is not touched."""
+    removed = inode_of(path) is None
     copy = _copy_of_open(path, conn, is_interrupted)
     is_left_to_another = is_interrupted()
     kept = None
@@ -55,11 +64,7 @@ def keep_rows(
             kept = _put_back(path, copy, removed and not is_left_to_another, now_ms)
     except OSError as exc:
         raise unavailable(path, exc) from exc
-    if is_left_to_another:
-        todo = "rows now go to the file at this path, by another writer"
-        _log.error(event("day_file_replaced", path=path, kept=kept or "", todo=todo))
-        raise StoreUnavailable(f"{path}: another writer goes on with it")
-    return kept
+    return Kept(kept, is_left_to_another)
 
 
 def keep_aside(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> Path | None:
@@ -71,26 +76,24 @@ def keep_aside(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted
         raise unavailable(path, exc) from exc
 
 
-def keep_rows_of(path: Path, conn: sqlite3.Connection, now_ms: int, is_interrupted: Callable[[], bool]) -> bool:
-    """``keep_rows`` of a file of books or snapshots, and a line that says where they are. Are they at ``path``?"""
-    kept = keep_rows(path, conn, inode_of(path) is None, now_ms, is_interrupted)
-    if kept == path:
-        todo = "its rows are in the new file; find out who took it away"
-    elif kept is not None:
-        todo = f"rows now go to the file at this path; what it had is in {kept}"
-    else:
-        todo = "rows now go to the file at this path; what the old one had cannot be read any more"
-    _log.error(event("day_file_replaced", path=path, kept=kept or "", todo=todo))
-    return kept == path
-
-
-def inode_of(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what stands at a path; None for nothing."""
+def inode_of(path: Path) -> Inode | None:
+    """What stands at a path; None for nothing. StoreUnavailable from a disk that does not answer: it says nothing about
+    the file."""
     try:
         stat = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
     return stat.st_dev, stat.st_ino
+
+
+def inode_of_open(path: Path) -> Inode:
+    """Of a file that was opened just now. StoreUnavailable when it has gone again: its rows would have no name."""
+    inode = inode_of(path)
+    if inode is None:
+        raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
+    return inode
 
 
 def todo_of(aside: Path) -> str:

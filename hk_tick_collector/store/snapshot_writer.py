@@ -20,9 +20,10 @@ from hk_tick_collector.core.facts import DayFact, Fact, SnapshotsCopied
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.snapshot import Series, Snapshot
 from hk_tick_collector.store import rescue
-from hk_tick_collector.store.connect import SqliteOptions, as_store_error
+from hk_tick_collector.store.connect import SqliteOptions, as_store_error, has_no_room
 from hk_tick_collector.store.layout import snapshot_file
 from hk_tick_collector.store.snapshot_file import open_for_writing, pack_seconds
+from hk_tick_collector.store.taken import TakenFiles
 from hk_tick_collector.store.write_result import WriteResult
 
 COMPRESSION = 1  # of zlib: a tenth larger than 6, in a quarter of its time
@@ -38,7 +39,7 @@ class _Open:
 
     path: Path
     conn: sqlite3.Connection
-    inode: tuple[int, int] | None
+    inode: rescue.Inode
     series_ids: dict[Series, int] = field(default_factory=dict)
 
 
@@ -53,6 +54,7 @@ class SnapshotWriter:
         self._now_ms = now_ms
         self._files: dict[str, _Open] = {}
         self._is_interrupted = False
+        self._taken = TakenFiles(now_ms, lambda: self._is_interrupted)
 
     def write(self, records: Sequence[Snapshot], facts: Sequence[Fact | DayFact] = (), /) -> WriteResult:
         """Store a batch and what was learned of copies, one transaction a day. Raises StoreError."""
@@ -95,17 +97,18 @@ class SnapshotWriter:
 
     def close_day(self, day: str, /) -> None:
         """Checkpoint and close one file."""
-        opened = self._files.pop(day, None)
+        opened = self._files.get(day)
         if opened is None:
             return
         try:
             if rescue.inode_of(opened.path) != opened.inode:
-                rescue.keep_rows_of(opened.path, opened.conn, self._now_ms(), lambda: self._is_interrupted)
-            opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._leave_replaced(day, opened)
+            else:
+                opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as exc:
             raise as_store_error(exc, opened.path) from exc
         finally:
-            opened.conn.close()
+            self._drop(day)
 
     def close(self) -> None:
         """All of them; the first error is raised when all are closed."""
@@ -115,6 +118,7 @@ class SnapshotWriter:
                 self.close_day(day)
             except StoreError as exc:
                 first = first or exc
+        self._taken.try_again(is_last=True)
         if first is not None:
             raise first
 
@@ -143,10 +147,13 @@ class SnapshotWriter:
         except Exception as exc:
             self.failed_day = day
             self._drop(day)
+            if has_no_room(exc):
+                self._taken.let_go()
             error = as_store_error(exc, path)
             if error is exc:
                 raise
             raise error from exc
+        self._taken.try_again()
         return WriteResult(inserted, len(rows) - inserted, (day,), replaced_files=replaced)
 
     def _opened(self, day: str, path: Path) -> tuple[_Open, int]:
@@ -158,16 +165,20 @@ class SnapshotWriter:
             opened, replaced = None, 1
         if opened is None:
             conn = open_for_writing(path, self._options)
-            opened = self._files[day] = _Open(path, conn, rescue.inode_of(path))
+            try:
+                opened = self._files[day] = _Open(path, conn, rescue.inode_of_open(path))
+            except StoreError:
+                conn.close()
+                raise
             opened.series_ids = {Series(*words): int(key) for key, *words in conn.execute("SELECT * FROM series")}
         return opened, replaced
 
     def _leave_replaced(self, day: str, opened: _Open) -> None:
         """The open file was moved, removed or exchanged; what it holds is kept. StoreUnavailable, and it is left."""
         try:
-            rescue.keep_rows_of(opened.path, opened.conn, self._now_ms(), lambda: self._is_interrupted)
+            self._taken.keep(opened.path, opened.conn)
         finally:
-            self._drop(day)
+            del self._files[day]
 
     @staticmethod
     def _series_id(opened: _Open, series: Series) -> int:
