@@ -190,7 +190,9 @@ def test_a_writer_that_was_given_up_copies_what_it_holds_when_it_comes_back(stat
     heir.close()
 
 
-def test_a_file_on_a_disk_that_does_not_answer_was_not_taken_away(written: Written, tmp_path: Path) -> None:
+def test_a_file_on_a_disk_that_does_not_answer_was_not_taken_away(
+    written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     written.write(5)
     directory, elsewhere = written.path.parent, tmp_path / "elsewhere"
     directory.rename(elsewhere)
@@ -202,6 +204,7 @@ def test_a_file_on_a_disk_that_does_not_answer_was_not_taken_away(written: Writt
     written.write(3)
     written.writer.close()
     assert (written.kept(), written.count(written.path)) == ([], 8)
+    assert "day_file_replaced" not in caplog.text
 
 
 def _connection(writer: BookWriter | SnapshotWriter) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import sqlite3
@@ -584,6 +585,28 @@ def test_a_file_taken_away_that_cannot_be_copied_does_not_stop_the_writing(write
     assert query(db, COUNT) == [(5,)]
     assert "day_file_not_rescued" in caplog.text
     assert "what OpenD still has is fetched" in caplog.text
+
+
+def test_a_copy_whose_name_is_refused_is_made_again_and_the_day_is_interrupted(writer, db, tmp_path, monkeypatch):
+    writer.write(ticks(5))
+    other = DayFileWriter(tmp_path / "other")
+    other.write(ticks(2, first=100))
+    other.close()
+    (tmp_path / "other" / f"{DAY}.db").replace(db)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "hardlink_to", refuse)
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            writer.write(ticks(5, first=102))
+    assert writer.write(ticks(5, first=102)).replaced_files == 1
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(101).seq,)]
+    writer.close()
+    (kept,) = tmp_path.glob(f"{DAY}.db.corrupt-*Z")
+    assert (query(kept, COUNT), query(db, COUNT)) == ([(5,)], [(7,)])
+    assert not list(tmp_path.glob(".*.rescue"))
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.mark.parametrize("when", ["later", "at the end", "never"])
