@@ -253,7 +253,7 @@ class Daemon:
                 pid=os.getpid(),
                 symbols=len(self._settings.symbols),
                 data_root=self._settings.data_root,
-                seeded_symbols=len(known),
+                seeded_symbols=sum(past.is_wanted for past in known.values()),
                 spill_rows=self._lane.spill_rows,
             )
         )

@@ -223,6 +223,7 @@ class StoredTrack:
     witnesses: tuple[Any, ...] = ()  # pushed ticks among its newest ones, oldest first; () where none is needed
     shown: tuple[Any, ...] = ()  # the others of these: what answers showed
     later_seqs: tuple[int, ...] = ()  # the same as interrupted_seq of later ones that are open
+    is_wanted: bool = True  # False: nobody follows it; its open interruption tells that OpenD may have forgotten
 
     @property
     def counters_count(self) -> bool:

@@ -42,7 +42,7 @@ class Completeness(Protocol):
         self, known: Mapping[str, StoredTrack], symbols: Iterable[str] = (), unknown_days: Iterable[str] = ()
     ) -> None:
         """Begin where the day files end. ``symbols`` are all that were looked for in them; the files of
-        ``unknown_days`` could not be looked at."""
+        ``unknown_days`` could not be looked at. A track that is not wanted (``StoredTrack``) is not followed."""
 
     def seed_new(self, known: Mapping[str, StoredTrack], unknown_days: Iterable[str] = ()) -> None:
         """The same for symbols that were not followed so far. To be called before they are subscribed."""

@@ -59,7 +59,8 @@ class Continuity:
         self, known: Mapping[str, StoredTrack], symbols: Iterable[str] = (), unknown_days: Iterable[str] = ()
     ) -> None:
         """Begin where the day files end. ``symbols`` are all that were looked for in them; the files of
-        ``unknown_days`` could not be looked at: what comes of those days follows an interruption there."""
+        ``unknown_days`` could not be looked at: what comes of those days follows an interruption there. Others that
+        are not wanted any more are held against OpenD's memory, and not followed."""
         with self._lock:
             self._unknown_days |= set(unknown_days)
             self._memory.unknown_days = self._unknown_days
@@ -67,6 +68,8 @@ class Continuity:
                 self._track(symbol)
             connections = self._hold(known) if not self._memory.connection else {}
             for symbol, past in known.items():
+                if not past.is_wanted:
+                    continue
                 track = self._track(symbol)
                 before = track.distrust
                 track.resume(past, connections.get(symbol, self._memory.connection))
@@ -90,6 +93,8 @@ class Continuity:
 
     def _is_ours(self, symbol: str, past: StoredTrack) -> bool:
         """Is all that the file has of the symbol what this process has seen?"""
+        if not past.is_wanted:
+            return False
         track = self._track(symbol)
         return track.day == past.trading_day and all(
             any(low <= first and last <= high for low, high in track.seen.ranges) for first, last in past.stored.ranges

@@ -117,6 +117,8 @@ class Identities:
         self.seed_new(known, unknown_days)
 
     def _resume(self, symbol: str, past: StoredTrack) -> None:
+        if not past.is_wanted:
+            return
         track = self._symbol(symbol)
         if past.trading_day < track.day:
             return

@@ -246,8 +246,9 @@ class Track:
 
     @property
     def has_untold(self) -> bool:
-        """Does the file have to learn of an interruption before it gets a tick that follows it?"""
-        return bool(self.seams) and not self.distrust and any(seam.seq not in self.told for seam in self.seams)
+        """Does the file have to learn of an interruption before it gets a tick that follows it? Also of a day whose
+        counters prove nothing: a later process must know that nobody has shown what came before."""
+        return any(seam.seq not in self.told for seam in self.seams)
 
     def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
         """Is it a trade that the last answer showed before it was pushed, under another number than its own?"""

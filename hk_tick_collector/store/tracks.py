@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ _log = logging.getLogger(__name__)
 def stored_tracks(
     data_root: Path, symbols: Iterable[str], days: int, today: str | None = None, unread: list[Path] | None = None
 ) -> dict[str, StoredTrack]:
-    """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it.
+    """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it. Besides, of
+    symbols that were not asked for, those with an open interruption (not ``is_wanted``).
 
     Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
     recorder) costs its part of the index. Symbols without a sequenced tick are left out, unless their counters are
@@ -48,6 +50,7 @@ def stored_tracks(
     """
     track_of: dict[str, StoredTrack] = {}
     wanted = dict.fromkeys(symbols)
+    asked = frozenset(wanted)
     chosen, passed_over = _seed_files(data_root, days, today)
     unread = [] if unread is None else unread
     unread += passed_over
@@ -61,13 +64,14 @@ def stored_tracks(
                 for gap in table_rows(conn, GapRow, "gaps"):
                     gaps.setdefault(gap.symbol, []).append(read_meta(gap.meta_json))
                 newest_sql = f"SELECT {select_list(conn)} {_NEWEST_SQL}"
-                for symbol in list(wanted):
+                others = [row.symbol for row in rows.values() if row.interrupted_seq and row.symbol not in asked]
+                for symbol in [*wanted, *others]:
                     row = rows.get(symbol)
                     track = _track(conn, newest_sql, parse_day(path) or "", symbol, row, gaps.get(symbol, []))
                     if track is None:
                         continue
-                    del wanted[symbol]
-                    track_of[symbol] = track
+                    wanted.pop(symbol, None)
+                    track_of.setdefault(symbol, track if symbol in asked else replace(track, is_wanted=False))
         except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
             error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc

@@ -545,6 +545,64 @@ def test_that_opend_has_forgotten_is_known_after_a_restart_too(desk: Desk, how: 
         desk.look_again()
 
 
+@pytest.mark.parametrize("later_rows", [40, 1200])
+@pytest.mark.parametrize("trades", [True, False], ids=["trading", "silent"])
+def test_it_is_known_too_where_the_symbol_that_shows_it_is_wanted_no_more(
+    desk: Desk, later_rows: int, trades: bool
+) -> None:
+    """Its first ticks were traded before OpenD forgot, when nobody wanted it either."""
+    forgotten_by_opend(desk, later_rows)
+    asked_ms = desk.coverage().verified_until_ms  # before that, when it had none
+    desk = desk.restarted([SYMBOL])
+    if not trades:
+        desk.later(3600)
+        desk.pull([])
+        assert desk.coverage().verified_until_ms == asked_ms
+        return
+    desk.push(run(1, 8, 80))  # it counts anew
+    desk.later(60)
+    desk.pull(run(1, 8, 80))
+    assert desk.state() == "unproven"
+
+
+@pytest.mark.parametrize("wanted", [[SYMBOL], [SYMBOL, OTHER]], ids=["alone", "both"])
+@pytest.mark.parametrize("went_back", ["in the outage", "before it"])
+def test_a_count_that_is_not_believed_tells_of_the_interruption_all_the_same(
+    desk: Desk, went_back: str, wanted: list[str]
+) -> None:
+    """OTHER counts anew after the restart of OpenD, or was not believed before it. SYMBOL's first ticks were traded in
+    the outage, and forgotten."""
+    others = run(1, 50, symbol=OTHER)
+    desk.push(others)
+    desk.pull(others, symbol=OTHER)
+    if went_back == "before it":
+        desk.push([tick(51, 20, symbol=OTHER)._replace(seq=None)])
+    desk.later(60)
+    desk.continuity.connected()
+    anew = run(1, 30, 70, symbol=OTHER)
+    desk.pull(anew, symbol=OTHER)
+    assert desk.coverage(OTHER).distrust
+    desk.push([*run(1, 5, 80), tick(31, 81, symbol=OTHER)])
+    desk = desk.restarted(wanted)
+    desk.later(60)
+    if OTHER in wanted:
+        desk.pull([*anew, tick(31, 81, symbol=OTHER)], symbol=OTHER)
+    desk.pull(run(1, 5, 80))
+    assert desk.state() == "unproven"
+
+
+def test_a_list_that_grows_back_follows_the_interruption_of_before(desk: Desk) -> None:
+    others = forgotten_by_opend(desk, 40)
+    desk = desk.restarted([SYMBOL])
+    desk.continuity.seed_new(stored_tracks(desk.data_root, [SYMBOL, OTHER], 3, DAY))
+    desk.continuity.interrupted([OTHER])
+    desk.push(run(91, 95, 200, symbol=OTHER))
+    desk.later(60)
+    desk.pull([*others, *run(91, 95, 200, symbol=OTHER)], symbol=OTHER)
+    assert desk.state(OTHER) != "proven"
+    assert len(desk.stored(OTHER)) == 95
+
+
 def test_nor_is_a_symbol_proven_whose_first_tick_comes_after_that_restart(desk: Desk) -> None:
     third = "HK.00001"
     others, new = forgotten_by_opend(desk, 1200), run(1, 5, 90, symbol=third)
