@@ -30,6 +30,11 @@ def units_of(seq: int, volume: int) -> Units:
     return seq - volume + 1, seq
 
 
+def first_session_end(taken: Sequence[Sequence[int]]) -> int:
+    """The last unit of the first session that a trade takes; 0: none does."""
+    return max((high for low, high in taken if low < SECOND_SESSION), default=0)
+
+
 def missing_units(taken: Sequence[Sequence[int]], shown_end: int | None = None) -> list[Units]:
     """What no trade takes from the beginning of each session to its last known trade.
 

@@ -20,6 +20,7 @@ See ``verdict`` for what proves such a symbol.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -46,7 +47,7 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
-from hk_tick_collector.records.totals import NO_TRADE
+from hk_tick_collector.records.totals import NO_TRADE, first_session_end
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, LATER_INTERRUPTIONS, split_statements, table_columns
 from hk_tick_collector.store.extents import subtract
@@ -244,10 +245,12 @@ class DayCoverage:
         for symbol in symbols:
             track = self.track(symbol)
             self._touched.add(symbol)
+            first_end = first_session_end(track.ranges.ranges)
             track.ranges, track.newest, track.surplus_ticks = CounterRanges(), NO_RANGE, 0
             track.replay = track.replay.withdrawn() if track.replay is not None else None  # by others' hands
             sequenced_ticks = _COUNTERS[track.counts, track.by_total](conn, track)
             track.surplus_ticks = sequenced_ticks - track.covered_ticks()
+            track.forget_end(first_end)
             times: list[int] = []
             for which in ("NOT NULL", "NULL"):
                 total, first_ts_ms, last_ts_ms = conn.execute(
@@ -288,6 +291,13 @@ class DayCoverage:
                     track.interrupt(seq)
             if other.later_seqs is None and track.interrupted_seq is not None:
                 track.later_seqs = None
+
+    def lose_ends(self, rows: Iterable[Row]) -> None:
+        """After those ticks of ``take_over``'s file were stored that could be read: it says which it had."""
+        for row in rows:
+            with contextlib.suppress(TypeError, ValueError):
+                other = SymbolCoverage.of_row(row)
+                self._touch(other.symbol).forget_end(first_session_end(other.ranges.ranges))
 
     def take_note(self, other: SymbolCoverage, *, doubt: str | None = None) -> None:
         """The same of one symbol, but for its interruption. ``doubt``: what speaks against its counters besides."""

@@ -139,29 +139,32 @@ def _made(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: 
 
 def _copy(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: SalvageReport) -> None:
     with closing(open_day_file(into, SqliteOptions())) as target:
-        _take_notes(conn, target, into, day, report)
+        told = _take_notes(conn, target, into, day, report)
         copied = CopiedRows()
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
         _copy_details(conn, target, into, report)
-        recount(target, into, day)
+        recount(target, into, day, told)
 
 
 def _take_notes(
     conn: sqlite3.Connection, target: sqlite3.Connection, into: Path, day: str, report: SalvageReport
-) -> None:
-    """Before the rows: a doubt is in the file no later than the rows it is about, whenever this ends."""
+) -> list[Row]:
+    """Before the rows: a doubt is in the file no later than the rows it is about, whenever this ends. Returns the
+    coverage that was told."""
+    gaps, told = _told(conn, "gaps", report), _told(conn, "coverage", report)
     try:
         target.execute("BEGIN IMMEDIATE")
-        target.executemany(_TAKE_GAP, [gap for gap in _told(conn, "gaps", report) if day in ("", gap[0])])
+        target.executemany(_TAKE_GAP, [gap for gap in gaps if day in ("", gap[0])])
         coverage = DayCoverage.load(target, day)
-        coverage.take_over(target, _told(conn, "coverage", report))
+        coverage.take_over(target, told)
         if report.lost_notes:
             coverage.doubt_all(NOTES_LOST)
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:
         raise translate(exc, into) from exc
+    return told
 
 
 def _told(conn: sqlite3.Connection, table: str, report: SalvageReport) -> list[Row]:
@@ -233,11 +236,13 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def recount(target: sqlite3.Connection, into: Path, day: str) -> None:
-    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
+def recount(target: sqlite3.Connection, into: Path, day: str, told: Sequence[Row] = ()) -> None:
+    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now. ``told``: the coverage of the
+    file of which it took over what could be read."""
     try:
         target.execute("BEGIN IMMEDIATE")
         coverage = DayCoverage.load(target, day)
+        coverage.lose_ends(told)
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:

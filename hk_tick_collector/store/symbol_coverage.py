@@ -18,6 +18,8 @@ from hk_tick_collector.core.facts import (
     reasons_of,
 )
 from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.records import totals
+from hk_tick_collector.records.totals import SECOND_SESSION
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
 from hk_tick_collector.store.verdict import (
@@ -214,6 +216,13 @@ class SymbolCoverage:
         elif until_ms - fact.at_ms > SET_BACK_MS:
             self.verified_counter = max(fact.last_counter, self.verified_counter or NO_TICK)
             self.verified_until_ms = fact.at_ms
+
+    def forget_end(self, first_session_end: int) -> None:
+        """Its first session reached to this unit. Where trades of its end are gone and a second one follows, no total
+        tells that they were there: only a new look at the whole day does."""
+        is_told_by_second = (self.verified_counter or 0) >= SECOND_SESSION
+        if self.by_total and is_told_by_second and totals.first_session_end(self.ranges.ranges) < first_session_end:
+            self.verified_counter = self.verified_until_ms = None
 
     def begins_with(self, counter: int) -> None:
         """OpenD showed that no tick comes before it. The lowest one holds: without its cache it shows a later one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION, missing_units
 from hk_tick_collector.sources import registry
-from hk_tick_collector.store import data_root
+from hk_tick_collector.store import data_root, salvage
 from hk_tick_collector.store.coverage import TOTALS_DISAGREE
 from hk_tick_collector.store.judging import verdict_of
 from hk_tick_collector.store.reader import CoverageRow, coverage, gaps
@@ -200,6 +201,39 @@ def test_a_trial_match_is_no_part_of_a_total(tmp_path: Path) -> None:
     rows = trades([5, 1])
     row = store(tmp_path, [trial(5), rows[0], trial(9), rows[1], trial(5)], shown(6))
     assert (row.state, row.stored_ticks) == ("proven", 4)
+
+
+@pytest.mark.parametrize("by", ["another program", "salvage"])
+@pytest.mark.parametrize("gone", ["its last trade", "all of it"])
+def test_trades_that_are_gone_from_the_end_of_a_first_session_take_the_proof_away(
+    tmp_path: Path, by: str, gone: str
+) -> None:
+    """The second one begins again: no total tells of them."""
+    night, day = trades([3, 4]), trades([2, 2], base=SECOND_SESSION)
+    end = day[-1].seq or 0
+    assert store(tmp_path, [*night, *day], shown(end)).state == "proven"
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        conn.execute("DELETE FROM ticks WHERE seq BETWEEN ? AND 7", (7 if gone == "its last trade" else 1,))
+        conn.commit()
+    root = tmp_path
+    if by == "salvage":
+        root = tmp_path / "saved"
+        root.mkdir()
+        assert not salvage.salvage(tmp_path / f"{DAY}.db", root / f"{DAY}.db").clean
+    row = store(root, day)
+    assert (row.state, row.reason, row.verified_until_ms) == ("unproven", NOT_SHOWN, None)
+    assert store(root, night).state == "unproven"
+    assert store(root, [], shown(end)).state == "proven"
+
+
+def test_trades_that_are_gone_elsewhere_are_missing_by_the_totals(tmp_path: Path) -> None:
+    night, day = trades([3, 4, 5]), trades([2, 2], base=SECOND_SESSION)
+    store(tmp_path, [*night, *day], shown(day[-1].seq or 0))
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        conn.execute("DELETE FROM ticks WHERE seq IN (7, ?)", (day[-1].seq,))
+        conn.commit()
+    row = store(tmp_path, night[:1])
+    assert (row.state, row.reason) == ("missing", "6 of volume missing in 2 places between its running totals")
 
 
 def test_a_second_session_begins_again_or_goes_on(tmp_path: Path) -> None:
