@@ -63,6 +63,15 @@ def test_what_the_files_have_of_a_new_symbol_says_nothing_of_an_earlier_connecti
     assert heads(continuity) == [4]
 
 
+def test_a_symbol_that_nobody_wants_any_more_is_not_followed_and_keeps_no_other_one_from_it() -> None:
+    continuity = Watched()
+    continuity.seed({OTHER: replace(stored(1, 9), is_wanted=False), SYMBOL: stored(1, 9, head_known=True)})
+    continuity.push(12)
+    assert [hole.symbol for hole in continuity.holes()] == [SYMBOL]
+    continuity.tell_left_over([tick(10, OTHER)])
+    assert unproven(continuity) == [NOT_JOINED]
+
+
 def test_numbers_that_were_skipped_before_the_start_count_no_loss_of_any_symbol() -> None:
     continuity = Watched()
     continuity.seed({OTHER: replace(stored(1, 9, head_known=True), distrust=NUMBERS_SKIPPED)})
