@@ -7,8 +7,9 @@ lost; of the pushes that wait only the newest of each symbol matters, and a full
 
 Ticks go first. Pushes are taken as bytes and read here, in slices of ``SLICE_PUSHES`` with a pause between them: the
 interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond. While more
-pushes are passed over than a whole core could read the pauses are as long as the work, and the thread takes half a core
-at most: reading more of them would not make the history whole, and ticks would be late for it.
+pushes are passed over than a whole core could read the pauses are as long as the work, and the thread works half of the
+time at most: reading more of them would not make the history whole, and ticks would be late for it. The work is taken
+by the clock: on a busy machine this thread waits for a core while it has the interpreter, and everybody waits for it.
 
 At any moment every push received is in exactly one of: queue, the thread's hand, a file, or one of the counts
 ``merged`` and ``unread``. What waits when a process is killed is lost; the file then says until
@@ -97,7 +98,7 @@ class BookLane:
         self._stored_items = 0  # ... how many of its items are in a file
         self._stored_parts: set[object] = set()  # ... by their names
         self._batches = 0  # that were taken
-        self._worked_from_sec = 0.0  # of this thread's own time: since when it works without a rest
+        self._worked_from_sec = 0.0  # monotonic: since when it works without a rest
         self._is_halved = False  # it was refused, and taken apart
         self._thread = threading.Thread(target=self._run, name=word, daemon=True)
 
@@ -196,7 +197,7 @@ class BookLane:
                     self._unread_before = self._progress.unread
                     self._done_before = self._progress.stored + self._unread_before
             if taken.items:
-                self._worked_from_sec = time.thread_time()
+                self._worked_from_sec = time.monotonic()
                 self._store(writer, taken)
                 with self._turn():
                     self._in_hand = None
@@ -214,10 +215,10 @@ class BookLane:
 
     def _give_way(self) -> None:
         """A slice of work is done: others go on."""
-        worked_sec = max(0.0, time.thread_time() - self._worked_from_sec)
+        worked_sec = time.monotonic() - self._worked_from_sec
         has_time = self._queue.is_resting and not self._stopping.is_set()
         time.sleep(min(worked_sec, MAX_REST_SEC) if has_time else GIVE_WAY_SEC)
-        self._worked_from_sec = time.thread_time()
+        self._worked_from_sec = time.monotonic()
 
     def _settle(self, writer: BookWriter) -> None:
         """What a fault left: its pushes are counted as unread; what became of watches is stored all the same. What a
