@@ -23,7 +23,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hk_tick_collector.archive import atomic
 from hk_tick_collector.archive.atomic import Refused
@@ -34,9 +33,9 @@ from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.groups import in_groups
-from hk_tick_collector.days.joining import Conflict, SymbolPlan, note, plan_symbol
-from hk_tick_collector.days.order import parted, sort_table
-from hk_tick_collector.days.scan import scan_symbols
+from hk_tick_collector.days.joining import Conflict, Held, SymbolPlan, note, plan_symbol
+from hk_tick_collector.days.order import sort_table
+from hk_tick_collector.days.scan import scan_numbered, scan_symbols
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.atomic import sync_file
@@ -110,12 +109,15 @@ class Recording:
         """How many ticks it has of these."""
         return sum(self.coverage[symbol].stored_ticks for symbol in symbols if symbol in self.coverage)
 
-    def ticks(self, symbols: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:
+    def ticks(self, symbols: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Those of these symbols, by symbol, in one order whatever the columns."""
         names = tuple(dict.fromkeys((*columns, "symbol", "ts_ms", "seq", "occurrence")))
-        table = sort_table(scan_symbols(self.db, symbols, names, last_rowid=self.notes.last_rowid))
-        tables = parted(table)
-        return {symbol: tables.get(symbol, table.slice(0, 0)) for symbol in symbols if symbol in self.coverage}
+        known = [symbol for symbol in symbols if symbol in self.coverage]
+        return sort_table(scan_symbols(self.db, known, names, last_rowid=self.notes.last_rowid))
+
+    def numbered(self, seqs: Mapping[str, Sequence[int]], columns: Sequence[str]) -> pa.Table:
+        """The ticks that have these sequences, by symbol."""
+        return scan_numbered(self.db, seqs, columns)
 
 
 def tidy(into: Path) -> None:
@@ -165,8 +167,8 @@ def merge_day(
     try:
         _copy(base.db, part)
         added, conflicts = _fill(part, trading_day, base, sources, market, now_ms, on_rows)
-        _check(part, sources, conflicts)
         make_logged(part)
+        _check(part, sources, conflicts)
         sync_file(part)
         action = _put(part, db, replace=replace, now_ms=now_ms)
     finally:
@@ -216,6 +218,7 @@ def _fill(
 ) -> tuple[Counter[str], list[Conflict]]:
     """Rows and notes; how many ticks each recording added, and what contradicts."""
     added: Counter[str] = Counter()
+    changed: set[str] = set()
     plans: dict[str, SymbolPlan[Recording]] = {}
     # Nobody else knows this file, and it counts only when it is synced and linked into place.
     with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
@@ -224,14 +227,15 @@ def _fill(
             conn.execute("BEGIN IMMEDIATE")
             conn.execute("DELETE FROM readings")  # of another file
             for group in _groups(sources):
-                tables = {source: source.ticks(group, twins.COLUMNS) for source in sources}
-                for symbol in group:
-                    ticks = {source: by_symbol[symbol] for source, by_symbol in tables.items() if symbol in by_symbol}
-                    plan = plans[symbol] = plan_symbol(symbol, ticks)
-                    added.update(_store(conn, symbol, {source: ticks[source] for source in plan.taken}, base))
-                    if on_rows is not None:
-                        on_rows(sum(table.num_rows for table in ticks.values()))
-            note(conn, trading_day, plans, base, market, now_ms)
+                held = Held(group, {source: source.ticks(group, twins.COLUMNS) for source in sources})
+                plans_of_group = {symbol: plan_symbol(symbol, held) for symbol in group}
+                added_of_group, changed_of_group = _store(conn, plans_of_group, held, base)
+                added.update(added_of_group)
+                changed |= changed_of_group
+                plans.update(plans_of_group)
+                if on_rows is not None:
+                    on_rows(sum(source.rows(group) for source in sources))
+            note(conn, trading_day, plans, base, market, now_ms, changed)
             _copy_details(conn, sources)
             conn.execute("COMMIT")
         except (sqlite3.Error, OverflowError, ValueError) as exc:
@@ -239,43 +243,51 @@ def _fill(
     return added, [conflict for plan in plans.values() for conflict in plan.conflicts]
 
 
-def _store(conn: sqlite3.Connection, symbol: str, taken: dict[Recording, pa.Table], base: Recording) -> Counter[str]:
-    """The symbol's ticks that the copy lacks. ``kept`` grows by them, so that a third recording adds no tick twice."""
+def _store(
+    conn: sqlite3.Connection, plans: Mapping[str, SymbolPlan[Recording]], held: Held[Recording], base: Recording
+) -> tuple[Counter[str], set[str]]:
+    """The ticks of these symbols that the copy lacks; how many each recording added, and which symbols are not as they
+    were copied."""
     added: Counter[str] = Counter()
-    if base not in taken:  # the copy has it otherwise, or not at all
-        conn.execute("DELETE FROM ticks WHERE symbol = ?", (symbol,))
-    kept = taken.pop(base, None)
-    for source, table in taken.items():
-        before_rows = conn.total_changes
-        if kept is None:
-            _insert(conn, rows_of(_whole(source, symbol)))
-            kept = table
-        else:
-            lacking = table.take(pa.array(twins.lacking(kept, table)[0]))
-            if not lacking.num_rows:
+    changed: set[str] = set()
+    lacking: dict[Recording, dict[str, list[int]]] = {}  # sequences by symbol
+    for symbol, plan in plans.items():
+        if base not in plan.taken:  # the copy has it otherwise, or not at all
+            conn.execute("DELETE FROM ticks WHERE symbol = ?", (symbol,))
+            changed.add(symbol)
+        sources = sorted(plan.taken, key=lambda source: source is not base)  # what the copy has comes first
+        places = held.added(symbol, sources)
+        unkeyed = any(held.ticks(source, symbol).column("seq").null_count for source in sources)
+        for number, source in enumerate(sources):
+            if source is base or not len(places[source]):
                 continue
-            if _is_keyed(kept) and _is_keyed(table):
-                whole = _whole(source, symbol)
-                is_lacking = pc.is_in(whole.column("seq"), lacking.column("seq").combine_chunks())
-                _insert(conn, rows_of(whole.filter(is_lacking)))
-            else:  # any of them may be a row that is there, in another form
-                rows = rows_of(_whole(source, symbol))
-                copy_rows(conn, sorted(rows, key=lambda row: not is_keyed(row)), CopiedRows())
-            kept = pa.concat_tables([kept, lacking]).unify_dictionaries()
-        added[source.name] += conn.total_changes - before_rows
-    return added
+            changed.add(symbol)
+            if unkeyed or not number:
+                added[source.name] += _store_whole(conn, symbol, source, is_first=not number)
+            else:
+                seqs = held.ticks(source, symbol).column("seq").take(pa.array(places[source]))
+                lacking.setdefault(source, {})[symbol] = seqs.to_pylist()
+    for source, seqs_by_symbol in lacking.items():
+        rows = rows_of(source.numbered(seqs_by_symbol, ROW_COLUMNS))
+        added[source.name] += _insert(conn, rows)
+    return added, changed
 
 
-def _whole(source: Recording, symbol: str) -> pa.Table:
-    return source.ticks([symbol], ROW_COLUMNS)[symbol]
+def _store_whole(conn: sqlite3.Connection, symbol: str, source: Recording, *, is_first: bool) -> int:
+    """All rows of a symbol that the copy does not have; how many it had not. Unless the source is the first one, any of
+    them may be a row that is there, in another form."""
+    rows = rows_of(source.ticks([symbol], ROW_COLUMNS))
+    if is_first:
+        return _insert(conn, rows)
+    before_rows = conn.total_changes
+    copy_rows(conn, sorted(rows, key=lambda row: not is_keyed(row)), CopiedRows())
+    return conn.total_changes - before_rows
 
 
-def _is_keyed(table: pa.Table) -> bool:
-    return not table.column("seq").null_count
-
-
-def _insert(conn: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+def _insert(conn: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+    before_rows = conn.total_changes
     conn.executemany(COPY, rows)
+    return conn.total_changes - before_rows
 
 
 def _copy_details(conn: sqlite3.Connection, sources: Sequence[Recording]) -> None:
@@ -299,14 +311,13 @@ def _check(part: Path, sources: Sequence[Recording], conflicts: Sequence[Conflic
     for group in _groups([merged, *sources]):
         there = merged.ticks(group, twins.COLUMNS)
         for source in sources:
-            for symbol, table in source.ticks(group, twins.COLUMNS).items():
-                if (source.name, symbol) in left_out or not table.num_rows:
-                    continue
-                places, otherwise = twins.lacking(there[symbol], table)
-                if len(places) or otherwise:
+            differences = twins.compare_all(there, source.ticks(group, twins.COLUMNS), group)
+            for symbol, told in differences.items():
+                lacks_rows = len(told.second_only) + told.otherwise
+                if lacks_rows and (source.name, symbol) not in left_out:
                     raise StoreCorrupt(
-                        f"{part.name}, read back, lacks {len(places) + otherwise} ticks of {symbol} that {source.name} "
-                        "has: nothing was put into place; check the disk"
+                        f"{part.name}, read back, lacks {lacks_rows} ticks of {symbol} that {source.name} has: nothing "
+                        "was put into place; check the disk"
                     )
 
 

@@ -18,7 +18,7 @@ What the recordings noted goes together by the rules of ``store.coverage``:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.facts import GapFound
 from hk_tick_collector.core.text import counted
-from hk_tick_collector.days import twins
+from hk_tick_collector.days import order, twins
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from hk_tick_collector.store.coverage import DayCoverage, make_tables
@@ -105,13 +105,68 @@ class SymbolPlan(Generic[_R]):
         return NO_COMMON_TICK if self.is_unchecked else None
 
 
-def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
-    """``ticks``: of every recording that has the symbol, each with ``twins.COLUMNS``."""
-    best, *others = sorted(ticks, key=lambda source: _trust(source, symbol), reverse=True)
+class Held(Generic[_R]):
+    """What recordings have of some symbols. Any two of them are held against each other once, all symbols together."""
+
+    def __init__(self, symbols: Sequence[str], tables: Mapping[_R, pa.Table]) -> None:
+        """``tables``: of each recording the rows of those symbols that its notes name, in one order, with
+        ``twins.COLUMNS``."""
+        self._symbols = symbols
+        self._tables = tables
+        self._stretches = {source: order.stretches(table) for source, table in tables.items()}
+        self._differences: dict[tuple[_R, _R], dict[str, twins.Difference]] = {}
+
+    def sources(self, symbol: str) -> list[_R]:
+        """The recordings that know the symbol."""
+        return [source for source in self._tables if symbol in source.coverage]
+
+    def ticks(self, source: _R, symbol: str) -> pa.Table:
+        """What one of them has of a symbol."""
+        start, end = self._stretches[source].get(symbol, (0, 0))
+        return self._tables[source].slice(start, end - start)
+
+    def difference(self, symbol: str, first: _R, second: _R) -> twins.Difference:
+        """A symbol in two of them."""
+        if (first, second) not in self._differences:
+            self._differences[first, second] = self._compared(first, second)
+        return self._differences[first, second][symbol]
+
+    def added(self, symbol: str, sources: Sequence[_R]) -> dict[_R, npt.NDArray[np.int64]]:
+        """Of each of these recordings the places, among its rows of the symbol, of the ticks that none before it has;
+        of the first one all."""
+        first, *others = sources
+        kept = [self.ticks(first, symbol)]
+        added = {first: np.arange(kept[0].num_rows)}
+        for source in others:
+            table = self.ticks(source, symbol)
+            places = self.difference(symbol, first, source).second_only
+            if len(places) and len(kept) > 1:  # one in between may have them
+                together = pa.concat_tables(kept).unify_dictionaries()
+                places = twins.compare(together, table, counts=False).second_only
+            if len(places):
+                kept.append(table.take(pa.array(places)))
+            added[source] = places
+        return added
+
+    def _compared(self, first: _R, second: _R) -> dict[str, twins.Difference]:
+        if (known := self._differences.get((second, first))) is not None:
+            return {symbol: difference.swapped() for symbol, difference in known.items()}
+        distrusted = {
+            symbol
+            for source in (first, second)
+            for symbol in self._symbols
+            if symbol in source.coverage and source.coverage[symbol].distrust is not None
+        }
+        return twins.compare_all(self._tables[first], self._tables[second], self._symbols, uncounted=distrusted)
+
+
+def plan_symbol(symbol: str, held: Held[_R]) -> SymbolPlan[_R]:
+    """What is made of a symbol's rows."""
+    best, *others = sorted(held.sources(symbol), key=lambda source: _trust(source, symbol), reverse=True)
     plan = SymbolPlan(best, [best])
     for source in others:
         # What the first lacks two may tell.
-        differences = {taken: _compared(symbol, taken, source, ticks) for taken in plan.taken}
+        differences = {taken: held.difference(symbol, taken, source) for taken in plan.taken}
         against = next((taken for taken in differences if differences[taken].contradicts), None)
         if against is not None:
             told = differences[against]
@@ -120,19 +175,17 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
         plan.taken.append(source)
         first = differences[best]
         plan.is_unchecked |= bool(first.second_rows and first.first_rows and not first.common_rows)
-    plan.bare_ms = {source: _bare_times_ms(ticks[source]) for source in plan.taken}
+    ticks = {source: held.ticks(source, symbol) for source in plan.taken}
+    plan.bare_ms = {source: _bare_times_ms(table) for source, table in ticks.items()}
     if best.coverage[symbol].state != PROVEN:
         plan.cautions = plan.taken[1:]
-        plan.interruptions = _open_interruptions(symbol, {source: ticks[source] for source in plan.taken})
+        plan.interruptions = _open_interruptions(symbol, ticks)
     return plan
 
 
-def _compared(symbol: str, first: _R, other: _R, ticks: Mapping[_R, pa.Table]) -> twins.Difference:
-    counts = all(source.coverage[symbol].distrust is None for source in (first, other))
-    return twins.compare(ticks[first], ticks[other], counts=counts)
-
-
 def _bare_times_ms(table: pa.Table) -> npt.NDArray[np.int64]:
+    if not table.column("seq").null_count:
+        return np.empty(0, np.int64)
     times: npt.NDArray[np.int64] = (
         table.column("ts_ms").filter(pc.is_null(table.column("seq"))).cast(pa.int64()).to_numpy()
     )
@@ -141,6 +194,8 @@ def _bare_times_ms(table: pa.Table) -> npt.NDArray[np.int64]:
 
 def _open_interruptions(symbol: str, ticks: Mapping[_R, pa.Table]) -> tuple[int, ...]:
     """The newest sequences before interruptions over which none of these went on, ascending."""
+    if not any(_noted(source.coverage[symbol]) for source in ticks):
+        return ()
     seqs = {source: np.sort(table.column("seq").drop_null().to_numpy()) for source, table in ticks.items()}
     still_open = {
         seq
@@ -187,9 +242,10 @@ def note(
     base: _R | None,
     market: Market,
     now_ms: int,
+    changed: Collection[str],
 ) -> None:
     """Write what is said of these symbols into a day file that has their ticks, inside its transaction. ``base``: whose
-    notes it has already."""
+    notes it has already; ``changed``: the symbols of which it has other rows than that one."""
     make_tables(conn)
     for symbol, plan in plans.items():
         if plan.notes_of is not base:
@@ -205,9 +261,10 @@ def note(
             _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if not _is_told_anew(gap)))
     counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
     by_total = any(is_by_total(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
-    coverage = DayCoverage.load(conn, trading_day, counts=counts, by_total=by_total, market=market)
-    changed = [symbol for symbol, plan in plans.items() if len(plan.taken) > 1 or base is not plan.notes_of]
-    coverage.recount(conn, changed)
+    others = (symbol for symbol, plan in plans.items() if plan.notes_of is not base)
+    coverage = DayCoverage.load(
+        conn, trading_day, counts=counts, by_total=by_total, market=market, changed={*changed, *others}
+    )
     for symbol, plan in plans.items():
         for source in plan.cautions:
             coverage.take_note(_track(source.coverage[symbol]))
@@ -231,7 +288,7 @@ def joined_notes(
             conn.execute("BEGIN")
             for symbol, table in ticks.items():
                 conn.executemany(_TICK, _bare_rows(trading_day, market.code, symbol, table))
-            note(conn, trading_day, plans, None, market, now_ms)
+            note(conn, trading_day, plans, None, market, now_ms, plans)
             return notes_of(conn, list(plans))
         except (sqlite3.Error, OverflowError, ValueError) as exc:
             raise StoreCorrupt(f"{trading_day}: the notes of {', '.join(plans)[:100]} cannot be joined: {exc}") from exc

@@ -62,14 +62,17 @@ def sort_table(table: pa.Table) -> pa.Table:
 def parted(table: pa.Table) -> dict[str, pa.Table]:
     """The rows of each symbol, in their order, of a table in which they stand together; of one that has rows."""
     table = table.combine_chunks()
+    return {symbol: table.slice(start, end - start) for symbol, (start, end) in stretches(table).items()}
+
+
+def stretches(table: pa.Table) -> dict[str, tuple[int, int]]:
+    """Where the rows of each symbol begin and end in such a table."""
     column = _array(table.column("symbol"))
     numbers, words = column.indices.to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
     starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
     ends = np.append(starts[1:], len(numbers))
-    return {
-        words[numbers[start]]: table.slice(start, end - start)
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=False)
-    }
+    named = [words[number] for number in numbers[starts].tolist()]
+    return dict(zip(named, zip(starts.tolist(), ends.tolist(), strict=False), strict=True))
 
 
 class _Buckets:

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from hk_tick_collector.days import order, twins
-from hk_tick_collector.days.joining import SymbolPlan, joined_notes, plan_symbol
+from hk_tick_collector.days.groups import in_groups
+from hk_tick_collector.days.joining import Held, SymbolPlan, joined_notes, plan_symbol
 from hk_tick_collector.days.rows import in_stretch
 from hk_tick_collector.days.schema import empty_table
-from hk_tick_collector.days.union import Joint, Side, UnionDay
+from hk_tick_collector.days.union import GROUP_ROWS, Joint, Side, UnionDay
 from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.verdict import PROVEN
 
@@ -25,16 +26,13 @@ _SORT = ("symbol", "ts_ms", "seq")
 
 def joints(day: UnionDay, symbols: Sequence[str], known: Mapping[str, Sequence[Side]]) -> dict[str, Joint]:
     """What several roots have of these symbols, held against each other. StoreError as of ``Day.ticks``."""
-    tables = {
-        side: _by_symbol(side, [symbol for symbol in symbols if side in known[symbol]], _JOINED) for side in day.sides
-    }
+    held = _held({symbol: known[symbol] for symbol in symbols}, _JOINED)
     plans: dict[str, SymbolPlan[Side]] = {}
     adding: dict[str, tuple[Side, ...]] = {}
     doubtful: dict[str, pa.Table] = {}
     for symbol in symbols:
-        ticks = {side: tables[side][symbol] for side in known[symbol]}
-        plan = plans[symbol] = plan_symbol(symbol, ticks)
-        adding[symbol], rows = _joined([(side, ticks[side]) for side in plan.taken])
+        plan = plans[symbol] = plan_symbol(symbol, held)
+        adding[symbol], rows = _joined(symbol, plan.taken, held)
         row = plan.notes_of.coverage[symbol]
         if row.state != PROVEN or plan.doubt is not None or len(adding[symbol]) > 1:
             doubtful[symbol] = rows
@@ -58,26 +56,26 @@ def _joint(
     return Joint(adding, plan.notes_of.coverage[symbol], plan.notes_of.gaps.get(symbol, []), plan.conflicts)
 
 
-def _joined(tables: Sequence[tuple[Side, pa.Table]]) -> tuple[tuple[Side, ...], pa.Table]:
+def _joined(symbol: str, sides: Sequence[Side], held: Held[Side]) -> tuple[tuple[Side, ...], pa.Table]:
     """The rows of all of them, each tick once, and who adds to those before it; the first one always."""
-    (first, kept), *others = tables
-    sides = [first]
-    for side, table in others:
-        lacking = twins.compare(kept, table, counts=False).second_only
-        if len(lacking):
-            sides.append(side)
-            kept = pa.concat_tables([kept, table.take(pa.array(lacking))]).unify_dictionaries()
-    return tuple(sides), kept
+    added = held.added(symbol, sides)
+    adding = (sides[0], *(side for side in sides[1:] if len(added[side])))
+    first, *others = (held.ticks(side, symbol) for side in adding)
+    more = [table.take(pa.array(added[side])) for side, table in zip(adding[1:], others, strict=True)]
+    return adding, pa.concat_tables([first, *more]).unify_dictionaries() if more else first
 
 
-def _by_symbol(side: Side, symbols: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:
-    if not symbols:
-        return {}
-    names = tuple(dict.fromkeys((*columns, *_SORT)))
-    stored = [symbol for symbol in symbols if side.rows(symbol)]
-    table = side.ticks(stored, names) if stored else empty_table(names)
-    tables = order.parted(table)
-    return {symbol: tables.get(symbol, table.slice(0, 0)) for symbol in symbols}
+def _held(sides_of: Mapping[str, Sequence[Side]], columns: Sequence[str]) -> Held[Side]:
+    """The rows of symbols, in order, of those roots that are named for each."""
+    names = tuple(dict.fromkeys((*columns, *twins.COLUMNS)))
+    symbols_of: dict[Side, list[str]] = {side: [] for sides in sides_of.values() for side in sides}
+    for symbol, sides in sides_of.items():
+        for side in sides:
+            symbols_of[side] += [symbol] if side.rows(symbol) else []
+    tables = {
+        side: side.ticks(symbols, names) if symbols else empty_table(names) for side, symbols in symbols_of.items()
+    }
+    return Held(list(sides_of), tables)
 
 
 def ticks(
@@ -86,40 +84,46 @@ def ticks(
     """As ``Day.ticks``."""
     needed = tuple(dict.fromkeys((*columns, *_SORT)))
     alone: dict[Side, list[str]] = {}
+    several: dict[str, tuple[Side, ...]] = {}
     parts: list[pa.Table] = []
     for symbol, sides in day.sides_of(symbols).items():
         if len(sides) == 1:
             alone.setdefault(sides[0], []).append(symbol)
         else:
-            parts.append(in_stretch(_of_several(symbol, sides, needed), start_ms, end_ms))
+            several[symbol] = sides
+    parts += [in_stretch(table, start_ms, end_ms) for table in _of_several(several, needed)]
     for side, names in alone.items():
         parts.append(side.ticks(names, needed, start_ms, end_ms))
     table = pa.concat_tables(parts) if parts else empty_table(needed)
     return order.sort_table(table).select(list(columns))
 
 
-def _of_several(symbol: str, sides: Sequence[Side], columns: tuple[str, ...]) -> pa.Table:
-    names = tuple(dict.fromkeys((*columns, *twins.COLUMNS)))
-    _, table = _joined([(side, _by_symbol(side, [symbol], names)[symbol]) for side in sides])
-    return table.select(list(columns))
+def _of_several(several: Mapping[str, Sequence[Side]], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of each of these symbols."""
+    ordered = {symbol: several[symbol] for symbol in sorted(several)}
+    rows = {symbol: sum(side.rows(symbol) for side in sides) for symbol, sides in ordered.items()}
+    for group in in_groups(rows, GROUP_ROWS):
+        held = _held({symbol: ordered[symbol] for symbol in group}, columns)
+        for symbol in group:
+            yield _joined(symbol, ordered[symbol], held)[1].select(list(columns))
 
 
 def batches(day: UnionDay, columns: Sequence[str], workers: int) -> Iterator[pa.RecordBatch]:
-    """As ``Day.batches``: what one root has alone by one scan of it, the others symbol by symbol."""
+    """As ``Day.batches``: what one root has alone by one scan of it, the others some symbols at a time."""
     needed = tuple(dict.fromkeys((*columns, "symbol")))
     mine: dict[Side, set[str]] = {side: set() for side in day.sides}
-    several: list[tuple[str, tuple[Side, ...]]] = []
+    several: dict[str, tuple[Side, ...]] = {}
     for symbol, sides in day.sides_of(day.symbols()).items():
         if len(sides) == 1:
             mine[sides[0]].add(symbol)
         else:
-            several.append((symbol, sides))
+            several[symbol] = sides
     for side, symbols in mine.items():
         if symbols:
             for batch in side.batches(needed, workers):
                 yield from _only(batch, symbols, columns)
-    for symbol, sides in several:
-        yield from _of_several(symbol, sides, tuple(columns)).to_batches()
+    for table in _of_several(several, columns):
+        yield from table.to_batches()
 
 
 def _only(batch: pa.RecordBatch, symbols: set[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER
 from hk_tick_collector.core.facts import (
@@ -99,17 +99,19 @@ class DayCoverage:
         counts: bool = True,
         by_total: bool = False,
         market: Market = DEFAULT_MARKET,
+        changed: Collection[str] = (),
     ) -> DayCoverage:
         """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction.
 
         ``changed_ms``: when the file was last written to. If that was our own last commit, the newest rowid counts the
         rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows). ``counts``:
         whether sequences count the ticks, ``by_total``: whether they are a running total, where the file does not tell
-        by its coverage or the origin of its rows.
+        by its coverage or the origin of its rows. ``changed``: symbols that have other rows than their coverage says:
+        they are counted anew, and the others only if they do not fit either.
         """
         coverage = cls(day, counts=counts, by_total=by_total, market=market)
         make_tables(conn)
-        stored_ticks, committed_ms = coverage._read_rows(conn)
+        stored_ticks, committed_ms = coverage._read_rows(conn, changed)
         counting = [track.counts for track in coverage._tracks.values()]
         origin = _origin(conn)
         coverage._counts = counts and all(counting) and origin.counts
@@ -118,6 +120,8 @@ class DayCoverage:
             coverage.track(symbol).gaps = open_gaps
         for symbol, replay in read_replays(conn).items():
             coverage.track(symbol).replay = replay
+        coverage.recount(conn, changed)
+        stored_ticks += sum(coverage._tracks[symbol].stored_ticks() for symbol in changed)
         if stored_ticks != _rows(conn, changed_ms is not None and changed_ms <= committed_ms + CLOSING_MS):
             stored = [row[0] for row in conn.execute("SELECT DISTINCT symbol FROM ticks")]
             coverage.recount(conn, {*stored, *coverage._tracks})
@@ -134,13 +138,14 @@ class DayCoverage:
                 coverage._touched.add(track.symbol)
         return coverage
 
-    def _read_rows(self, conn: sqlite3.Connection) -> tuple[int, int]:
-        """How many rows they speak of, and when the newest was written."""
+    def _read_rows(self, conn: sqlite3.Connection, changed: Collection[str]) -> tuple[int, int]:
+        """How many rows they speak of, but for symbols that were changed, and when the newest was written."""
         stored_ticks = committed_ms = 0
         for row in conn.execute(_SELECT):
             try:
                 self._tracks[row[0]] = SymbolCoverage.of_row(row)
-                stored_ticks += row[COLUMNS.index("stored_ticks")]
+                if row[0] not in changed:
+                    stored_ticks += row[COLUMNS.index("stored_ticks")]
                 committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
             except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
                 continue
