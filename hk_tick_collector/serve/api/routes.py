@@ -360,10 +360,6 @@ async def metrics(request: Request, reader: Reader, query: Nothing) -> Response:
 async def healthz(request: Request, query: Nothing) -> Response:
     """Does the server work? No key, no details."""
     service = service_of(request)
-    try:
-        there = all([await in_thread(root.data_root.is_dir) for root in service.roots.all])
-    except Problem:
-        there = False
-    is_well = there and service.pool.is_well
+    is_well = await service.roots_look.are_there() and service.pool.is_well
     body = orjson.dumps({"ok": is_well})
     return Response(body, 200 if is_well else 503, headers=NO_STORE, media_type="application/json")

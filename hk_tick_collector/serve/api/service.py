@@ -14,6 +14,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.serve.api.health import RootsLook
 from hk_tick_collector.serve.api.latest import KEEP_SEC, Latest, Newest
 from hk_tick_collector.serve.api.metrics import Metrics
 from hk_tick_collector.serve.api.older import OlderAt
@@ -52,6 +53,7 @@ class Service:
             older=OlderAt.of(settings),
         )  # fmt: skip
         self.metrics = metrics
+        self.roots_look = RootsLook([root.data_root for root in roots.all])
         self._newest = [Newest(root) for root in roots.all]
         self._heavy: dict[str, list[int]] = {}  # by key: reads that run and wait
         self._slots: dict[str, asyncio.Semaphore] = {}
