@@ -102,9 +102,9 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
     ClickHouse computes the content hash of each symbol from its own rows, and it has to equal that of the day file or
-    the archive; order books, broker queues and snapshots likewise. A copy that differs or is missing is replaced as a
-    whole, unless --check is given. Exits with 1 when a copy differs and was not replaced, or when a day could not be
-    compared (FAILED). The remaining days are still compared, as long as ClickHouse answers.
+    the archive; order books, broker queues and snapshots likewise. A copy that differs is replaced as a whole, and one
+    that is missing is sent, unless --check is given. Exits with 1 when a copy differs and was not replaced, or when a
+    day could not be compared (FAILED). The remaining days are still compared, as long as ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over. While it runs, this command cannot replace days: stop it
     first, or give --check.""",
@@ -199,14 +199,18 @@ def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str,
         day = catalog.day(name)
         return differing(recorded(day, place_of(day)).symbols, copies.there(name))
 
-    return _judged(days, compare, "WRONG")
+    return _judged(days, compare, if_absent="WRONG", if_different="WRONG")
 
 
-def _judged(days: list[str], compare: Callable[[str], str], if_different: str) -> list[tuple[str, str, str]]:
+def _judged(
+    days: list[str], compare: Callable[[str], str], *, if_absent: str, if_different: str
+) -> list[tuple[str, str, str]]:
     """The row of each day. One that cannot be read, or not be made equal, keeps no later day from its turn; a
     ClickHouse that gives no answer does, for each would wait for it."""
     from hk_tick_collector.clickhouse.connection import EngineLost  # noqa: PLC0415
+    from hk_tick_collector.ship.copies import NOTHING_THERE  # noqa: PLC0415
 
+    results = {"": "equal", NOTHING_THERE: if_absent}
     checks, lost = [], ""
     for day in days:
         if lost:
@@ -218,7 +222,7 @@ def _judged(days: list[str], compare: Callable[[str], str], if_different: str) -
             lost = str(exc) if isinstance(exc, EngineLost) else ""
             checks.append((day, "FAILED", str(exc)))
         else:
-            checks.append((day, if_different if different else "equal", different))
+            checks.append((day, results.get(different, if_different), different))
     return checks
 
 
@@ -237,6 +241,6 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
             day, _, kind = name.partition(" ")
             return keeper.check_states(kind, day, is_alone=True) if kind else keeper.check(day, is_alone=True)
 
-        return _judged(days, check, "replaced")
+        return _judged(days, check, if_absent="sent", if_different="replaced")
     finally:
         state.close()

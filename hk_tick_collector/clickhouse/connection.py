@@ -37,7 +37,7 @@ _CURES = {
     47: "the tables are of another kind: hk-tickctl ship init",
     53: "the tables are of another kind: hk-tickctl ship init",
     UNKNOWN_TABLE: "make the tables: hk-tickctl ship init",
-    62: "this version does not speak to that server; report it with the line above",
+    62: "this version does not speak to that server; report it with its words",
     81: "make the database: hk-tickctl ship init",
     164: "the user may only read: give it INSERT, SELECT and ALTER on the database",
     192: "there is no such user: set SHIP_USER",
@@ -178,7 +178,8 @@ class ClickHouse:
                 yield response
         except httpx.HTTPError as exc:
             was_reached = not isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout))
-            text = f"{self.address.shown} does not answer: {_reason(exc)}"
+            cure = "" if was_reached else "; is ClickHouse running there, and is that its HTTP port (8123 as a rule)?"
+            text = f"{self.address.shown} does not answer: {_reason(exc)}{cure}"
             raise self._silent(text, was_reached=was_reached) from exc
 
     def _silent(self, text: str, *, was_reached: bool) -> EngineLost:
@@ -191,11 +192,14 @@ class ClickHouse:
         head = next(response.iter_bytes(10_000), b"")
         text = response.headers.get("X-ClickHouse-Exception-Code", "")
         code = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-        refusal = f"{self.address.shown}: {_told(head) or f'HTTP {response.status_code}'}"
+        told = _told(head) or f"HTTP {response.status_code}"
+        if (cure := _CURES.get(code) or _AWAY_CURES.get(code)) is not None:
+            told = f"{cure}. It said: {told}"
+        refusal = f"{self.address.shown}: {told}"
         if code in _CURES:
-            return EngineRefused(f"{refusal}; {_CURES[code]}", code)
+            return EngineRefused(refusal, code)
         if code or response.status_code >= 500 or response.status_code == 429:
-            return EngineAway(f"{refusal}; {_AWAY_CURES[code]}" if code in _AWAY_CURES else refusal)
+            return EngineAway(refusal)
         return EngineRefused(f"{refusal}; is this a ClickHouse's HTTP interface?", code)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.tables import about, write_about
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.store.layout import market_file
 
@@ -103,6 +104,7 @@ def _is_same(holder: str, owner: str) -> bool:
 def _check_holder(engine: ClickHouse, recorder: str, holder: str, owner: str) -> None:
     if not _is_same(holder, owner):
         raise EngineRefused(
-            f"{engine.address.shown}: as {recorder} ships {holder.rpartition(':')[0]}, from another machine or "
-            "directory; set another name in SHIP_RECORDER, or, if that one is gone, hk-tickctl ship init --take-over"
+            f"{engine.address.shown}: the name {recorder} is taken by another data root, on the machine "
+            f"{printable(holder.rpartition(':')[0])}; set another name in SHIP_RECORDER, or, if that one is gone: "
+            "hk-tickctl ship init --take-over"
         )

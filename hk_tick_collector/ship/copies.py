@@ -30,6 +30,7 @@ from hk_tick_collector.store.position import Place
 
 STAGE_ROWS = 100_000
 _NAMED = 5  # symbols in a sentence
+NOTHING_THERE = "nothing of it is there"  # what differs of a day that was never brought
 Symbols = dict[str, tuple[int, str]]  # rows and content hash of each
 
 
@@ -151,6 +152,8 @@ def differing(here: Symbols, there: Symbols) -> str:
     wrong = sorted(symbol for symbol in {*here, *there} if here.get(symbol) != there.get(symbol))
     if not wrong:
         return ""
+    if not there:
+        return NOTHING_THERE
     named = (f"{symbol} {here.get(symbol, (0,))[0]} here, {there.get(symbol, (0,))[0]} there" for symbol in wrong)
     more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
     return f"{len(wrong)} of {len({*here, *there})} symbols differ (ticks: {', '.join(islice(named, _NAMED))}{more})"

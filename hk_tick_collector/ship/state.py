@@ -99,10 +99,8 @@ class State:
             self._conn = _opened(self._path)
         except (OSError, sqlite3.Error) as exc:
             self._let_go()
-            raise StateLost(
-                f"{self._path} cannot be used ({exc}): give its owner, who ships, write permission in SHIP_DIR; a "
-                f"damaged file may be removed, and days are then compared anew"
-            ) from exc
+            cure = _cure(exc) or "SHIP_DIR has to be a directory in which who ships may write"
+            raise StateLost(f"{self._path} cannot be used ({exc}): {cure}") from exc
 
     def close(self) -> None:
         """Close it."""
@@ -244,7 +242,8 @@ class State:
                     self._conn.execute("BEGIN IMMEDIATE")
                     return work(self._conn)
             except sqlite3.Error as exc:
-                raise StateLost(f"{self._path} cannot be written ({exc}): check the disk of SHIP_DIR") from exc
+                cure = _cure(exc) or "check the disk of SHIP_DIR"
+                raise StateLost(f"{self._path} cannot be written ({exc}): {cure}") from exc
 
 
 class Sent:
@@ -356,6 +355,12 @@ def _text(place: Place) -> str:
 
 def _place(text: str) -> Place:
     return Position.parse(text).places[0]
+
+
+def _cure(exc: Exception) -> str:
+    """What to do about a file that holds something else than SQLite wrote; nothing where that is not what is wrong."""
+    is_damaged = isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError)
+    return "it is damaged: remove it, and days are compared anew" if is_damaged else ""
 
 
 def _held(path: Path) -> int:

@@ -28,7 +28,7 @@ from hk_tick_collector.days.schema import TEXT
 from hk_tick_collector.days.snapshot_days import SnapshotDays, SnapshotPlace
 from hk_tick_collector.days.state_content import StateContent, state_content_of
 from hk_tick_collector.days.stored_states import Stored, stored_of
-from hk_tick_collector.ship.copies import Symbols, differing, say_verified
+from hk_tick_collector.ship.copies import NOTHING_THERE, Symbols, differing, say_verified
 from hk_tick_collector.ship.marks import mark_of
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Verified
@@ -95,7 +95,7 @@ class StateCopies:
         with day.opened() as path:
             before = _look_of(path)
             here = self._here(path) if there or not heal else {}
-            different = differing(here, there) if there or not heal else "nothing of it is there"
+            different = differing(here, there) if there or not heal else NOTHING_THERE
             if different and not heal:
                 return Checked(different, None, {})
             if different:

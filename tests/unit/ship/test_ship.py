@@ -30,7 +30,7 @@ from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import Live
 from hk_tick_collector.ship.settings import CREDENTIAL, PASSWORD_FILE, ShipSettings
-from hk_tick_collector.ship.state import State, verified_days
+from hk_tick_collector.ship.state import FILE, State, StateLost, verified_days
 from hk_tick_collector.ship.status import StatusFile
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.layout import archive_dir
@@ -438,7 +438,7 @@ def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engin
     counts = ShipCounts()
     sink = claims.claim(engine, "A", claims.Owner("one:1", "one:1"), 5_000)
     claimed = claims.Claimed(engine, "A", "one:1", sink, counts)
-    with pytest.raises(EngineRefused, match="as A ships one, from another machine"):
+    with pytest.raises(EngineRefused, match="the name A is taken by another data root, on the machine one;"):
         claims.claim(engine, "A", claims.Owner("two:2", "two:2"), 6_000)
     assert (
         claims.claim(engine, "A", claims.Owner("two:2", "two:2"), 4_000, take_over=True) == sink
@@ -460,3 +460,15 @@ def test_each_container_that_ships_is_the_same_machine() -> None:
     """Who ships is told by the name of the machine, which is random for a container unless it is set."""
     services = yaml.safe_load((ROOT / "deploy/container/clickhouse.yml").read_text())["services"]
     assert services["ship"]["hostname"] == services["ship-init"]["hostname"] == "hk-tick-ship"
+
+
+def test_what_is_wrong_with_the_directory_of_who_ships_is_said_with_what_to_do(tmp_path: Path) -> None:
+    State(tmp_path / "ship").close()
+    file = tmp_path / "ship" / FILE
+    file.write_bytes(b"not of SQLite" * 1000)
+    with pytest.raises(StateLost, match=r"file is not a database\): it is damaged: remove it"):
+        State(tmp_path / "ship")
+    file.unlink()
+    State(tmp_path / "ship").close()
+    with pytest.raises(StateLost, match="SHIP_DIR has to be a directory in which who ships may write"):
+        State(file)

@@ -173,3 +173,28 @@ def test_wrong_credentials_are_said_without_them(
     refused = tickctl({**settings, "SHIP_URL": f"http://hk:{PASSWORD}@127.0.0.1/hk"}, "ship", "init")
     assert refused.returncode == 2
     assert PASSWORD not in refused.stderr
+
+
+def test_each_answer_says_what_was_done_or_what_to_do(
+    tmp_path: Path, writer: DayFileWriter, own_server: ClickHouseServer, settings: dict[str, str]
+) -> None:
+    writer.write(ticks(5))
+    assert tickctl(settings, "ship", "init").returncode == 0
+    absent = {"trading_day": DAY, "result": "WRONG", "reason": "nothing of it is there"}
+    assert json.loads(tickctl(settings, "ship", "verify", "--check", "--json").stdout) == [absent]
+    assert json.loads(tickctl(settings, "ship", "verify", "--json").stdout) == [{**absent, "result": "sent"}]
+    with own_server.engine("hk", PASSWORD) as engine:
+        engine.run("INSERT INTO hk.ticks SELECT * REPLACE (price + 1 AS price) FROM hk.ticks LIMIT 1")
+        (row,) = json.loads(tickctl(settings, "ship", "verify", "--json").stdout)
+        assert (row["result"], row["reason"]) == ("replaced", "1 of 1 symbols differ (ticks: HK.00700 5 here, 6 there)")
+        engine.run("CREATE DATABASE other")
+        engine.run("CREATE TABLE other.ticks (symbol UInt8) ENGINE = MergeTree ORDER BY symbol")
+    address = f"clickhouse://127.0.0.1:{own_server.port}/other"
+    refused = tickctl({**settings, "HK_CLICKHOUSE_PASSWORD": PASSWORD}, "query", "SELECT 1", "--from", address)
+    cure = "/other: the tables are of another kind: hk-tickctl ship init. It said: Code: 47"
+    assert (refused.returncode, cure in refused.stderr) == (1, True), refused.stderr
+    own_server.kill()
+    for asked in (("ship", "init"), ("ship", "verify"), ("query", "SELECT 1", "--from", address)):
+        refused = tickctl(settings, *asked)
+        assert refused.returncode == 1
+        assert "does not answer: [Errno 111] Connection refused; is ClickHouse running there" in refused.stderr
