@@ -132,14 +132,20 @@ class Used(NamedTuple):
 
 
 def run_command(arguments: Sequence[str | Path], env: Mapping[str, str] | None = None, fine: int = 0) -> Used:
-    """Run a command to its end. AssertionError with what it printed unless it ended with ``fine``."""
+    """Run a command to its end. AssertionError with what it printed unless it ended with ``fine``. ``told``: its
+    standard output, where nothing stands between what a program reads."""
     began = time.monotonic()
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as command:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=env) as command,
+    ):
         assert command.stdout is not None
         told = command.stdout.read()
         _, status, used = os.wait4(command.pid, 0)  # of this command alone: RUSAGE_CHILDREN has the peak of all so far
         command.returncode = os.waitstatus_to_exitcode(status)
-    assert command.returncode == fine, f"{' '.join(map(str, arguments))} ended with {command.returncode}:\n{told}"
+        errors.seek(0)
+        said = errors.read()
+    assert command.returncode == fine, f"{' '.join(map(str, arguments))} ended with {command.returncode}:\n{told}{said}"
     return Used(told, used.ru_utime + used.ru_stime, time.monotonic() - began, used.ru_maxrss // 1024)
 
 
