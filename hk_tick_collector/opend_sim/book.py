@@ -109,14 +109,6 @@ class SymbolBook:
         skipped = max(0, len(self.ticks) - max(count, 0))
         return list(self.ticks)[skipped:]
 
-    def minute_bars(self, count: int) -> list[Bar]:
-        """The newest one-minute bars, oldest first; minutes without a print have none."""
-        return [_shown(bar) for bar in list(self._minute_bars)[-count:]] if count > 0 else []
-
-    def day_bars(self, count: int) -> list[Bar]:
-        """The newest day bars, oldest first."""
-        return [_shown(bar) for bar in list(self._day_bars)[-count:]] if count > 0 else []
-
     def newest_minutes(self) -> Iterator[Bar]:
         """One-minute bars, newest first."""
         return map(_shown, reversed(self._minute_bars))

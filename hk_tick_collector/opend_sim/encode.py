@@ -69,11 +69,6 @@ def time_text(venue: Venue, ts_ms: int, with_ms: bool = False) -> str:
     return f"{text}.{ts_ms % 1000:03d}" if with_ms else text
 
 
-def hk_time_text(ts_ms: int, with_ms: bool = False) -> str:
-    """The same, of Hong Kong."""
-    return time_text(HK, ts_ms, with_ms)
-
-
 def market_state_number(name: str) -> int:
     """Qot_Common.QotMarketState of the exchange's state name. KeyError for a name that is none of those simulated."""
     return _MARKET_STATES[name]

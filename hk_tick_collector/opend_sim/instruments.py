@@ -28,16 +28,6 @@ class Instrument:
     rank: int  # 0 for the most traded one
 
 
-def spread_milli(price_milli: int) -> int:
-    """Hong Kong's price step at a price, both in thousandths of a HKD."""
-    return HK.grid.spread(price_milli)
-
-
-def on_grid_milli(price_milli: float) -> int:
-    """The nearest price that may be quoted in Hong Kong, in thousandths of a HKD."""
-    return HK.grid.nearest(price_milli)
-
-
 _KNOWN_BY_CODE = {row[0]: (rank, row) for venue in VENUES.values() for rank, row in enumerate(venue.known)}
 # The middle one, how widely they spread (of their logarithms), the highest.
 _PRICES = {

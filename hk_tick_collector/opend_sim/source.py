@@ -62,14 +62,6 @@ class MarketSource(ABC):
         for book in self._books.values():
             book.forget()
 
-    def kline_1m(self, symbol: str, count: int = 1000) -> list[Bar]:
-        """The newest one-minute bars, oldest first, the running one included. KeyError: not listed."""
-        return self._books[symbol].minute_bars(count)
-
-    def kline_day(self, symbol: str, count: int = 1000) -> list[Bar]:
-        """The newest day bars, oldest first, the running one included. KeyError: not listed."""
-        return self._books[symbol].day_bars(count)
-
     def newest_minutes(self, symbol: str) -> Iterator[Bar]:
         """One-minute bars, newest first, the running one included. KeyError: not listed."""
         return self._books[symbol].newest_minutes()

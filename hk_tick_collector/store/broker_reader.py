@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hk_tick_collector.records.book import BrokerQueue, RowKind
 from hk_tick_collector.records.broker_codec import BrokerDecoder
 from hk_tick_collector.store.book_file import reading
-from hk_tick_collector.store.book_reader import NamedRow, decoding, last_of, newest_rows, rows, rows_until
+from hk_tick_collector.store.book_reader import NamedRow, decoding, last_of, rows, rows_until
 
 
 class QueueState(NamedTuple):
@@ -40,11 +40,6 @@ def queue_at(path: Path, symbol: str, at_us: int) -> QueueState | None:
     """The newest queue of a symbol that had been received at a time; a break when it was not known then, None when
     nothing of it had come before."""
     return last_of(_decoded(path, rows_until(path, symbol, at_us)))
-
-
-def newest_queue(path: Path, symbol: str) -> QueueState | None:
-    """The symbol's newest queue, whether or not it is still known; None when nothing of it came."""
-    return last_of(_decoded(path, newest_rows(path, symbol)))
 
 
 def names_of(path: Path) -> dict[int, str]:

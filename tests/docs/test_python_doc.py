@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.books import record_books
+from tests.clock import ManualClock
 from tests.harness import clean_env
 from tests.tickctl import day_ticks, record_day
 

@@ -16,7 +16,8 @@ from unittest import mock
 from hk_tick_collector.core import backoff
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import PRE_OPEN_START_MS, day_start_ms, hk_date
-from hk_tick_collector.opend_sim.encode import hk_time_text
+from hk_tick_collector.opend_sim.encode import time_text
+from hk_tick_collector.opend_sim.venue import HK
 from hk_tick_collector.sources.futu import sdk
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.episodes.fake_opend import Street, Weather
@@ -69,7 +70,7 @@ class Plan:
 
 def clock(ts_ms: int) -> str:
     """Day of the month and time in Hong Kong."""
-    return hk_time_text(ts_ms)[8:19]
+    return time_text(HK, ts_ms)[8:19]
 
 
 FAULTS = (

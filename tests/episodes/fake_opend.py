@@ -17,7 +17,8 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
-from hk_tick_collector.opend_sim.encode import hk_time_text
+from hk_tick_collector.opend_sim.encode import time_text
+from hk_tick_collector.opend_sim.venue import HK
 from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
 from tests.episodes.clockwork import VirtualClock
 from tests.episodes.world import Oddities, OpenD, Trade
@@ -114,7 +115,7 @@ class Street:
         """As OpenD tells a trade; ``push_data_type`` None: in an answer."""
         has_ms = push_data_type is not None or not self.odd.no_ms_in_pulls
         seq = trade.seq if push_data_type is None else trade.push_seq
-        message.time = hk_time_text(trade.ts_ms + trade.day_shift * 86_400_000, has_ms) if trade.readable else "--"
+        message.time = time_text(HK, trade.ts_ms + trade.day_shift * 86_400_000, has_ms) if trade.readable else "--"
         message.sequence = seq
         message.dir = trade.direction
         message.price = trade.price

@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.progress import FeedProgress, IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -42,6 +41,7 @@ from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import day_files, prepare_data_root
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 
 from futu.common.pb import Qot_GetTicker_pb2, Qot_UpdateTicker_pb2  # isort: skip
 

@@ -16,6 +16,7 @@ from hk_tick_collector.opend_sim import encode
 from hk_tick_collector.opend_sim.depth_feed import DepthState
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.venue import HK
 from tests.harness import Process, Simulator, clean_env, ended, wait_until
 from tests.integration.sim_client import SdkClient
 from tests.integration.test_futu_examples import example
@@ -129,11 +130,11 @@ def test_everything_recorded_is_pushed_once_and_in_order_at_full_speed(recorded:
             for state in recorded_states
         ]
         assert sent[-1] == ([], [])
-        assert books.kept[0]["svr_recv_time_bid"] == encode.hk_time_text(recorded_states[0].bid_ts_ms, True)
+        assert books.kept[0]["svr_recv_time_bid"] == encode.time_text(HK, recorded_states[0].bid_ts_ms, True)
         newest: dict[str, Any] = {}
         for lines in klines.kept:
             newest.update({line["time_key"]: line["close"] for line in lines.to_dict("records")})
-        assert newest == {encode.hk_time_text(end_ms): close for end_ms, close in minute_closes(ticks).items()}
+        assert newest == {encode.time_text(HK, end_ms): close for end_ms, close in minute_closes(ticks).items()}
         ret, days = client.ctx.request_history_kline(LEADER, "2026-11-20", "2026-11-20", KLType.K_DAY)[:2]
         assert (ret, days["volume"][0]) == (RET_OK, sum(tick.volume for tick in ticks if tick.symbol == LEADER))
         assert client.ctx.get_global_state()[1]["market_hk"] == "CLOSED"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import NO_TICK, DayFact, Fact, HeadProven, NotSubscribed, Subscribed, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -17,6 +16,7 @@ from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.sources.absence import NO_CONNECTION, OUTAGE_MS, TELL_AGAIN_MS, Absences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.ticks import DAY, make_ticks
 
 A, B = "HK.00700", "HK.00005"

@@ -28,7 +28,7 @@ from hk_tick_collector.records.book import (
 from hk_tick_collector.records.broker_codec import payload_of, queue_of
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_file import open_for_writing
-from hk_tick_collector.store.broker_reader import names_of, newest_queue, queue_at, queues
+from hk_tick_collector.store.broker_reader import names_of, queue_at, queues
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
 from tests.books import DAY, OPEN_US
@@ -98,7 +98,6 @@ def test_a_file_tells_the_queue_of_any_moment_and_when_it_was_watched(tmp_path: 
     assert queue_at(path, TENCENT, OPEN_US + 2).queue == FIRST  # type: ignore[union-attr]
     assert queue_at(path, TENCENT, OPEN_US + 7_999_999).queue == SECOND  # type: ignore[union-attr]
     assert queue_at(path, TENCENT, OPEN_US + 8_000_000).queue is None  # type: ignore[union-attr]
-    assert newest_queue(path, TENCENT).queue == SECOND  # type: ignore[union-attr]
     assert queue_at(path, "HK.00005", OPEN_US + 9) is None
     assert names_of(path) == {4001: "One", 4038: "Two"}
     (session,) = book_reader.sessions(path)

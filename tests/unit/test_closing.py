@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.app.closing import ClosingReader
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import DayFact, RowsRead
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -22,6 +21,7 @@ from hk_tick_collector.market.us import US
 from hk_tick_collector.store import reader, reading
 from hk_tick_collector.store.read_only import open_read_only
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.tickctl import record_day
 from tests.ticks import DAY
 

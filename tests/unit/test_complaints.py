@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from hk_tick_collector.app.config import setting_table
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import (
     EXPLANATIONS,
     TABLE,
@@ -34,6 +33,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.store import layout
 from hk_tick_collector.watch.condition import Condition, look
+from tests.clock import ManualClock
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW_MS = int(datetime(2026, 11, 20, 2, 30, tzinfo=UTC).timestamp() * 1000)  # a Friday, 10:30 in Hong Kong

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Unproven, Verified
 from hk_tick_collector.days.catalog import Catalog
@@ -23,6 +22,7 @@ from hk_tick_collector.quality.facts import DayFacts, day_facts
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
+from tests.clock import ManualClock
 from tests.unit.store_ticks import DAY, tick
 
 CALENDAR = TradingCalendar(HK)

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
@@ -29,6 +28,7 @@ from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.layout import archive_dir, day_file
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, JoinedPosition, Position, parts_of
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 

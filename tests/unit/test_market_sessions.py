@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.dates import parse_day
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import HK_TZ, ZONE, day_start_ms, hk_date
 from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Phase
 
 
@@ -86,8 +86,8 @@ def test_midnight_and_year_change() -> None:
     midnight_ms = hk("2027-01-01 00:00")
     assert hk_date(midnight_ms - 1) == "20261231"
     assert hk_date(midnight_ms) == "20270101"
-    assert hk_ms_of_day(midnight_ms) == 0
-    assert hk_ms_of_day(midnight_ms - 1) == 86_399_999
+    assert ZONE.ms_of_day(midnight_ms) == 0
+    assert ZONE.ms_of_day(midnight_ms - 1) == 86_399_999
     assert day_start_ms("20270101") == midnight_ms
     assert add_days("20261231", 1) == "20270101"
     assert add_days("20280301", -1) == "20280229"
@@ -103,8 +103,8 @@ def test_a_day_that_is_none_is_named(text: str) -> None:
 def test_arithmetic_agrees_with_the_zone_data(ts_ms: int) -> None:
     local = datetime.fromtimestamp(ts_ms // 1000, ZoneInfo("Asia/Hong_Kong"))
     assert hk_date(ts_ms) == local.strftime("%Y%m%d")
-    assert hk_ms_of_day(ts_ms) // 1000 == (local.hour * 60 + local.minute) * 60 + local.second
-    assert day_start_ms(hk_date(ts_ms)) + hk_ms_of_day(ts_ms) == ts_ms
+    assert ZONE.ms_of_day(ts_ms) // 1000 == (local.hour * 60 + local.minute) * 60 + local.second
+    assert day_start_ms(hk_date(ts_ms)) + ZONE.ms_of_day(ts_ms) == ts_ms
 
 
 @given(st.integers(min_value=hk("2026-11-20 00:00"), max_value=hk("2026-11-20 23:59:59.999")))

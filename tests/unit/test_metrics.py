@@ -23,7 +23,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health import metrics, metrics_server
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
@@ -33,6 +33,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
+from tests.clock import ManualClock
 from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import status_word
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
@@ -18,6 +17,7 @@ from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.sdnotify import notify
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
+from tests.clock import ManualClock
 
 MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)  # a Friday, 10:30 in Hong Kong
 NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)

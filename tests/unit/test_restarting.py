@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.app.restarting import RestartReader
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.store import restarts
+from tests.clock import ManualClock
 
 NOW_MS = 1_795_000_000_000
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import encode_book, pb, wire
 from hk_tick_collector.opend_sim.book_pusher import BookPusher
@@ -28,6 +27,7 @@ from hk_tick_collector.opend_sim.session import EncodedPush
 from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.truth import TruthError
+from tests.clock import ManualClock
 
 LEADER = "HK.00700"
 SYMBOLS = [LEADER, "HK.00005"]

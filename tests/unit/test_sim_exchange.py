@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import HK_TZ, ZONE, hk_date
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.us import US
 from hk_tick_collector.opend_sim.book import SymbolBook
@@ -21,11 +21,10 @@ from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import (
     default_symbols,
     list_instruments,
-    on_grid_milli,
-    spread_milli,
 )
 from hk_tick_collector.opend_sim.schedule import SteadySchedule, lively_rate_per_sec, symbol_weights
 from hk_tick_collector.opend_sim.simclock import ClockFile, Course, MarketTime, SimClock
+from hk_tick_collector.opend_sim.venue import HK as HK_VENUE
 from tests.nights import examples
 
 CALENDAR = TradingCalendar(HK)
@@ -266,13 +265,13 @@ def test_few_symbols_make_most_ticks(load: list[SimTick]) -> None:
 
 def test_the_day_is_u_shaped_and_bursty(whole_day: tuple[Exchange, list[SimTick]]) -> None:
     ticks = [tick for tick in whole_day[1] if tick.tick_type != "AUCTION"]
-    minutes = Counter(hk_ms_of_day(tick.ts_ms) // 60_000 for tick in ticks)
+    minutes = Counter(ZONE.ms_of_day(tick.ts_ms) // 60_000 for tick in ticks)
     quiet = sum(minutes[m] for m in range(840, 870)) / 30
     assert minutes[570] > 6 * quiet
     assert minutes[959] > 2 * quiet
     expected = lively_rate_per_sec(len(DAY_SYMBOLS)) * 19_800
     assert 0.8 < len(ticks) / expected < 1.4
-    midday = [tick.ts_ms // 1000 for tick in ticks if 840 <= hk_ms_of_day(tick.ts_ms) // 60_000 < 900]
+    midday = [tick.ts_ms // 1000 for tick in ticks if 840 <= ZONE.ms_of_day(tick.ts_ms) // 60_000 < 900]
     seconds = Counter(midday)
     mean = len(midday) / 3600
     variance = sum((seconds[s] - mean) ** 2 for s in range(min(midday), min(midday) + 3600)) / 3600
@@ -293,13 +292,13 @@ def test_prices_keep_to_the_grid_and_volumes_to_the_lot(whole_day: tuple[Exchang
         assert milli / 1000 == tick.price
         assert tick.turnover == milli * tick.volume / 1000
         if tick.tick_type in BOOK_TYPES | {"AUCTION"}:
-            assert milli % spread_milli(milli) == 0, tick
+            assert milli % HK_VENUE.grid.spread(milli) == 0, tick
             assert tick.volume % lot == 0
         elif tick.tick_type == "ODD_LOT":
             assert tick.volume < lot
             assert tick.direction == "NEUTRAL"
         else:
-            off_grid += milli % spread_milli(milli) != 0
+            off_grid += milli % HK_VENUE.grid.spread(milli) != 0
     assert off_grid > 100
 
 
@@ -317,7 +316,7 @@ def test_prices_stay_near_the_last_close(whole_day: tuple[Exchange, list[SimTick
     market, ticks = whole_day
     for symbol, own in by_symbol(ticks).items():
         close = market.snapshot(symbol).prev_close
-        room = max(0.085 * close, 8 * spread_milli(round(close * 1000)) / 1000)
+        room = max(0.085 * close, 8 * HK_VENUE.grid.spread(round(close * 1000)) / 1000)
         assert all(abs(tick.price - close) < room for tick in own if tick.tick_type in BOOK_TYPES), symbol
         assert len({tick.price for tick in own}) > 5
 
@@ -343,14 +342,14 @@ def test_prices_stay_near_the_last_close(whole_day: tuple[Exchange, list[SimTick
     ],
 )
 def test_spread_table(price: float, spread: float) -> None:
-    assert spread_milli(round(price * 1000)) == round(spread * 1000)
+    assert HK_VENUE.grid.spread(round(price * 1000)) == round(spread * 1000)
 
 
 @given(st.floats(min_value=0.001, max_value=20_000_000))
 def test_grid_prices_are_on_the_grid(price_milli: float) -> None:
-    milli = on_grid_milli(price_milli)
+    milli = HK_VENUE.grid.nearest(price_milli)
     assert 10 <= milli <= 9_995_000
-    assert milli % spread_milli(milli) == 0
+    assert milli % HK_VENUE.grid.spread(milli) == 0
 
 
 # Instruments
@@ -440,15 +439,15 @@ def test_recent_klines_and_snapshot_come_from_the_ticks(whole_day: tuple[Exchang
     assert snapshot.volume == sum(tick.volume for tick in own)
     assert snapshot.turnover == pytest.approx(sum(tick.turnover for tick in own))
     assert snapshot.update_ts_ms == own[-1].ts_ms
-    day = market.kline_day("HK.00700")[-1]
+    day = next(market.newest_days("HK.00700"))
     assert (day.open, day.high, day.low, day.close) == (snapshot.open, snapshot.high, snapshot.low, snapshot.last)
     assert (day.volume, day.start_ms) == (snapshot.volume, hk("2026-11-20 00:00"))
-    minute = next(bar for bar in market.kline_1m("HK.00700", 2000) if bar.start_ms == hk("2026-11-20 10:00"))
+    minute = next(bar for bar in market.newest_minutes("HK.00700") if bar.start_ms == hk("2026-11-20 10:00"))
     inside = [tick for tick in own if minute.start_ms <= tick.ts_ms < minute.start_ms + 60_000]
     prices = [tick.price for tick in inside if tick.tick_type in BOOK_TYPES]
     assert (minute.open, minute.high, minute.low, minute.close) == (prices[0], max(prices), min(prices), prices[-1])
     assert minute.volume == sum(tick.volume for tick in inside)
-    bars = market.kline_1m("HK.00700", 2000)
+    bars = list(market.newest_minutes("HK.00700"))[::-1]
     assert [bar.start_ms for bar in bars] == sorted({bar.start_ms for bar in bars})
     assert all(after.prev_close == before.close for before, after in pairwise(bars))
 
@@ -463,7 +462,7 @@ def test_odd_lots_and_off_exchange_prints_set_no_price() -> None:
     book.add(odd)
     assert (book.snapshot().last, book.snapshot().low) == (instrument.prev_close, instrument.prev_close)
     assert book.snapshot().volume == 7
-    assert book.minute_bars(1)[0].open == instrument.prev_close
+    assert next(book.newest_minutes()).open == instrument.prev_close
     book.add(SimTick("HK.00700", at + 5, 600.0, 100, 60_000.0, "BUY", 2, "AUTO_MATCH", 32, True, at))
     snapshot = book.snapshot()
     assert (snapshot.open, snapshot.high, snapshot.low, snapshot.last) == (600.0, 600.0, 600.0, 600.0)
@@ -471,7 +470,7 @@ def test_odd_lots_and_off_exchange_prints_set_no_price() -> None:
 
 def test_a_symbol_that_is_not_listed_is_a_key_error() -> None:
     market = exchange("2026-11-20 10:00", history_ticks=0)
-    for ask in (market.snapshot, market.kline_day, market.kline_1m):
+    for ask in (market.snapshot, market.newest_days, market.newest_minutes):
         with pytest.raises(KeyError):
             ask("HK.99999")
 

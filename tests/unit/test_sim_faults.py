@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.opend_sim.faults import FAULTS, Fault, FaultError, FaultState, fault_help, parse_fault
+from tests.clock import ManualClock
 
 
 @pytest.fixture

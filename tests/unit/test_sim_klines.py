@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hk.trade_types import TRADE_TYPES
 from hk_tick_collector.opend_sim import encode, pb, wire
@@ -28,6 +27,7 @@ from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
 from hk_tick_collector.opend_sim.venue import HK
 from hk_tick_collector.opend_sim.views import ViewPusher
+from tests.clock import ManualClock
 
 LEADER = "HK.00700"
 MINUTE_MS = 60_000
@@ -100,7 +100,7 @@ def test_bars_of_minutes_are_those_of_the_ticks_and_span_no_pause(
 def test_bars_of_weeks_and_longer_join_their_days(traded: tuple[MarketSource, list[SimTick]]) -> None:
     exchange, ticks = traded
     days = bars(exchange, LEADER, BY_NUMBER[2], 30)
-    assert [encode.hk_time_text(bar.start_ms)[:10] for bar in days] == ["2026-11-20", "2026-11-23"]
+    assert [encode.time_text(HK, bar.start_ms)[:10] for bar in days] == ["2026-11-20", "2026-11-23"]
     weeks, months = (bars(exchange, LEADER, BY_NUMBER[number], 30) for number in (3, 4))
     assert date(2026, 11, 20).isocalendar().week != date(2026, 11, 23).isocalendar().week
     assert [bar.volume for bar in weeks] == [bar.volume for bar in days]

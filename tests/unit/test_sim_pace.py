@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim import encode_book
@@ -28,6 +27,7 @@ from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, Pus
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
+from tests.clock import ManualClock
 from tests.recorded_day import BEGIN, DAY, END, SYMBOLS, record
 
 LEADER = "HK.00700"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import encode, pb, wire
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
@@ -21,6 +20,8 @@ from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.session import EncodedPush
 from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.venue import HK
+from tests.clock import ManualClock
 
 START_MS = day_start_ms("20261120") + 10 * 3_600_000
 SYMBOLS = ["HK.00700", "HK.00005", "HK.01299"]
@@ -99,7 +100,7 @@ def test_every_tick_of_a_subscribed_symbol_is_pushed_in_order(world: World) -> N
     assert world.inboxes[1].seqs() == seqs_of(made)
     assert {m.s2c.security.code for m in world.messages()} == {"00700"}
     first = world.messages()[0].s2c.tickerList[0]
-    assert first.time == encode.hk_time_text(made[0].ts_ms, made[0].has_ms)
+    assert first.time == encode.time_text(HK, made[0].ts_ms, made[0].has_ms)
     assert (first.price, first.volume, first.turnover) == (made[0].price, made[0].volume, made[0].turnover)
     assert first.pushDataType == encode.PUSH_REALTIME
     assert first.recvTime == made[0].recv_ts_ms / 1000

@@ -73,7 +73,7 @@ def test_a_later_start_makes_the_rest_history(made: list[SimTick], day_file: Pat
     rest = market.advance(hk("2026-11-20 17:00"))
     assert len(past) + len(rest) == len(made)
     assert market.snapshot("HK.00700").update_ts_ms == max(t.ts_ms for t in made if t.symbol == "HK.00700")
-    assert market.kline_1m("HK.00700")[-1].start_ms == hk("2026-11-20 16:08")
+    assert next(market.newest_minutes("HK.00700")).start_ms == hk("2026-11-20 16:08")
 
 
 def test_it_looks_like_an_exchange(day_file: Path) -> None:

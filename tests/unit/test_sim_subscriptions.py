@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.opend_sim.limits import RateLimiter
 from hk_tick_collector.opend_sim.subscriptions import Refused, SubscriptionBook
+from tests.clock import ManualClock
 
 TENCENT, HSBC, AIA = ("HK.00700", 4), ("HK.00005", 4), ("HK.01299", 4)
 

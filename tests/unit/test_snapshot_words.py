@@ -10,7 +10,6 @@ import pytest
 
 from hk_tick_collector.alert.rules import Seer
 from hk_tick_collector.cli.status import rows
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code, Level, status_word
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
@@ -24,6 +23,7 @@ from hk_tick_collector.sources.intake import Intake
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.store.layout import snapshot_file
 from hk_tick_collector.watch.condition import look
+from tests.clock import ManualClock
 from tests.snapshots import DAY, NDX, OPEN_SEC, SPX, copied, record, snapshot
 
 CALENDAR = TradingCalendar(US)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import resources, soak_plan
 from benchmarks.soak_verdict import FILES_MARGIN, HANDLES_MARGIN, MEMORY_MARGIN_MIB, Close, growth
-from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import ZONE, day_start_ms, hk_date
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.scenario import read_scenario
 
@@ -52,7 +52,7 @@ def test_faults_keep_to_trading_hours_and_away_from_the_close() -> None:
     kinds = dict(WEEK)
     for at_ms in [at_ms for at_ms, _ in plan.commands] + [act.at_ms for act in plan.acts]:
         close = 16 if kinds[hk_date(at_ms)] is DayKind.WHOLE else 12
-        assert 9 * 3_600_000 <= hk_ms_of_day(at_ms) <= (close * 60 + 5) * 60_000
+        assert 9 * 3_600_000 <= ZONE.ms_of_day(at_ms) <= (close * 60 + 5) * 60_000
 
 
 def test_a_seed_makes_one_plan() -> None:

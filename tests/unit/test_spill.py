@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreUnavailable
 from hk_tick_collector.ingest import frames, spill
 from hk_tick_collector.ingest.frames import HEADER_BYTES, MAGIC, frame_at, walk
 from hk_tick_collector.ingest.spill import FRAME_ROWS, SpillQueue
 from hk_tick_collector.records.tick import Tick
+from tests.clock import ManualClock
 from tests.unit.store_ticks import OPEN_MS, tick, ticks
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health import statusfile
@@ -25,6 +24,7 @@ from hk_tick_collector.health.statusfile import MAX_REFUSED_NAMES, RecorderStatu
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.store import layout
+from tests.clock import ManualClock
 
 MID_MORNING_MS = int(datetime(2026, 11, 20, 2, 30, tzinfo=UTC).timestamp() * 1000)
 CALENDAR = TradingCalendar(HK)  # shared: it loads a year of days

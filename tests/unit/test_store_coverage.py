@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import (
@@ -39,6 +38,7 @@ from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES, r
 from hk_tick_collector.store.tracks import stored_tracks
 from hk_tick_collector.store.verdict import Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.nights import examples
 from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks

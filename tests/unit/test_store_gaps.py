@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.market.cme import CME
@@ -25,6 +24,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 

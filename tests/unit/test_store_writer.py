@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.facts import (
     IN_QUARANTINE,
@@ -36,6 +35,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.symbol_coverage import MAX_LATER
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 from tests.nights import examples
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks, without_root
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.health.watchdog import Action, Snapshot, Watchdog, WatchdogOptions, judge
+from tests.clock import ManualClock
 
 OPTIONS = WatchdogOptions(
     stall_sec=180, upstream_window_sec=60, backlog_rows=100, max_failed_recoveries=3, check_interval_sec=5

@@ -69,11 +69,6 @@ def hk_date(ts_ms: int) -> str:
     return ZONE.date(ts_ms)
 
 
-def hk_ms_of_day(ts_ms: int) -> int:
-    """UTC epoch milliseconds -> milliseconds since Hong Kong midnight, 0 to 86,399,999."""
-    return (ts_ms + HK_OFFSET_MS) % DAY_MS
-
-
 def day_start_ms(day: str) -> int:
     """Hong Kong midnight of ``YYYYMMDD`` in UTC epoch milliseconds. ValueError when it is not a date in that form."""
     return epoch_day(day) * DAY_MS - HK_OFFSET_MS

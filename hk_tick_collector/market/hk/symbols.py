@@ -10,16 +10,10 @@ from __future__ import annotations
 
 import re
 
-_CODE = re.compile(r"[0-9]{5}\Z")
 _WRITTEN = re.compile(r"(?:HK\.?)?([0-9]{1,5})\Z|([0-9]{1,5})\.HK\Z", re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"(?:HK\.)?(800[0-9]{3})\Z", re.IGNORECASE)
 _HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
 _OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
-
-
-def is_hk_code(code: object) -> bool:
-    """Is it the part of a symbol behind ``HK.``, as OpenD sends it? A code that is one may stand in a file's name."""
-    return isinstance(code, str) and _CODE.match(code) is not None and code != "00000"
 
 
 class HongKongSymbols:

@@ -129,11 +129,6 @@ class FeedRows:
         self._fields: tuple[str, ...] = ()
         self._pick: Any = None
 
-    @property
-    def is_configured(self) -> bool:
-        """Has the server named its fields?"""
-        return self._pick is not None
-
     def configure(self, event_fields: object) -> None:
         """From now on rows have these fields. FeedLost when one that a trade needs is not among them."""
         names = event_fields.get(EVENT) if isinstance(event_fields, dict) else None

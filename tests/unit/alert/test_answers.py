@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hk_tick_collector.alert.answers import Answers
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.store.layout import archive_dir
+from tests.clock import ManualClock
 from tests.snapshots import DAY, FLOW, NDX, OPEN_SEC, SPX, copied, filled, record, snapshot
 from tests.ticks import BASE_MS, make_tick
 from tests.unit.client.days import store

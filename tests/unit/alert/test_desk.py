@@ -13,12 +13,12 @@ from hk_tick_collector.alert.outbox import GROUP_MS, Outbox
 from hk_tick_collector.alert.outside import ARCHIVE_EVERY_MS
 from hk_tick_collector.alert.post import Postman, letter_of
 from hk_tick_collector.alert.targets import Letter, TargetSettings, TargetsFile
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code, Level
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from tests.archived_day import archive_day
+from tests.clock import ManualClock
 from tests.tickctl import record_day
 
 FRIDAY, THURSDAY = "20261120", "20261119"

@@ -14,8 +14,8 @@ from hk_tick_collector.alert.events import Event, Kind, Telling
 from hk_tick_collector.alert.outbox import GROUP_MS, MAX_EDIT_TRIES, Outbox
 from hk_tick_collector.alert.post import Postman
 from hk_tick_collector.alert.targets import Letter, NotSent, TargetSettings, TargetsFile
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code, Level
+from tests.clock import ManualClock
 from tests.tickctl import record_day
 
 NOW_MS = 1_795_914_000_000

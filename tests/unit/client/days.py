@@ -7,12 +7,12 @@ from pathlib import Path
 
 from hk_tick_collector.client.api import Recordings
 from hk_tick_collector.client.local import LocalFiles
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 
 ARCHIVED, HOLED, UNPROVEN = "20261120", "20261123", "20261124"
 NOW_MS = day_start_ms("20261128") + 10 * 3_600_000

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import hk_tick_collector as hk
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.every import EveryDay
 from hk_tick_collector.days.union import UnionCatalog
@@ -37,6 +36,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import archive_dir
 from tests.books import DAY, OPEN_US, lively_pushes
 from tests.brokers import lively_queues
+from tests.clock import ManualClock
 from tests.tickctl import record_day
 
 HOUR_US = 3_600_000_000

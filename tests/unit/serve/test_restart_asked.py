@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.serve.api import facts
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store import restarts
+from tests.clock import ManualClock
 from tests.ticks import BASE_MS
 from tests.unit.client.days import store
 

@@ -9,7 +9,6 @@ import pytest
 
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.ship.copies import Copies
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.state import State
@@ -17,6 +16,7 @@ from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer, clickhouse_server
+from tests.clock import ManualClock
 from tests.unit.ship.test_ship import AFTER, BEFORE, catalog, equal, keeper_of, live_of, raw_rows
 from tests.unit.store_ticks import DAY, ticks
 

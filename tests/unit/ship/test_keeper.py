@@ -13,7 +13,6 @@ from hk_tick_collector.cli.ship import _compared
 from hk_tick_collector.clickhouse.address import Address
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineLost, EngineRefused
 from hk_tick_collector.clickhouse.shipping import complaints, read_status
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError
 from hk_tick_collector.days.catalog import Day
@@ -28,6 +27,7 @@ from hk_tick_collector.ship.state import State, StateLost
 from hk_tick_collector.ship.status import StatusFile
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer
+from tests.clock import ManualClock
 from tests.unit.ship.test_ship import catalog, equal, live_of, raw_rows, settings_of, until
 from tests.unit.store_ticks import DAY, ticks
 

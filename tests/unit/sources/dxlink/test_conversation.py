@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.dxlink_sim.server import Channel, Exchange
 from hk_tick_collector.dxlink_sim.tape import Tape
@@ -27,6 +26,7 @@ from hk_tick_collector.sources.dxlink.tokens import QUOTE_SEC, Access
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 from hk_tick_collector.sources.source import Described
+from tests.clock import ManualClock
 from tests.harness import wait_until
 
 NOW_MS = 1_795_204_800_000

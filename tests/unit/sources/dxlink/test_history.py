@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink import history
 from hk_tick_collector.sources.dxlink.history import (
@@ -22,6 +21,7 @@ from hk_tick_collector.sources.dxlink.history import (
     Past,
 )
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
+from tests.clock import ManualClock
 
 MARKET = market_of("US")
 NOW_MS = 1_795_204_800_000  # 2026-11-20 15:00 in New York

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.sources.dxlink.tokens import SECRETS, FixedTokens, TastyTokens
 from hk_tick_collector.sources.secrets import find, hold, read_secrets
+from tests.clock import ManualClock
 
 SECRET, REFRESH = "a-client-secret", "a-refresh-token"
 URL = "wss://tasty.example/realtime"

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError, RejectCode, TickRejected
 from hk_tick_collector.gexbot_sim.server import RETRY_AFTER_SEC, Market, start
 from hk_tick_collector.gexbot_sim.snapshots import Truth
@@ -33,6 +32,7 @@ from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger,
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
 from hk_tick_collector.sources.gexbot.polls import MUTE_SEC, Polls
 from hk_tick_collector.sources.gexbot.series import SeriesName, parse_series_name
+from tests.clock import ManualClock
 from tests.harness import wait_until
 
 US = market_of("US")

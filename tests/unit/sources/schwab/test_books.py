@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.book import Book, BookPush, PushEntry, RawPush
@@ -24,6 +23,7 @@ from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
+from tests.clock import ManualClock
 
 AT_MS = 1_796_022_346_616
 NOW_MS = 1_795_204_800_000

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.market.us import US
@@ -29,6 +28,7 @@ from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, read_login, write_login
 from hk_tick_collector.sources.source import Described
 from hk_tick_collector.sources.subscriptions import Subscriptions
+from tests.clock import ManualClock
 from tests.harness import wait_until
 
 NOW_MS = 1_795_204_800_000

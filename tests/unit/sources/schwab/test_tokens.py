@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
@@ -22,6 +21,7 @@ from hk_tick_collector.sources.remote.asking import Refused
 from hk_tick_collector.sources.schwab import tokenfile, tokens
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, changing, read_login, write_login
 from hk_tick_collector.sources.schwab.tokens import EARLY_SEC, OAuth, Tokens, code_in
+from tests.clock import ManualClock
 
 NOW_MS = 1_795_204_800_000
 REFRESH = "a-refresh-token"

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.imports.stored import RecordedDays
@@ -23,6 +22,7 @@ from hk_tick_collector.sources.shioaji.replay import Replay
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.reader import CoverageRow, coverage
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.clock import ManualClock
 
 SYMBOLS = ("TW.2330", "TW.2317", "TWF.TXFL6")
 DEADLINE_SEC = 60.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.market.registry import market_of
@@ -26,6 +26,7 @@ from hk_tick_collector.sources.shioaji.gateway import Gateway, Pace
 from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
 from hk_tick_collector.sources.shioaji.mapping import TickMapper
 from hk_tick_collector.sources.source import Subscribed
+from tests.clock import ManualClock
 from tests.harness import DEADLINE_SEC
 from tests.unit.sources.dripping import Dripping
 from tests.unit.sources.shioaji.desk import StoreSink, at_ms

@@ -15,7 +15,6 @@ from hk_tick_collector.archive.pack import archive_day, is_archived
 from hk_tick_collector.archive.restore import restore_day
 from hk_tick_collector.archive.retain import retain_day
 from hk_tick_collector.archive.verify import check_day
-from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import InputError, NoData
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.imports import sierra
@@ -30,6 +29,7 @@ from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import kept
 from hk_tick_collector.store.kept import kept_files, problems_of
 from hk_tick_collector.store.layout import depth_dir
+from tests.clock import ManualClock
 from tests.scid_files import run_of, write_scid
 
 NAME = "ESZ26_FUT_CME.2026-11-20.depth"
