@@ -9,7 +9,8 @@ usage() {
 Usage: bash scripts/backtest_venv.sh
 
 Installs requirements/backtest.txt into .venv/backtest, unless it is there
-already. scripts/test.sh calls it.
+already. As root, or where XDG_CACHE_HOME is set, it is kept there (/var/cache)
+for all clones, and .venv/backtest is a link. scripts/test.sh calls this.
 
 Exit codes: 0 it is there, 2 usage, 69 it cannot be installed here (the reason
 is printed; its tests are then left out).
@@ -28,18 +29,8 @@ esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib_venv.sh
 . scripts/lib_venv.sh
-place=.venv/backtest
 check_python
-if cmp -s requirements/backtest.txt "$place/.requirements" &&
-  [[ "$(interpreter "$place/bin/python")" == "$(interpreter "$python")" ]]; then
-  exit 0
-fi
-echo "$me: installing HftBacktest and NautilusTrader into $place (half a minute, once)" >&2
 trap 'interrupt_install 130' INT
 trap 'interrupt_install 143' TERM
 trap 'interrupt_install 129' HUP
-make_beside "$place" || give_up "$place could not be made; the reason is above."
-quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
-  --require-hashes -r requirements/backtest.txt ||
-  give_up "HftBacktest and NautilusTrader could not be installed; the reason is above."
-cp requirements/backtest.txt "$place/.requirements"
+ensure_beside backtest || give_up "HftBacktest and NautilusTrader could not be installed; the reason is above."

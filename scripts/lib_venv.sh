@@ -5,7 +5,8 @@
 #
 #   ensure_venv run     the project, with its live screen
 #   ensure_venv dev     the project and its development tools (also serves "run")
-#   make_beside PLACE   another environment, for what has no room beside those; "pip" is then the command that fills it
+#   ensure_beside NAME  .venv/NAME, an environment of its own with exactly what requirements/NAME.txt names; fails, with
+#                       the reason on standard error, when it cannot be made
 #
 # Reads PYTHON, the interpreter to use (python3). Exits with 69 when the environment cannot be made, with 130 (SIGINT),
 # 143 (SIGTERM) or 129 (SIGHUP) after a signal.
@@ -93,11 +94,44 @@ ensure_venv() { # ensure_venv run|dev
   trap - INT TERM HUP
 }
 
-# A pip of its own is most of what an environment costs, so that of .venv fills it, where there is one that can.
-make_beside() { # make_beside PLACE
-  pip=(.venv/bin/python -I -m pip --python "$1/bin/python")
-  quietly "$python" -I -m venv --clear --without-pip "$1" || return
-  ! "${pip[@]}" --version >/dev/null 2>&1 || return 0
-  pip=("$1/bin/python" -I -m pip)
-  quietly "$python" -I -m venv --clear "$1"
+# It is the same for every clone: where there is a directory for caches (XDG_CACHE_HOME, or root's own) it is made there
+# once, and .venv has a link to it. What nobody wanted for a month is removed.
+ensure_beside() { # ensure_beside NAME
+  local lock=requirements/$1.txt place=.venv/$1 cache=${XDG_CACHE_HOME:-} wanted kept
+  wanted=$({ cat "$lock" && interpreter "$python"; } | sha256sum | cut -c1-16)
+  [[ -n $cache ]] || ((EUID)) || cache=/var/cache
+  kept=${cache:+$cache/hk-tick-collector-tests/beside-$1-$wanted}
+  if [[ -z $kept ]] || ! mkdir -p "${kept%/*}" 2>/dev/null || [[ ! -w ${kept%/*} ]]; then
+    kept=$place
+  fi
+  if ! printf '%s\n' "$wanted" | cmp -s - "$kept/.wanted"; then
+    echo "$me: installing $1 into $kept (once)" >&2
+    fill_beside "$lock" "$kept" "$wanted" || return
+  fi
+  [[ $kept != "$place" ]] || return 0
+  touch "$kept"
+  find "${kept%/*}" -mindepth 1 -maxdepth 1 -name "beside-$1-*" -mtime +30 -exec rm -rf {} +
+  [[ -L $place ]] || rm -rf "$place"
+  mkdir -p .venv
+  ln -sfn "$kept" "$place"
+}
+
+# Whoever looks sees all of it or nothing. A pip of its own is most of what an environment costs, so that of .venv fills
+# it, where there is one that can.
+fill_beside() { # fill_beside LOCK PLACE MARK
+  local making pip
+  mkdir -p "${2%/*}"
+  making=$(mktemp -d "$2.XXXXXX")
+  pip=(.venv/bin/python -I -m pip --python "$making/bin/python")
+  quietly "$python" -I -m venv --without-pip "$making" || return
+  if ! "${pip[@]}" --version >/dev/null 2>&1; then
+    pip=("$making/bin/python" -I -m pip)
+    quietly "$python" -I -m venv "$making" || return
+  fi
+  quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: --require-hashes \
+    -r "$1" || { rm -rf "$making" && return 1; }
+  printf '%s\n' "$3" >"$making/.wanted"
+  chmod 755 "$making"
+  rm -rf "$2"
+  mv -T "$making" "$2" 2>/dev/null || rm -rf "$making" # somebody else was faster
 }

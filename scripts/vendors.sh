@@ -9,8 +9,10 @@ usage() {
 Usage: bash scripts/vendors.sh
 
 Installs requirements/shioaji.txt into .venv/shioaji, and requirements/dxlink
-with npm into .venv/dxlink, unless they are there already. scripts/test.sh calls
-it. Without npm the second one is not asked for.
+with npm into .venv/dxlink, unless they are there already. As root, or where
+XDG_CACHE_HOME is set, the first one is kept there (/var/cache) for all clones,
+and .venv/shioaji is a link. scripts/test.sh calls this. Without npm the second
+one is not asked for.
 
 Exit codes: 0 all is there, 2 usage, 69 something cannot be installed here (the
 reason is printed; its tests are then left out). A release that its index has no
@@ -59,23 +61,6 @@ if command -v npm >/dev/null && ! cmp -s "$lock" .venv/dxlink/.wanted; then
   fi
 fi
 
-place=.venv/shioaji
-
-wanted() { # what the mark of a complete installation holds
-  cat requirements/shioaji.txt
-  interpreter "$python"
-}
-
-install_shioaji() {
-  make_beside "$place" || return
-  quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
-    --require-hashes -r requirements/shioaji.txt || return
-  wanted >"$place/.wanted"
-}
-
 check_python
-if ! wanted | cmp -s - "$place/.wanted"; then
-  echo "$me: installing shioaji into $place (36 MB, once)" >&2
-  install_shioaji || leave_out "shioaji could not be installed; the reason is above."
-fi
+ensure_beside shioaji || leave_out "shioaji could not be installed; the reason is above."
 exit "$failed"

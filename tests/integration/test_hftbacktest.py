@@ -25,7 +25,7 @@ from tests.ticks import make_tick
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/backtest/bin/python"
-INSTALLED = ROOT / ".venv/backtest/.requirements"  # the environment alone may be half of it
+INSTALLED = ROOT / ".venv/backtest/.wanted"  # the environment alone may be half of it
 SYMBOL = "HK.00700"
 CLOSE_US = OPEN_US + 32_000_000  # every step of a backtest up to here is a call from Python
 

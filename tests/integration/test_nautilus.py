@@ -25,7 +25,7 @@ from tests.ticks import make_tick
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/backtest/bin/python"
-INSTALLED = ROOT / ".venv/backtest/.requirements"  # the environment alone may be half of it
+INSTALLED = ROOT / ".venv/backtest/.wanted"  # the environment alone may be half of it
 SYMBOL, INSTRUMENT = "HK.00700", "00700.SEHK"
 OPEN_MS = OPEN_US // 1000
 NS_PER_MS = 1_000_000

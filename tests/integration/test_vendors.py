@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,12 @@ TESTS = (
 )
 
 
-def run(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(tree: Path, *command: str, **changes: object) -> subprocess.CompletedProcess[str]:
+    settings: dict[str, object] = {"XDG_CACHE_HOME": tree.parent / "cache", **changes}
     env = clean_env(
-        tree.parent / "home", PYTHON=sys.executable, PIP_CONFIG_FILE="/dev/null", PIP_INDEX_URL=f"{NOBODY}/simple",
-        PIP_NO_INDEX=0, PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="", PIP_RETRIES=0, npm_config_registry=NOBODY,
+        tree.parent / "home", **settings, PYTHON=sys.executable,
+        PIP_CONFIG_FILE="/dev/null", PIP_INDEX_URL=f"{NOBODY}/simple", PIP_NO_INDEX=0,
+        PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="", PIP_RETRIES=0, npm_config_registry=NOBODY,
         npm_config_fetch_retries=0, TESTS="", CI="",
     )  # fmt: skip
     return subprocess.run(
@@ -47,7 +51,7 @@ def test_what_cannot_be_installed_is_said_and_has_no_mark(tmp_path: Path) -> Non
     tree = copy_tree(tmp_path / "tree")
     for script, reason, mark in (
         ("vendors.sh", "shioaji could not be installed", "shioaji/.wanted"),
-        ("backtest_venv.sh", "HftBacktest and NautilusTrader could not be installed", "backtest/.requirements"),
+        ("backtest_venv.sh", "HftBacktest and NautilusTrader could not be installed", "backtest/.wanted"),
     ):
         done = run(tree, "bash", f"scripts/{script}")
         assert done.returncode == 69, done.stdout + done.stderr
@@ -56,15 +60,48 @@ def test_what_cannot_be_installed_is_said_and_has_no_mark(tmp_path: Path) -> Non
     assert not (tree / ".venv/dxlink/.wanted").exists()
 
 
-@pytest.mark.parametrize("is_ours_there", by_day([True, False], bool))
-def test_an_environment_beside_ours_is_filled_by_our_pip(tmp_path: Path, is_ours_there: bool) -> None:
-    """One of its own takes longer than all that such an environment holds."""
-    tree = copy_tree(tmp_path / "tree")
-    if is_ours_there:
-        make_venv(tree)
-    filled = '. scripts/lib_venv.sh; make_beside place; "${pip[@]}" list --format=freeze'
-    done = run(tree, "bash", "-euc", filled)
+# A lock that nothing has to be fetched for.
+NOTHING = "# nothing\n"
+
+
+def beside(tree: Path, **changes: object) -> Path:
+    """Where the environment is that a clone gets."""
+    (tree / "requirements/nothing.txt").write_text(NOTHING)
+    words = f'. scripts/lib_venv.sh; python="{sys.executable}"; ensure_beside nothing'
+    done = run(tree, "bash", "-euc", words, **changes)
     assert done.returncode == 0, done.stdout + done.stderr
-    held = {line.split("==")[0] for line in done.stdout.splitlines()}
-    assert held <= {"pip", "setuptools"}, "of that environment"
-    assert ("pip" in held) != is_ours_there
+    assert (tree / ".venv/nothing/.wanted").exists()
+    return (tree / ".venv/nothing").resolve()
+
+
+@pytest.mark.parametrize("is_ours_there", by_day([True, False], bool))
+def test_an_environment_beside_ours_is_made_once_for_all_clones(tmp_path: Path, is_ours_there: bool) -> None:
+    """By our pip where there is one: one of its own takes longer than all that such an environment holds."""
+    trees = [copy_tree(tmp_path / name) for name in ("a tree", "another")]
+    if is_ours_there:
+        make_venv(trees[0])
+    made = beside(trees[0])
+    assert made.parent == tmp_path / "cache/hk-tick-collector-tests"
+    assert any(made.glob("lib/python3*/site-packages/pip")) != is_ours_there
+    written_ns = (made / ".wanted").stat().st_mtime_ns
+    assert beside(trees[1]) == made
+    assert (made / ".wanted").stat().st_mtime_ns == written_ns
+    assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing half made is left"
+
+
+def test_an_environment_that_no_clone_wanted_for_a_month_is_removed(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    kept = tmp_path / "cache/hk-tick-collector-tests"
+    for name, days in (("beside-nothing-0123", 40), ("beside-nothing-4567", 20), ("beside-other-0123", 40)):
+        (kept / name / "lib").mkdir(parents=True)
+        os.utime(kept / name, (time.time() - days * 86_400,) * 2)
+    made = beside(tree)
+    assert {path.name for path in kept.iterdir()} == {made.name, "beside-nothing-4567", "beside-other-0123"}
+
+
+def test_where_no_cache_can_be_written_the_environment_is_the_clone_s_own(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    (tmp_path / "a file").touch()
+    assert beside(tree, XDG_CACHE_HOME=tmp_path / "a file") == tree / ".venv/nothing"
