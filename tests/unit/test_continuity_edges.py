@@ -20,13 +20,14 @@ from hk_tick_collector.core.facts import (
     Interrupted,
     StoredTrack,
     Unproven,
+    Verified,
 )
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.pulled import Answer
 from tests.unit.test_continuity import DAY, SECOND, Watched, tick, unproven
 
-SYMBOL, OTHER = "HK.00700", "HK.00005"
+SYMBOL, OTHER, THIRD, FOURTH = "HK.00700", "HK.00005", "HK.00001", "HK.00002"
 NEXT_DAY, DAY_BEFORE = "20261123", "20261119"
 
 
@@ -212,6 +213,172 @@ def test_a_resync_that_has_nothing_to_say_says_nothing() -> None:
     continuity.connected()
     continuity.pull([])
     assert calls == []
+
+
+# --- what the files had at the start, and whether OpenD still shows it ---
+
+
+def of_other(symbol: str, last: int, interrupted: int = 0) -> StoredTrack:
+    """Ticks 1..``last`` of another symbol, and an interruption behind one of them."""
+    return StoredTrack(
+        DAY,
+        CounterRanges([(1, last)]),
+        tick(last, symbol).seq or 0,
+        head_known=True,
+        interrupted_seq=(tick(interrupted, symbol).seq or 0) if interrupted else 0,
+    )
+
+
+def begun_with(*others: tuple[str, int, int]) -> Watched:
+    continuity = Watched()
+    continuity.seed({symbol: of_other(symbol, last, interrupted) for symbol, last, interrupted in others}, [SYMBOL])
+    continuity.connected()
+    return continuity
+
+
+def proves_beginning(continuity: Watched) -> bool:
+    """Does an answer of all that OpenD shows of ``SYMBOL``, from its fourth tick on?"""
+    continuity.pull([tick(4), tick(5)])
+    return heads(continuity) == [4]
+
+
+def show(continuity: Watched, symbol: str, first: int, last: int) -> None:
+    question = continuity.ask(symbol, 1000, 5)
+    continuity.take(Answer(question, [tick(n, symbol) for n in range(first, last + 1)], (), tick(last).recv_ts_ms))
+
+
+def test_a_beginning_is_proven_when_some_symbol_shows_what_the_files_had() -> None:
+    continuity = begun_with((OTHER, 50, 0))
+    assert not proves_beginning(continuity)
+    show(continuity, OTHER, 40, 51)
+    assert proves_beginning(continuity)
+
+
+def test_without_anything_in_the_files_of_the_day_there_is_nothing_to_be_shown() -> None:
+    continuity = Watched()
+    continuity.seed({OTHER: replace(of_other(OTHER, 50), trading_day=DAY_BEFORE)}, [SYMBOL])
+    continuity.connected()
+    assert proves_beginning(continuity)
+
+
+@pytest.mark.parametrize(
+    ("shown", "proven"),
+    [
+        ((OTHER, 30, 50), True),  # over its own break
+        ((OTHER, 45, 50), False),  # what came after it
+        ((THIRD, 40, 50), False),  # no break of its own, and nothing of before the other one's
+        ((FOURTH, 10, 20), True),  # all of it is of before
+    ],
+)
+def test_a_break_that_nobody_bridged_wants_something_of_before_it(shown: tuple[str, int, int], proven: bool) -> None:
+    continuity = begun_with((OTHER, 50, 30), (THIRD, 50, 0), (FOURTH, 20, 0))
+    assert not proves_beginning(continuity)
+    show(continuity, *shown)
+    assert proves_beginning(continuity) == proven
+
+
+def test_what_a_file_that_is_read_late_tells_of_a_symbol_that_nobody_wants_counts() -> None:
+    continuity = Watched()
+    continuity.seed({}, [SYMBOL], {DAY})
+    continuity.connected()
+    continuity.resync({OTHER: replace(of_other(OTHER, 50, 30), is_wanted=False)})
+    assert not proves_beginning(continuity)
+    continuity.tell_left_over([tick(60, OTHER)])
+    assert unproven(continuity) == [NOT_JOINED], "it is not followed"
+
+
+def test_what_a_file_of_another_day_tells_counts_for_that_day() -> None:
+    continuity = Watched()
+    continuity.seed({}, [OTHER], {DAY, NEXT_DAY})
+    continuity.connected()
+    continuity.observe_push([tick(n, OTHER) for n in range(1, 11)], 1.0)
+    continuity.resync({OTHER: replace(of_other(OTHER, 7), trading_day=NEXT_DAY)})
+    continuity.pull([tick(4, day=NEXT_DAY), tick(5, day=NEXT_DAY)])
+    assert heads(continuity) == []
+
+
+# --- what a resync keeps ---
+
+
+def test_what_the_file_has_is_followed_from_its_end_after_the_start() -> None:
+    continuity = Watched()
+    continuity.seed({SYMBOL: stored(1, 3)})
+    assert continuity.untold == {SYMBOL}
+    continuity.tell_interruptions([tick(4)])
+    assert interruptions(continuity) == [tick(3).seq]
+
+
+def test_the_end_of_what_we_had_is_a_break_within_what_the_file_has() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.resync({SYMBOL: stored(1, 5)})
+    continuity.tell_interruptions([tick(6)])
+    assert interruptions(continuity) == [tick(3).seq, tick(5).seq]
+
+
+def test_the_end_of_what_we_had_is_none_behind_what_the_file_has() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.resync({SYMBOL: stored(1, 1)})
+    continuity.tell_interruptions([tick(6)])
+    assert interruptions(continuity) == [tick(1).seq]
+
+
+def test_rows_that_others_added_leave_no_beginning_open_where_the_file_was_known() -> None:
+    continuity = Watched()
+    continuity.connected()
+    continuity.push(4, 5)
+    continuity.resync({SYMBOL: stored(3, 5)})
+    continuity.pull([tick(3), tick(4), tick(5)])
+    assert heads(continuity) == [3]
+
+
+def test_a_beginning_that_an_earlier_process_left_open_stays_open_over_a_resync() -> None:
+    continuity = Watched()
+    continuity.seed({SYMBOL: stored(3, 5)})
+    continuity.connected()
+    continuity.resync({SYMBOL: stored(3, 5)})
+    continuity.pull([tick(n) for n in range(3, 7)])
+    assert heads(continuity) == []
+
+
+def test_that_push_and_pull_agreed_outlives_a_resync_though_no_push_is_shown_again() -> None:
+    continuity = Watched()
+    continuity.push(*range(1, 30))
+    continuity.pull([tick(n) for n in range(1, 30)])
+    continuity.resync({SYMBOL: stored(1, 10, head_known=True)})
+    continuity.pull([tick(n) for n in range(40, 46)], asked_rows=6, at_ms=70_000)
+    assert Verified(SYMBOL, DAY, 45, 70_000) in continuity.facts
+
+
+def test_pushes_of_before_a_resync_are_compared_after_it() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.resync({SYMBOL: stored(1, 3)})
+    continuity.pull([tick(n)._replace(seq=SECOND << 32 | n + 7000) for n in (1, 2, 3)])
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+
+
+def test_what_only_the_file_knows_of_the_same_day_is_taken_over() -> None:
+    continuity = Watched()
+    continuity.seed({SYMBOL: stored(1, 3), OTHER: of_other(OTHER, 3)})
+    continuity.resync(
+        {
+            SYMBOL: replace(stored(1, 3), witnesses=(tick(1), tick(2), tick(3))),
+            OTHER: replace(of_other(OTHER, 3), distrust=COUNTER_WENT_BACK),
+        }
+    )
+    assert continuity.distrusted([SYMBOL, OTHER]) == {OTHER: 0}
+    continuity.pull([tick(n)._replace(seq=SECOND << 32 | n + 7000) for n in (1, 2, 3)])
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+
+
+def test_a_distrust_that_todays_file_does_not_know_outlives_a_resync() -> None:
+    continuity = Watched()
+    continuity.observe_push([tick(1), tick(2)._replace(seq=None)], 1.0)
+    continuity.resync({SYMBOL: stored(1, 1)})
+    assert continuity.distrusted([SYMBOL]) == {SYMBOL: 2}
+    assert continuity.distrusted_symbols == 1
 
 
 # --- what is told before ticks are handed over ---
