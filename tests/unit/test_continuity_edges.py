@@ -254,6 +254,16 @@ def test_a_beginning_is_proven_when_some_symbol_shows_what_the_files_had() -> No
     assert proves_beginning(continuity)
 
 
+def test_what_was_pushed_on_an_earlier_connection_has_to_be_shown_likewise() -> None:
+    continuity = Watched()
+    continuity.connected()
+    continuity.observe_push([tick(n, OTHER) for n in range(1, 51)], 1.0)
+    continuity.connected()
+    assert not proves_beginning(continuity)
+    show(continuity, OTHER, 40, 51)
+    assert proves_beginning(continuity)
+
+
 def test_without_anything_in_the_files_of_the_day_there_is_nothing_to_be_shown() -> None:
     continuity = Watched()
     continuity.seed({OTHER: replace(of_other(OTHER, 50), trading_day=DAY_BEFORE)}, [SYMBOL])
@@ -333,10 +343,12 @@ def test_rows_that_others_added_leave_no_beginning_open_where_the_file_was_known
     assert heads(continuity) == [3]
 
 
-def test_a_beginning_that_an_earlier_process_left_open_stays_open_over_a_resync() -> None:
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_beginning_that_an_earlier_process_left_open_stays_open_over_a_resync(is_connected: bool) -> None:
     continuity = Watched()
     continuity.seed({SYMBOL: stored(3, 5)})
-    continuity.connected()
+    if is_connected:
+        continuity.connected()
     continuity.resync({SYMBOL: stored(3, 5)})
     continuity.pull([tick(n) for n in range(3, 7)])
     assert heads(continuity) == []
@@ -394,6 +406,15 @@ def test_a_late_tick_of_an_earlier_day_tells_of_no_interruption_of_today() -> No
     assert interruptions(continuity) == [tick(2).seq]
 
 
+def test_a_symbol_that_is_subscribed_again_follows_an_interruption_and_no_other_one_does() -> None:
+    continuity = Watched()
+    continuity.push(1, 2)
+    continuity.observe_push([tick(1, OTHER)], 1.0)
+    continuity.interrupted([SYMBOL])
+    continuity.tell_interruptions([tick(3), tick(2, OTHER)])
+    assert continuity.facts == [Interrupted(SYMBOL, DAY, tick(2).seq or 0)]
+
+
 def test_what_was_told_needs_no_second_look() -> None:
     continuity = Watched()
     continuity.push(1, 2)
@@ -403,6 +424,26 @@ def test_what_was_told_needs_no_second_look() -> None:
     assert continuity.untold == set()
     continuity.interrupted([SYMBOL])
     assert continuity.untold == set(), "nothing came since"
+
+
+def test_an_answer_tells_of_a_day_that_nobody_has_read_and_of_an_interruption_that_it_bridges() -> None:
+    continuity = Watched()
+    continuity.seed({}, [SYMBOL], {DAY})
+    continuity.pull([tick(1), tick(2)])
+    assert interruptions(continuity) == [UNKNOWN_SEQ]
+    continuity = Watched()
+    continuity.push(1, 2)
+    continuity.connected()
+    continuity.pull([tick(1), tick(2), tick(3)])
+    assert continuity.untold == set()
+
+
+def test_what_rows_left_over_tell_needs_no_second_look_either() -> None:
+    continuity = Watched()
+    continuity.seed({SYMBOL: stored(1, 3)})
+    continuity.tell_left_over([tick(9)])
+    assert interruptions(continuity) == [tick(3).seq, tick(9).seq]
+    assert continuity.untold == set()
 
 
 def test_the_interruption_follows_the_tick_with_the_highest_second() -> None:
@@ -452,6 +493,22 @@ def test_the_next_number_on_another_day_is_none_of_this_days_count() -> None:
     continuity.push(1, 2)
     continuity.observe_push([tick(3, day=NEXT_DAY, second=SECOND + 3 * 86_400)], 2.0)
     assert continuity.ask(SYMBOL, 1000, 5).day == NEXT_DAY
+
+
+def test_the_first_push_after_the_files_were_lost_begins_the_day_anew() -> None:
+    continuity = Watched()
+    continuity.push(1, 2)
+    continuity.resync({})
+    assert not continuity.push(7)
+    assert continuity.holes() == []
+    assert continuity.push(9)
+    assert [(hole.first, hole.last) for hole in continuity.holes()] == [(8, 8)]
+
+
+def test_the_number_before_the_newest_one_is_no_next_one_however_late_it_is() -> None:
+    continuity = Watched()
+    continuity.observe_push([tick(5), tick(4, second=SECOND + 500)], 1.0)
+    assert unproven(continuity) == [COUNTER_WENT_BACK]
 
 
 def test_a_late_tick_of_an_earlier_day_wants_no_answer_of_today() -> None:
