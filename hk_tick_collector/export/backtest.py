@@ -29,12 +29,11 @@ SHOWN = 10
 PUSHES_AT_ONCE = 2_000_000  # of books in memory together, unless a symbol has more; a file is read once for so many
 PROVEN = "proven"
 PARTS_OF_ONE = 1_000_000_000  # a price is a whole number of these; CME's steps have nine decimals
-PRICE_LIMIT = 1_000_000_000.0  # no market has such a price, and an integer no room for its parts
 
 # What a user has to know before a result is believed; in the meta, by its key.
 LIMITS = {
-    "tick_size": "The step that fits every price of the day below a billion; Hong Kong's steps grow with the price, so "
-    "that one tick away is not always the market's next price.",
+    "tick_size": "The step that fits every price of the day; Hong Kong's steps grow with the price, so that one tick "
+    "away is not always the market's next price.",
     "night": "Hong Kong's books do not survive the night: days are no chain, each begins with its own snapshot.",
     "prices": "As traded; corporate actions are not in the feed.",
 }
@@ -220,13 +219,10 @@ def while_trading(day: Day, blind: Ints) -> list[tuple[int, int]]:
     ]
 
 
-def sizes_of(
-    prices: Floats, quantities: Floats, told: tuple[float | None, int | None], options: Options, counted: Told
-) -> Sizes:
+def sizes_of(prices: Floats, quantities: Floats, told: tuple[float | None, int | None], options: Options) -> Sizes:
     """Tick and lot size: the options', else OpenD's word (``told``); a tick size that some price does not fit becomes
-    the largest that fits all. Prices from ``PRICE_LIMIT`` on are counted instead."""
-    traded = prices[(prices > 0) & (prices < PRICE_LIMIT)]
-    counted.add("prices_beyond_limit", int(np.count_nonzero(np.abs(prices) >= PRICE_LIMIT)))
+    the largest that fits all. None of them is beyond the limit (``hft_events.beyond_limit``)."""
+    traded = prices[prices > 0]
     step = int(np.gcd.reduce(np.rint(traded * PARTS_OF_ONE).astype(np.int64))) if len(traded) else 0
     tick, lot = options.tick_size, options.lot_size
     tick_from = lot_from = "given"

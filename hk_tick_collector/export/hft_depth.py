@@ -33,6 +33,7 @@ from hk_tick_collector.export.hft_events import (
     LatencyMode,
     Rows,
     Told,
+    beyond_limit,
 )
 from hk_tick_collector.records.book_codec import Action
 
@@ -128,7 +129,9 @@ def depth_rows(parts: Sequence[Changes], latency: Latency, symbol: str, told: To
     if not parts:
         return Rows.none(), np.array([[0, FOR_EVER]], np.int64)
     rows = parts[0] if len(parts) == 1 else Changes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    stepped = _stepped(rows)
+    is_level = rows.fate != _NO_LEVEL
+    is_beyond = beyond_limit(np.where(is_level, rows.price, 0.0), np.where(is_level, rows.volume, 0), told)
+    stepped = _stepped(rows._replace(fate=np.where(is_beyond, _NO_LEVEL, rows.fate).astype(np.int8)))
     is_clear, side = stepped.is_clear, rows.side[stepped.level_row]
     kind = np.where(is_clear, CLEAR, np.where(stepped.is_snapshot, SNAPSHOT, DEPTH)).astype(np.uint64)
     ev = kind | np.where(is_clear, 0, np.where(side == _BID, BUY, SELL)).astype(np.uint64)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ EXCH, LOCAL, BUY, SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 # so much earlier than as a rule.)
 EARLY_MS, LATE_MS = 1_000, 10_000
 FOR_EVER = np.iinfo(np.int64).max
+# No market has such a price, or so many shares at once; steps and backtesters have no room for them.
+PRICE_LIMIT, VOLUME_LIMIT = 1e9, 1e12
 NO_MEASURE_MS = 50.0  # where nothing was measured at all
 
 TICK_COLUMNS = ("ts_ms", "ts_ns_part", "seq", "recv_ts_ms", "price", "volume", "direction", "tick_type", "push_type",
@@ -86,6 +88,13 @@ class Told:
         """Count, where there is anything to count."""
         if number:
             self.counts[counter] = self.counts.get(counter, 0) + int(number)
+
+
+def beyond_limit(price: npt.NDArray[Any], volume: npt.NDArray[Any], told: Told) -> Bools:
+    """Which of these an export leaves out, and counts here: what no market has."""
+    is_beyond = (np.abs(price) >= PRICE_LIMIT) | (np.abs(volume) >= VOLUME_LIMIT)
+    told.add("beyond_limit", int(np.count_nonzero(is_beyond)))
+    return np.asarray(is_beyond)
 
 
 class Rows(NamedTuple):
@@ -162,7 +171,8 @@ def _chosen(ticks: pa.Table, types: frozenset[str], told: Told) -> pa.Table:
         pc.fill_null(pc.and_(pc.greater(ticks.column("price"), 0), pc.greater(ticks.column("volume"), 0)), False)
     )
     told.add("trades_without_price_or_volume", int(np.count_nonzero(~priced)))
-    return ticks.filter(pa.array(priced))
+    ticks = ticks.filter(pa.array(priced))
+    return ticks.filter(pa.array(~beyond_limit(_floats(ticks, "price"), _floats(ticks, "volume"), told)))
 
 
 def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, series: str, told: Told) -> Ints:

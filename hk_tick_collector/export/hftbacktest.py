@@ -222,7 +222,7 @@ class _Job:
         depth, unknown = depth_rows(self.changes, options.latency, self.symbol, told)
         blind = [] if options.trades_only else while_trading(day, unknown)
         rows = trade_rows(trades).then(depth)
-        sizes = sizes_of(rows.price, rows.quantity, self.source_size, options, told)
+        sizes = sizes_of(rows.price, rows.quantity, self.source_size, options)
         meta = meta_of(self.part, self.symbol, options, told, self.proof, blind, sizes, rows.local_ns - rows.exch_ns)
         events = in_both_orders(rows)
         meta |= {**_own_meta(options), "events": len(events)}

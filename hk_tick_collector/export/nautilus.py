@@ -207,7 +207,7 @@ class _Job:
             columns += [(quotes.bid_price, quotes.bid_size), (quotes.ask_price, quotes.ask_size)]
             lags.append(quotes.seen_ns - quotes.event_ns)
         prices, sizes_traded = (np.concatenate(some) for some in zip(*columns, strict=True))
-        sizes = sizes_of(prices, sizes_traded, told_sizes(day).get(self.symbol, (None, None)), options, told)
+        sizes = sizes_of(prices, sizes_traded, told_sizes(day).get(self.symbol, (None, None)), options)
         blind = [] if quotes is None else while_trading(day, quotes.blind())
         meta = meta_of(self.part, self.symbol, options, told, self.proof, blind, sizes, np.concatenate(lags))
         meta |= {

@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.days import books
 from hk_tick_collector.days.books import Form
 from hk_tick_collector.export import nautilus_catalog
-from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, LatencyMode, Told, Trades
+from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, LatencyMode, Told, Trades, beyond_limit
 
 
 class CatalogFailed(RecorderError):
@@ -58,6 +58,9 @@ def quotes_of(batches: Sequence[pa.RecordBatch], latency: Latency, symbol: str, 
         recv_ns = event_ns + latency.draw_ns(len(event_ns), f"{symbol} quotes", 0.0)
     seen_ns = np.maximum.accumulate(recv_ns) if len(recv_ns) else recv_ns
     bid, ask, bid_size, ask_size = (_floats(table, f"{name}_0") for name in ("bid_px", "ask_px", "bid_qty", "ask_qty"))
+    for price, size in ((bid, bid_size), (ask, ask_size)):
+        is_beyond = beyond_limit(price, size, told)
+        price[is_beyond] = size[is_beyond] = 0.0
     unknown = np.asarray(table.column("bid_levels").is_null())
     told.add("quotes", len(seen_ns))
     told.add("quotes_of_one_side", int(np.count_nonzero(~unknown & ((bid_size == 0) != (ask_size == 0)))))
