@@ -10,7 +10,8 @@ core and would have no time for ticks. Three programs take turns:
     off       it takes ticks alone: what books cost the ticks is "books" to "off"
     floor     the floor, which knows no books: what they cost who has none is "off" to "floor"
 
-Each run is checked against the truth file of ticks, and in every session of the book file received = stored + merged +
+"read" is the part of a tick's age until the program's thread has it from the socket; the rest is storing it. Each run
+is checked against the truth file of ticks, and in every session of the book file received = stored + merged +
 unread must hold, received being at least what was added: else the exit code is 1.
 """
 
@@ -38,8 +39,8 @@ BOOK_SYMBOLS = 100
 TICKS_PER_SEC, BOOKS_PER_SEC = 5000, 20_000
 WINDOW_SEC, SHORT_WINDOW_SEC = 15.0, 3.0
 COLUMNS = (
-    "program", "books/s sent", "received", "stored", "merged", "unread", "tick rows", "p50 ms", "p99 ms", "max ms",
-    "CPU %", "RSS MiB",
+    "program", "books/s sent", "received", "stored", "merged", "unread", "tick rows", "read p50 ms", "read p99 ms",
+    "p50 ms", "p99 ms", "max ms", "CPU %", "RSS MiB",
 )  # fmt: skip
 LIKE = ("p50_ms", "p99_ms", "max_ms", "cpu_percent")
 
@@ -58,6 +59,7 @@ class Run:
     """One program in one window."""
 
     window: Window
+    read_ms: tuple[float, float]  # p50 and p99 of the time from a tick's making to its reading
     sent_per_sec: float
     counts: SessionCounts | None  # of its book file
 
@@ -85,6 +87,7 @@ def measure(directory: Path, program: str, load: Load) -> Run:
         time.sleep(SETTLE_SEC)
         since_ms = time.time_ns() // 1_000_000
         window = watch(collector, load.window_sec)
+        until_ms = time.time_ns() // 1_000_000
         sent = _injected(injector)
         cleared_sec = time.monotonic()
         _wait_until_caught_up(collector)
@@ -98,7 +101,15 @@ def measure(directory: Path, program: str, load: Load) -> Run:
         result = check(simulator, collector.data_root, "--since-ms", str(since_ms), "--allow-tail-ms", str(tail_ms))
     assert result.returncode == 0, f"{program} did not store what was made:\n{result.stdout}{result.stderr}"
     counts = _counts(directory / "data", sent) if program == BOOKS else None
-    return Run(window, sent / (load.window_sec + SETTLE_SEC), counts)
+    return Run(window, _read_ms(directory / "data", since_ms, until_ms), sent / (load.window_sec + SETTLE_SEC), counts)
+
+
+def _read_ms(data_root: Path, since_ms: int, until_ms: int) -> tuple[float, float]:
+    sql = "SELECT recv_ts_ms - ts_ms FROM ticks WHERE push_type = 'push' AND ts_ms % 1000 AND ts_ms BETWEEN ? AND ?"
+    with contextlib.closing(rig.RowReader(data_root)) as reader:
+        ages_ms = [row[0] for conn in reader.connections() for row in conn.execute(sql, (since_ms, until_ms))]
+    percentiles = statistics.quantiles(ages_ms, n=100)
+    return percentiles[49], percentiles[98]
 
 
 def _injected(injector: Process) -> int:
@@ -143,6 +154,7 @@ def _row(program: str, runs: list[Run]) -> list[object]:
         statistics.median(run.sent_per_sec for run in runs),
         *(told if counts else [None] * 4),
         sum(run.window.rows for run in runs),
+        *(statistics.median(ages) for ages in zip(*(run.read_ms for run in runs), strict=True)),
         median("p50_ms"),
         median("p99_ms"),
         max(run.window.max_ms for run in runs),
@@ -154,7 +166,7 @@ def _row(program: str, runs: list[Run]) -> list[object]:
 def _ratio_row(program: str, to: str, runs: dict[str, list[Run]]) -> list[object]:
     pairs = [(ours.window, other.window) for ours, other in zip(runs[program], runs[to], strict=True)]
     ratios = [statistics.median(getattr(ours, name) / getattr(other, name) for ours, other in pairs) for name in LIKE]
-    return [f"{program} to {to}", *[None] * 6, *ratios, None]
+    return [f"{program} to {to}", *[None] * 8, *ratios, None]
 
 
 def main(argv: list[str] | None = None) -> int:
