@@ -17,7 +17,10 @@ from hk_tick_collector.store.coverage import DayCoverage
 class OpenDay:
     """One open file. The writer fills in what it learns; None is what it does not know."""
 
-    __slots__ = ("conn", "count_at_sec", "coverage", "data_version", "left_as", "opened_as", "path", "wal_look")
+    __slots__ = (
+        "conn", "count_at_sec", "coverage", "data_version", "left_as", "opened_as", "path", "rows_before",
+        "stored_rows", "wal_look",
+    )  # fmt: skip
 
     def __init__(self, path: Path, conn: sqlite3.Connection, opened_as: Mark) -> None:
         self.path = path
@@ -28,6 +31,8 @@ class OpenDay:
         self.left_as: Mark | None = None  # the file as our last commit left it
         self.count_at_sec: float | None = None  # others committed: to be counted, not before (monotonic)
         self.wal_look: WalLook | None = None
+        self.stored_rows = 0  # as loaded, and what our commits added
+        self.rows_before = 0  # the same when the connection before this one was left; fewer are not that file's
 
     def is_at(self, mark: Mark | None) -> bool:
         """Is it the file that is at the path, which has this mark now? None: there is none."""

@@ -55,7 +55,7 @@ class OpenFiles:
         self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before (monotonic)
         self._replaced_files = 0  # since they were last taken
         self._foreign: set[str] = set()  # days whose file was exchanged, until our first commit to it
-        self._left: dict[str, Mark] = {}  # the file of each day, as we last left it open or closed
+        self._left: dict[str, tuple[Mark, int]] = {}  # the file of each day as we last left it, and its rows
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
         self._interrupted = threading.Event()
@@ -158,6 +158,13 @@ class OpenFiles:
         self._replaced_files += 1
         self._foreign.add(day)
 
+    def loaded(self, day: str, opened: OpenDay, rows: int) -> None:
+        """So many rows the open file was found to have. Where they are fewer than when its last connection was left, it
+        was cut off, or an older copy was written over it: by its inode the same file, by its content another one."""
+        if rows < opened.rows_before:
+            self._say_replaced(day, opened.path)
+        opened.rows_before, opened.stored_rows = 0, rows
+
     def is_unsure(self, day: str) -> bool:
         """Did others write to the file past SQLite, so that nothing but counting tells how many rows it has?"""
         return day in self._unsure
@@ -190,19 +197,24 @@ class OpenFiles:
             conn.close()
             raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
         opened = self.open[day] = OpenDay(path, conn, mark)
-        self._note_opened(day, path, mark)
+        self._note_opened(day, opened)
         return opened
 
-    def _note_opened(self, day: str, path: Path, mark: Mark) -> None:
-        """Is it the file that we closed?"""
-        left = self._left.pop(day, mark)
-        if (left.device, left.inode) != (mark.device, mark.inode):
-            self.met_foreign(day)
-            todo = "rows now go to the file at this path; what OpenD still has is fetched"
-            _log.warning(event("day_file_replaced", trading_day=day, path=path, kept="", todo=todo))
-        self._left[day] = mark
+    def _note_opened(self, day: str, opened: OpenDay) -> None:
+        """Is it the file that we closed? Whether it still holds what that one held is known when it is read."""
+        left, rows = self._left.pop(day, (opened.opened_as, 0))
+        if opened.is_at(left):
+            opened.rows_before = rows
+        else:
+            self._say_replaced(day, opened.path)
+        self._left[day] = opened.opened_as, opened.rows_before
         while len(self._left) > MAX_LEFT_DAYS:
             del self._left[next(iter(self._left))]
+
+    def _say_replaced(self, day: str, path: Path) -> None:
+        self.met_foreign(day)
+        todo = "rows now go to the file at this path; what OpenD still has is fetched"
+        _log.warning(event("day_file_replaced", trading_day=day, path=path, kept="", todo=todo))
 
     def _note_mark(self, day: str, opened: OpenDay) -> None:
         """How our commit left the file. One that is still to be read keeps its old mark."""
@@ -265,6 +277,8 @@ class OpenFiles:
         """Everything that is known of an open file; it is closed elsewhere."""
         self._unsure.pop(day, None)
         opened = self.open.pop(day, None)
+        if opened is not None and day in self._left:
+            self._left[day] = self._left[day][0], max(opened.stored_rows, opened.rows_before)
         self._measure_wal()
         return opened
 

@@ -231,6 +231,7 @@ class DayFileWriter:
             raise
         opened.coverage = coverage  # only now is it what the file says
         opened.data_version = data_version
+        opened.stored_rows += stored.inserted_rows
         self.failed_day = None
         self._files.committed(day, opened)
         _say_collisions(day, stored)
@@ -245,7 +246,9 @@ class DayFileWriter:
         coverage = ours = opened.coverage
         opened.coverage = None
         if coverage is None or ours is None:
-            return self._load(conn, day, None if self._files.is_unsure(day) else changed_ms(opened.path))
+            coverage = self._load(conn, day, None if self._files.is_unsure(day) else changed_ms(opened.path))
+            self._files.loaded(day, opened, coverage.stored_ticks())
+            return coverage
         if data_version != opened.data_version:
             opened.count_at_sec = opened.count_at_sec or 0.0
             coverage = self._load(conn, day, changed_ms=0)
@@ -256,6 +259,8 @@ class DayFileWriter:
             opened.count_at_sec = started_sec + took_sec * COUNT_PAUSE if took_sec > COUNT_AT_ONCE_SEC else None
         if coverage is not ours and not coverage.holds(ours):
             self._files.met_foreign(day)
+        if coverage is not ours:
+            self._files.loaded(day, opened, coverage.stored_ticks())
         return coverage
 
     def _load(self, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:

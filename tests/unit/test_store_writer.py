@@ -475,6 +475,28 @@ def test_rows_in_a_file_that_somebody_put_there_follow_an_interruption(writer, d
     assert query(db, "SELECT state, interrupted_seq FROM coverage") == [("proven", None)]
 
 
+@pytest.mark.parametrize("how", ["cut to nothing", "an older copy"])
+@pytest.mark.parametrize("left", ["closed", "dropped"])
+def test_a_file_that_lost_its_rows_while_we_had_no_connection_is_another_one(writer, db, caplog, left, how):
+    """Its inode is the same: only what it holds tells."""
+    writer.write(ticks(5), [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 5, OPEN_MS)])
+    writer.close_day(DAY)
+    older = db.read_bytes()
+    writer.write(ticks(10, first=6))
+    if left == "closed":
+        writer.close_day(DAY)
+    else:
+        with locked(db), pytest.raises(StoreBusy):
+            writer.write(ticks(1, first=16))
+        with contextlib.closing(sqlite3.connect(db)) as conn:
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.write_bytes(b"" if how == "cut to nothing" else older)
+    assert writer.write(ticks(2, first=16)).replaced_files == 1
+    assert caplog.text.count("day_file_replaced") == 1
+    assert writer.write(ticks(1, first=18)).replaced_files == 0
+    assert [row.state for row in reader.coverage(db)] == ["unproven" if how == "cut to nothing" else "missing"]
+
+
 @pytest.mark.parametrize("again", ["closed", "set aside", "dropped"])
 def test_the_writers_own_file_is_not_taken_for_anothers(writer, db, again):
     writer.write(ticks(5))
