@@ -124,6 +124,7 @@ class FaultDesk:
 
     def _stand(self, _fault: Fault) -> Answer:
         self._server.opend.market.clock.stand()
+        self._server.go_on()  # the truth file has all of an invented market until then, when this is answered
         return {"market_time_ms": self._server.opend.market.now_ms()}
 
     def _run(self, _fault: Fault) -> Answer:
@@ -136,6 +137,7 @@ class FaultDesk:
             clock.jump(time_ms(fault.to, self._server.opend.venue.market.zone))
         except ValueError as err:
             raise FaultError(f"jump to={fault.to}: {err}") from err
+        self._server.go_on()
         return {"market_time_ms": clock.now_ms()}
 
 

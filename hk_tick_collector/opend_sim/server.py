@@ -71,20 +71,24 @@ class SimServer:
 
     async def run(self) -> None:
         """Move the market and push, whenever something can happen, until cancelled."""
-        market, faults = self.opend.market, self.opend.faults
-        market.alter = Oddities(faults).strike
+        self.opend.market.alter = Oddities(self.opend.faults).strike
         while True:
-            renumber = faults.active("renumber")
-            market.renumber(renumber.kind if renumber is not None else "", renumber)
-            for until_ms in self.pace.steps():
-                arrived = market.step(until_ms)
-                self.pusher.step(arrived)
-                self.views.step(arrived)
-                self.books.step(arrived)
+            self.go_on()
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:
                 await self._reopen()
             await asyncio.sleep(self.pace.nap_sec(self.pusher.holds_back))
+
+    def go_on(self) -> None:
+        """Make and push all that traded until now; of a replay the next slices."""
+        market = self.opend.market
+        renumber = self.opend.faults.active("renumber")
+        market.renumber(renumber.kind if renumber is not None else "", renumber)
+        for until_ms in self.pace.steps():
+            arrived = market.step(until_ms)
+            self.pusher.step(arrived)
+            self.views.step(arrived)
+            self.books.step(arrived)
 
     async def close(self) -> None:
         """Stop listening and drop everyone. The truth file is complete afterwards."""

@@ -10,11 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.opend_sim.truth import SimTick, read_truth
 from hk_tick_collector.records.tick import seq_counter
 from tests.faults.broken_recorder import POISON_EVERY
 from tests.faults.lab import (
@@ -90,8 +92,17 @@ def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) ->
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
     healed(recorder)
     peak_bytes = _peak_bytes(recorder)
+    simulator.ctl("stand")  # else a busy machine is judged: what it had not read yet when it was asked to stop
+    newest = deque(read_truth(simulator.truth), maxlen=1)[0]
+    wait_until(lambda: _is_stored(lab.day_file, newest), "the newest tick is stored")
     lab.finish(simulator, recorder).assert_complete()
     assert peak_bytes < MEMORY_LIMIT_BYTES
+
+
+def _is_stored(day_file: Path, tick: SimTick) -> bool:
+    with contextlib.closing(sqlite3.connect(f"file:{day_file}?mode=ro", uri=True)) as conn:
+        sql = "SELECT count(*) FROM ticks WHERE symbol = ? AND seq = ?"
+        return bool(conn.execute(sql, (tick.symbol, tick.seq)).fetchone()[0])
 
 
 def _peak_bytes(recorder: Recorder) -> int:

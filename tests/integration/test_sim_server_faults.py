@@ -338,6 +338,8 @@ def test_the_market_stands_still_jumps_and_goes_on(tmp_path: Path) -> None:
         assert status["market_time_ms"] == stood_ms == market.now_ms()
         assert simulator.ctl("jump to=2026-11-23T09:29:59.500")["market_time_ms"] == market.now_ms()
         assert hk_date(market.now_ms()) == "20261123"
+        newest_ms = max(tick.ts_ms for tick in read_truth(simulator.truth))
+        assert newest_ms - stood_ms > 50_000, "what traded until then is made when the answer comes"
         over = simulator.ctl("status")["ticks_arrived"]
         simulator.ctl("run")
         wait_until(lambda: simulator.ctl("status")["ticks_arrived"] > over + 100, "ticks of the next trading day")
