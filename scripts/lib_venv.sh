@@ -101,7 +101,8 @@ ensure_beside() { # ensure_beside NAME
   wanted=$({ cat "$lock" && interpreter "$python"; } | sha256sum | cut -c1-16)
   [[ -n $cache ]] || ((EUID)) || cache=/var/cache
   kept=${cache:+$cache/hk-tick-collector-tests/beside-$1-$wanted}
-  if [[ -z $kept ]] || ! mkdir -p "${kept%/*}" 2>/dev/null || [[ ! -w ${kept%/*} ]]; then
+  # Not one that belongs to somebody else: its programs are run.
+  if [[ -z $kept ]] || ! mkdir -p "${kept%/*}" 2>/dev/null || [[ ! -O ${kept%/*} || ! -w ${kept%/*} ]]; then
     kept=$place
   fi
   if ! printf '%s\n' "$wanted" | cmp -s - "$kept/.wanted"; then
@@ -121,12 +122,12 @@ ensure_beside() { # ensure_beside NAME
 fill_beside() { # fill_beside LOCK PLACE MARK
   local making pip
   mkdir -p "${2%/*}"
-  making=$(mktemp -d "$2.XXXXXX")
+  making=$(mktemp -d "$2.XXXXXX") || return
   pip=(.venv/bin/python -I -m pip --python "$making/bin/python")
-  quietly "$python" -I -m venv --without-pip "$making" || return
+  quietly "$python" -I -m venv --without-pip "$making" || { rm -rf "$making" && return 1; }
   if ! "${pip[@]}" --version >/dev/null 2>&1; then
     pip=("$making/bin/python" -I -m pip)
-    quietly "$python" -I -m venv "$making" || return
+    quietly "$python" -I -m venv "$making" || { rm -rf "$making" && return 1; }
   fi
   quietly "${pip[@]}" install --disable-pip-version-check --no-input --no-deps --only-binary :all: --require-hashes \
     -r "$1" || { rm -rf "$making" && return 1; }

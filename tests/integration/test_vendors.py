@@ -105,3 +105,25 @@ def test_where_no_cache_can_be_written_the_environment_is_the_clone_s_own(tmp_pa
     make_venv(tree)
     (tmp_path / "a file").touch()
     assert beside(tree, XDG_CACHE_HOME=tmp_path / "a file") == tree / ".venv/nothing"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+def test_what_somebody_else_can_write_is_no_cache(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    theirs = tmp_path / "cache/hk-tick-collector-tests"
+    theirs.mkdir(parents=True)
+    os.chown(theirs, 65_534, 65_534)
+    assert beside(tree) == tree / ".venv/nothing"
+    assert not list(theirs.iterdir())
+
+
+def test_without_room_for_an_environment_none_is_made_elsewhere(tmp_path: Path) -> None:
+    """A directory without a name is the current one, and its files are those of the root directory."""
+    tree = copy_tree(tmp_path / "tree")
+    (tree / "requirements/nothing.txt").write_text(NOTHING)
+    full = 'mktemp() { return 1; }; quietly() { echo "runs $*" >&2; return 1; }'
+    words = f'. scripts/lib_venv.sh; python="{sys.executable}"; {full}; ensure_beside nothing || exit 9'
+    done = run(tree, "bash", "-euc", words)
+    assert done.returncode == 9, done.stdout + done.stderr
+    assert "runs" not in done.stderr
