@@ -235,6 +235,7 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
     state = State(settings.ship_dir)
     try:
         state.begin(sink, settings.recorder)
+        copies.clear_stages()
         keeper = Keeper(catalog, copies, state)
 
         def check(name: str) -> str:

@@ -212,6 +212,11 @@ def stage_of(table: str) -> str:
     return f"{table}_stage"
 
 
+def staged() -> tuple[str, ...]:
+    """The tables whose days are put together in a stage."""
+    return (TICKS_TABLE, *NOTES, *(name for states in STATES for name in (states.rows, states.notes)))
+
+
 def view(database: str) -> str:
     """``ticks_one``: every tick once, whoever recorded it."""
     return (

@@ -22,7 +22,7 @@ from hk_tick_collector.clickhouse.tables import DAY, DAYS_TABLE, NOTES, RECORDER
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.content import ALGORITHM, DayContent, SymbolContent, content_of
-from hk_tick_collector.ship.partition import Partition
+from hk_tick_collector.ship.partition import Partition, clear_stages
 from hk_tick_collector.ship.rows import notes_stream, ticks_stream
 from hk_tick_collector.ship.state import Verified
 from hk_tick_collector.store.follow import place_at
@@ -97,6 +97,10 @@ class Copies:
                 self.engine.insert(stage_of(table), body)
             partition.swap(table, is_empty=not told[table])
         return there
+
+    def clear_stages(self) -> None:
+        """Drop what a process that died, or an answer that got lost, has left in the stages."""
+        clear_stages(self.engine, self.recorder)
 
     def note_rows(self) -> dict[tuple[str, str], int]:
         """How many rows of notes are there, of ticks, books and queues, by table and day: known from their parts."""

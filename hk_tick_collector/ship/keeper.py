@@ -34,7 +34,7 @@ from hk_tick_collector.store.position import MAX_PLACES, Place
 LOOK_SEC = 5.0
 SETTLED_SEC, OPEN_SETTLED_SEC = 60.0, 900.0  # without a change, of a file that is closed, and of one that is not
 NOTES_SEC = 60.0
-_NOTES = "notes"
+_NOTES, _STAGES = "notes", "stages"
 MIN_ASIDE_SEC, MAX_ASIDE_SEC = 10.0, 600.0  # until what failed is tried again
 PATIENT_TIMES = 3  # failures in a row, which time alone may heal; after more somebody is told
 MIN_WAIT_SEC, MAX_WAIT_SEC = 1.0, 60.0
@@ -100,7 +100,9 @@ class Keeper:
         EngineRefused: the rest comes with the next call, and what failed after that."""
         done, days = 0, set(self._days.days())
         beside = [(day, states) for states in self._states.values() for day in states.days()]
-        self._forget_others({_NOTES, *days, *map(_notes_of, days), *(states.name_of(day) for day, states in beside)})
+        self._forget_others(
+            {_NOTES, _STAGES, *days, *map(_notes_of, days), *(states.name_of(day) for day, states in beside)}
+        )
         for day in sorted({*days, *(day for day, _ in beside)}, reverse=True):
             if stop is not None and stop.is_set():
                 break
@@ -111,6 +113,7 @@ class Keeper:
                 self._tried(day, states.name_of(day), partial(self._look_at_states, states))
         if self._clock.monotonic() >= self._count_notes_at_sec:
             self._tried("", _NOTES, self._mend_notes)
+            self._tried("", _STAGES, self._clear_stages)
             self._count_notes_at_sec = self._clock.monotonic() + NOTES_SEC
         return done
 
@@ -274,6 +277,11 @@ class Keeper:
         except (StoreError, OSError) as exc:
             raise NotesFailed(f"its notes: {exc}") from exc
         self._state.noted(day.trading_day, *there)
+
+    def _clear_stages(self, _: str) -> int:
+        """Behind the days of a look: what was left of one that is brought again is gone by then."""
+        self._copies.clear_stages()
+        return 1
 
     def _mend_notes(self, _: str) -> int:
         """Send notes again of which not as many are there as were sent: a server that was killed has those again that

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.tables import quoted, stage_of
+from hk_tick_collector.clickhouse.tables import DAY, RECORDER, quoted, stage_of, staged
 
 
 class Partition(NamedTuple):
@@ -41,3 +41,18 @@ class Partition(NamedTuple):
     def _alter(self, table: str, action: str, more: str) -> None:
         partition = f"({quoted(self.day)}, {quoted(self.recorder)})"
         self.engine.run(f"ALTER TABLE {self.engine.database}.{table} {action} {partition}{more}")
+
+
+def clear_stages(engine: ClickHouse, recorder: str) -> None:
+    """Drop what is left in the stages of this recorder.
+
+    Who was killed behind a swap, or was not answered there, leaves the whole day: its copy is equal, so nobody brings
+    it again. To be called while nothing is staged under that name: ``State`` lets one process ship."""
+    asked = (
+        f"SELECT '{table}' AS name, {DAY} FROM {engine.database}.{stage_of(table)} "  # noqa: S608 - names of ours
+        f"WHERE {RECORDER} = {quoted(recorder)} GROUP BY {DAY}"
+        for table in staged()
+    )
+    left = engine.rows(" UNION ALL ".join(asked))
+    for table, day in left:
+        Partition(engine, day, recorder).drop(stage_of(table))

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.cli.ship import _compared
+from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.address import Address
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineLost, EngineRefused
 from hk_tick_collector.clickhouse.shipping import complaints, read_status
+from hk_tick_collector.clickhouse.tables import stage_of
 from hk_tick_collector.core.complaint import Code
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError
 from hk_tick_collector.days.catalog import Day
@@ -374,3 +376,37 @@ def test_only_who_was_asked_to_stop_is_stopped(
     assert status is not None
     assert status.is_stopped
     assert list(complaints(status, status.written_ms + 60_000)) == []
+
+
+def staged_in(engine: ClickHouse) -> list[tuple[str, str]]:
+    """Whose rows are in stages, with the table."""
+    names = [stage_of(table) for table in tables.staged()]
+    return [
+        (str(recorder), name)
+        for name in names
+        for (recorder,) in engine.rows(f"SELECT DISTINCT recorder FROM {engine.database}.{name} ORDER BY 1")
+    ]
+
+
+def leave(engine: ClickHouse, recorder: str, days: list[str]) -> None:
+    """What a process leaves that is killed before it drops its stages."""
+    for day in days:
+        for table in tables.staged():
+            into = f"{engine.database}.{stage_of(table)} (trading_day, recorder)"
+            engine.run(f"INSERT INTO {into} VALUES ('{day}', '{recorder}')")
+
+
+def test_what_a_dead_process_left_in_stages_goes_and_nobody_elses(
+    keeper: Keeper, engine: ClickHouse, clock: ManualClock
+) -> None:
+    leave(engine, "A", [DAY, "20260105"])  # the latter is of no file that is here
+    leave(engine, "AB", [DAY])
+    keeper.look()
+    others = [("AB", stage_of(table)) for table in tables.staged()]
+    assert staged_in(engine) == others
+    leave(engine, "A", [BEFORE])  # as an answer to its DROP that got lost: that day is equal, and not brought again
+    keeper.look()
+    assert len(staged_in(engine)) > len(others)  # each look would be a question too many
+    clock.advance(61)
+    keeper.look()
+    assert staged_in(engine) == others
