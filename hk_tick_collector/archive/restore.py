@@ -15,13 +15,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hk_tick_collector.archive import atomic, books, kept
 from hk_tick_collector.archive.atomic import Refused
@@ -34,13 +33,23 @@ from hk_tick_collector.archive.contents import (
     groups,
     lacked,
     lacking,
-    rows_of,
 )
-from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
-from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
+from hk_tick_collector.archive.verify import (
+    OnRows,
+    archive_paths,
+    check_bytes,
+    check_files,
+    count,
+    differences,
+    opened,
+    unpack,
+)
+from hk_tick_collector.core.errors import NoData, RowRefused, StoreCorrupt, StoreError
 from hk_tick_collector.days import parquet
+from hk_tick_collector.days.arrow_sql import FILLING_CACHE_KB, filling
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
+from hk_tick_collector.days.order import tables_as_stored
 from hk_tick_collector.records.columns import Role, with_role
 from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import reader
@@ -48,7 +57,6 @@ from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
     ROW_COLUMNS,
     SqliteOptions,
-    copy_sql,
     keep_orphaned_wal,
     open_day_file,
     table_columns,
@@ -63,9 +71,7 @@ from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
 from hk_tick_collector.store.verdict import Replay, is_by_total, sequences_count
 
 LOCK_FILE = ".restore.lock"
-CACHE_KB = 64 * 1024  # of SQLite: the index of a large day is filled at random places, and pages come round again
-PASS_ROWS = 650_000  # in memory at a time: of a large day the Parquet file is read several times
-CHUNK_ROWS = 20_000  # as Python objects at a time
+SORTING_THREADS = 1  # of SQLite, beside the one that reads the rows whose index is made
 INSERTED = ROW_COLUMNS.index("inserted_at_ms")
 
 _KEY, _CONTENT = with_role(Role.KEY), with_role(Role.CONTENT)
@@ -124,15 +130,15 @@ def restore_day(
 
 def _ticks_back(archive_root: Path, manifest: Manifest, db: Path, now_ms: int, on_rows: OnRows | None) -> Restored:
     day = manifest.trading_day
-    kind, path = _good_file(archive_root, manifest)
     if not db.exists():
         keep_orphaned_wal(db, now_ms)  # of another file that stood here: SQLite would apply it to ours
         try:
-            _build(kind, path, manifest, db, on_rows)
+            path = _built(archive_root, manifest, db, on_rows)
         except FileExistsError:
             pass  # the recorder began one meanwhile: join the two
         else:
             return Restored(day, "restored", manifest.rows, manifest.rows, str(db), str(path))
+    kind, path = _good_file(archive_root, manifest)
     with opened(kind, path, archive_root, manifest.rows) as ticks:
         added_rows = _join(ticks, manifest, db, now_ms)
     rows = reader.freshness(db, now_ms).rows
@@ -149,17 +155,49 @@ def _good_file(archive_root: Path, manifest: Manifest) -> tuple[str, Path]:
     """The first file of the archive that is what the manifest says, read from end to end."""
     all_problems: list[str] = []
     paths = archive_paths(archive_root, manifest.trading_day, manifest.market)
-    for file in sorted(manifest.files, key=lambda file: file.kind != SQLITE):  # the day file itself, if it is there
-        _, problems = check_files(archive_root, manifest, paths, only=file.kind)
+    for kind in _kinds(manifest):
+        _, problems = check_files(archive_root, manifest, paths, only=kind)
         if not problems:
-            return file.kind, paths[file.kind]
+            return kind, paths[kind]
         all_problems += problems
-    raise StoreCorrupt(
-        f"the archive of {manifest.trading_day} cannot be trusted: {'; '.join(all_problems) or 'it is empty'}"
-    )
+    raise _untrusted(manifest, all_problems)
+
+
+def _kinds(manifest: Manifest) -> list[str]:
+    """Those of the archive's files; the day file itself first, if it is there."""
+    return sorted((file.kind for file in manifest.files), key=lambda kind: kind != SQLITE)
+
+
+def _untrusted(manifest: Manifest, problems: Sequence[str]) -> StoreCorrupt:
+    told = "; ".join(problems) or "it is empty"
+    return StoreCorrupt(f"the archive of {manifest.trading_day} cannot be trusted: {told}")
 
 
 # -- a new day file ----------------------------------------------------------------------------------------------------
+
+
+def _built(archive_root: Path, manifest: Manifest, db: Path, on_rows: OnRows | None) -> Path:
+    """Build it out of the first file of the archive that is what its manifest says; which one that is.
+
+    Its bytes are checked first. Its rows are counted once, when they are read back: what is there must be what the
+    manifest claims. Only when it is not, they are counted in the archive as well, to say whose fault it is.
+    """
+    all_problems: list[str] = []
+    paths = archive_paths(archive_root, manifest.trading_day, manifest.market)
+    for kind in _kinds(manifest):
+        problems, error = check_bytes(archive_root, manifest, only=kind), None
+        if not problems:
+            try:
+                _build(kind, paths[kind], manifest, db, on_rows)
+            except (StoreCorrupt, RowRefused) as exc:
+                error = exc
+            else:
+                return paths[kind]
+        problems = check_files(archive_root, manifest, paths, only=kind)[1] or problems
+        if error is not None and not problems:
+            raise error
+        all_problems += problems
+    raise _untrusted(manifest, all_problems)
 
 
 def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows | None) -> None:
@@ -169,8 +207,8 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
             _fill(part, path, manifest, on_rows)
         else:
             unpack(path, part, manifest.rows)
+        make_logged(part)  # then it is read as a closed file, which takes half of the time
         _check_built(part, manifest)
-        make_logged(part)
         sync_file(part)
         os.link(part, db)  # unlike a rename it never replaces a file
         sync_dir(db.parent)
@@ -180,41 +218,50 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
 
 
 def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) -> None:
-    columns = parquet.told_columns(path)
-    copy = copy_sql(columns)
     # Nobody else knows this file, and it counts only when it is synced and linked into place.
-    with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
-        try:
-            conn.execute("PRAGMA synchronous = OFF")
-            conn.execute(f"PRAGMA cache_size = -{CACHE_KB}")
+    options = SqliteOptions(journal_mode="TRUNCATE", synchronous="OFF")
+    try:
+        with closing(open_day_file(part, options)) as conn:
+            indexes = _without_indexes(conn)
+        with filling(part) as append:
+            for table in _as_stored(path, manifest.rows):
+                for batch in table.to_batches():
+                    append(batch)
+                if on_rows is not None:
+                    on_rows(table.num_rows)
+        with closing(open_day_file(part, options)) as conn:
+            conn.execute(f"PRAGMA cache_size = -{FILLING_CACHE_KB}")
+            conn.execute(f"PRAGMA threads = {SORTING_THREADS}")
             conn.execute("BEGIN IMMEDIATE")
-            with _indexed_afterwards(conn):
-                for table in _in_order_stored(path, columns):
-                    for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
-                        conn.executemany(copy, rows_of(batch, columns))
-                        if on_rows is not None:
-                            on_rows(batch.num_rows)
+            for sql in indexes:
+                conn.execute(sql)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)
             _insert(conn, "replays", Replay, [row.replay for row in manifest.coverage if row.replay is not None])
             _insert(conn, "gaps", GapRow, manifest.gaps)
             _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
             _insert(conn, "amendments", AmendmentRow, manifest.amendments)
             conn.execute("COMMIT")
-        except (sqlite3.Error, OverflowError, ValueError) as exc:
-            raise translate(exc, part) from exc
+    except (sqlite3.Error, OverflowError, ValueError) as exc:
+        raise translate(exc, part) from exc
 
 
-@contextmanager
-def _indexed_afterwards(conn: sqlite3.Connection) -> Iterator[None]:
-    """The indexes of ``ticks`` are made when all rows are there: sorting them once takes half of the time that finding
-    the place of each row does. Rows that an index refuses are IntegrityError then."""
+def _without_indexes(conn: sqlite3.Connection) -> list[str]:
+    """Take the indexes of ``ticks`` away; what makes them again when all rows are there. Sorting them once takes half
+    of the time that finding the place of each row does. Rows that an index refuses are an error then."""
     made = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ticks' AND sql IS NOT NULL"
     indexes = conn.execute(made).fetchall()
     for name, _ in indexes:
         conn.execute(f"DROP INDEX {name}")
-    yield
-    for _, sql in indexes:
-        conn.execute(sql)
+    return [sql for _, sql in indexes]
+
+
+def _as_stored(path: Path, rows: int) -> Iterator[pa.Table]:
+    """The ticks of a Parquet file as they were stored, a part at a time. StoreCorrupt when it has not so many rows."""
+    stamps = [column.view(pa.int64()).to_numpy() for (column,) in parquet.read_batches(path, ("inserted_at_ms",))]
+    stamps_ms = np.concatenate([*stamps, np.empty(0, np.int64)])
+    if len(stamps_ms) != rows:
+        raise StoreCorrupt(f"{path} holds {len(stamps_ms)} ticks, its manifest says {rows}")
+    return tables_as_stored(parquet.read_batches(path, parquet.told_columns(path)), stamps_ms)
 
 
 def make_logged(part: Path) -> None:
@@ -224,26 +271,6 @@ def make_logged(part: Path) -> None:
             conn.execute("PRAGMA journal_mode = WAL").fetchall()
     except sqlite3.Error as exc:
         raise translate(exc, part) from exc
-
-
-def _in_order_stored(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The ticks of a Parquet file in the order of ``inserted_at_ms``, a part at a time."""
-    times = [pc.cast(batch.column(0), pa.int64()) for batch in parquet.read_batches(path, ("inserted_at_ms",))]
-    stamps = np.concatenate([column.to_numpy(zero_copy_only=False) for column in times] or [np.empty(0, np.int64)])
-    if not len(stamps):
-        return
-    stamps.sort()
-    passes = -(-len(stamps) // PASS_ROWS)
-    bounds = np.unique(stamps[[len(stamps) * n // passes - 1 for n in range(1, passes + 1)]])
-    low = np.iinfo(np.int64).min
-    for high in bounds.tolist():
-        kept = []
-        for batch in parquet.read_batches(path, columns):
-            stamp = batch.column(batch.schema.get_field_index("inserted_at_ms")).view(pa.int64())
-            kept.append(batch.filter(pc.and_(pc.greater(stamp, low), pc.less_equal(stamp, high))))
-        table = pa.Table.from_batches(kept).unify_dictionaries()
-        yield table.sort_by([("inserted_at_ms", "ascending"), ("ts_ms", "ascending"), ("seq", "ascending")])
-        low = high
 
 
 def _insert(
@@ -258,9 +285,7 @@ def _insert(
 
 
 def _check_built(part: Path, manifest: Manifest) -> None:
-    content = count(DayFileTicks(part))
-    symbols = differing(content.symbols, manifest.symbols)
-    if symbols or differing_notes(part, manifest):
+    if differences(count(DayFileTicks(part)), manifest, part) or differing_notes(part, manifest):
         raise StoreCorrupt(f"{part}: what was written is not what the archive holds; check the disk")
 
 

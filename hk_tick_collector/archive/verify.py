@@ -175,12 +175,33 @@ def check_files(
 ) -> tuple[DayContent | None, list[str]]:
     """Read the files at ``paths`` (by kind) and hold each against the manifest. Returns the contents of the first one
     that can be read, and every difference. ``only``: the one kind to look at."""
-    problems: list[str] = []
+    files, problems = _named_files(archive_root, manifest, only)
     first: DayContent | None = None
+    for file in files:
+        content = _check_file(archive_root, manifest, file, paths[file.kind], problems, on_rows)
+        first = first or content
+    return first, problems
+
+
+def check_bytes(archive_root: Path, manifest: Manifest, *, only: str) -> list[str]:
+    """What is wrong with an archive's file of one kind as far as its size and checksum tell; its rows are not read."""
+    files, problems = _named_files(archive_root, manifest, only)
+    for file in files:
+        try:
+            problems += _bytes_differ(file, archive_root / file.path)
+        except StoreError as exc:
+            problems.append(str(exc))
+    return problems
+
+
+def _named_files(archive_root: Path, manifest: Manifest, only: str | None) -> tuple[list[ArchivedFile], list[str]]:
+    """The files of a manifest that stand where they should, and what is wrong with the manifest itself."""
+    problems: list[str] = []
     if manifest.hash_algorithm != ALGORITHM:
         problems.append(f"its manifest counts with {manifest.hash_algorithm}, this program with {ALGORITHM}")
     if not manifest.files:
         problems.append("its manifest names no file")
+    files = []
     places = archive_paths(archive_root, manifest.trading_day, manifest.market)
     for file in manifest.files:
         if only not in (None, file.kind):
@@ -188,10 +209,9 @@ def check_files(
         place = places.get(file.kind)
         if place is None or archive_root / file.path != place:
             problems.append(f"its manifest names a file of a kind or place that is not known: {file.kind} {file.path}")
-            continue
-        content = _check_file(archive_root, manifest, file, paths[file.kind], problems, on_rows)
-        first = first or content
-    return first, problems
+        else:
+            files.append(file)
+    return files, problems
 
 
 def _check_file(
@@ -204,14 +224,10 @@ def _check_file(
 ) -> DayContent | None:
     """What a file holds, None when it cannot be read; ``problems`` takes every difference from the manifest."""
     try:
-        size_bytes, checksum = digest(path)
-        if size_bytes != file.size_bytes:
-            problems.append(f"{path} has {size_bytes} bytes, its manifest says {file.size_bytes}")
-        elif checksum != file.sha256:
-            problems.append(f"{path} has another checksum than its manifest says")
+        problems += _bytes_differ(file, path)
         with opened(file.kind, path, archive_root, manifest.rows) as ticks:
             content = count(ticks, on_rows)
-            problems += _differences(content, manifest, path)
+            problems += differences(content, manifest, path)
             if isinstance(ticks, DayFileTicks):
                 problems += _notes_differ(ticks.db, manifest, f"in {path}")
     except StoreError as exc:
@@ -220,7 +236,14 @@ def _check_file(
     return content
 
 
-def _differences(content: DayContent, manifest: Manifest, path: Path) -> list[str]:
+def _bytes_differ(file: ArchivedFile, path: Path) -> list[str]:
+    size_bytes, checksum = digest(path)
+    if size_bytes != file.size_bytes:
+        return [f"{path} has {size_bytes} bytes, its manifest says {file.size_bytes}"]
+    return [] if checksum == file.sha256 else [f"{path} has another checksum than its manifest says"]
+
+
+def differences(content: DayContent, manifest: Manifest, path: Path) -> list[str]:
     """Where the rows of a file are not those that the manifest claims."""
     problems = []
     symbols = differing(content.symbols, manifest.symbols)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     help="""Restore a day from the archive as a day file.
 
     All columns, coverage and gaps come back as they were recorded. When there is a day file already, the archive's
-    ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
-    manifest first, and stays.
+    ticks are joined to it: nothing is lost and nothing is there twice. A new file is read back and compared with the
+    archive's manifest before it appears. The archive stays.
 
     With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with
     the files that were kept beside the day (Sierra Chart's depth). Anyone who can write there can forge a day with a

@@ -1,17 +1,18 @@
-"""Ticks sorted by symbol and time, a bucket of symbols at a time: a whole day never lies in memory unpacked.
+"""Ticks sorted by symbol and time, or as they were stored, a bucket at a time: a day never lies in memory unpacked.
 
-Batches arrive in any order. Each is parted by symbol into buckets at once, and the parts are kept compressed: about 16
-bytes a tick instead of 110, so that a day of five million ticks takes 80 MB. In the end one bucket after the other is
-unpacked, sorted and handed on, and its memory given back. Nothing is put on a disk: there is nothing to run full and
-nothing to leave behind.
+Batches arrive in any order. Each is parted by symbol, or by time, into buckets at once, and the parts are kept
+compressed: about 16 bytes a tick instead of 110, so that a day of five million ticks takes 80 MB. In the end one bucket
+after the other is unpacked, sorted and handed on, and its memory given back. Nothing is put on a disk: there is nothing
+to run full and nothing to leave behind.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ _PACKING = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level
 # A NULL sequence goes last; no sequence reaches the end of int64 before the year 2038 (its second is in the high half).
 _LAST = np.iinfo(np.int64).max
 
+_I64 = npt.NDArray[np.int64]
+_Item = TypeVar("_Item")
+
 
 def sorted_tables(batches: Iterable[pa.RecordBatch], rows_by_symbol: Mapping[str, int]) -> Iterator[pa.Table]:
     """All rows as tables that follow each other in the order of symbol, time, sequence (those without one last).
@@ -33,17 +37,36 @@ def sorted_tables(batches: Iterable[pa.RecordBatch], rows_by_symbol: Mapping[str
     ``batches`` need ``symbol``, ``ts_ms`` and ``seq`` and have one schema, dictionaries aside. ``rows_by_symbol``:
     about how many will come, to part them evenly; wrong numbers and unknown symbols cost memory only.
     """
-    buckets = _Buckets(_bounds(rows_by_symbol))
+    buckets = _BySymbol(_bounds(rows_by_symbol))
     for batch in batches:
         buckets.add(batch)
-    tables = buckets.sorted_tables()
     # Tables are sorted while the consumer writes the ones before: a fifth of the time of an export.
+    yield from _made_ahead(buckets.sorted_tables())
+
+
+def tables_as_stored(batches: Iterable[pa.RecordBatch], stamps_ms: _I64) -> Iterator[pa.Table]:
+    """All rows as tables that follow each other in the order of ``inserted_at_ms``, ``ts_ms`` and ``seq``, those in
+    which they were stored. Rows that are equal in these stay as they come.
+
+    ``batches`` need these columns and have one schema, dictionaries aside. ``stamps_ms``: ``inserted_at_ms`` of all
+    rows; rows of one stamp are sorted at once, however many they are.
+    """
+    buckets = _ByStamp(_evenly(stamps_ms))
+    del stamps_ms
+    for batch in _made_ahead(iter(batches)):
+        buckets.add(batch)
+        del batch
+    yield from _made_ahead(buckets.sorted_tables())
+
+
+def _made_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same, made by another thread while the consumer works on the ones before."""
     with ThreadPoolExecutor(1, thread_name_prefix="sort") as pool:
-        coming = deque(pool.submit(next, tables, None) for _ in range(TABLES_AHEAD))
-        while (table := coming.popleft().result()) is not None:
-            coming.append(pool.submit(next, tables, None))
-            yield table
-            del table
+        coming = deque(pool.submit(next, items, None) for _ in range(TABLES_AHEAD))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, items, None))
+            yield item
+            del item
 
 
 def sort_table(table: pa.Table) -> pa.Table:
@@ -75,11 +98,12 @@ def stretches(table: pa.Table) -> dict[str, tuple[int, int]]:
     return dict(zip(named, zip(starts.tolist(), ends.tolist(), strict=False), strict=True))
 
 
-class _Buckets:
-    """Ticks parted by symbol and packed, texts as numbers: one dictionary a column for all of them."""
+class _Buckets(ABC):
+    """Ticks parted and packed, texts as numbers: one dictionary a column for all of them."""
 
-    def __init__(self, bounds: Sequence[str]) -> None:
-        self._bounds = np.array(bounds, dtype=object)
+    def __init__(self, bounds: npt.NDArray[Any]) -> None:
+        """``bounds``: where each bucket but the first one begins."""
+        self._bounds = bounds
         self._packed: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
         self._numbers: dict[str, dict[str | None, int]] = {}  # of each text, by column
         self._schema = pa.schema([])
@@ -106,10 +130,7 @@ class _Buckets:
                 continue
             columns, rows = _unpacked(parts)
             del parts
-            by_name = dict(zip(self._schema.names, columns, strict=True))
-            ranks = self._symbol_ranks()[by_name["symbol"].to_numpy()]
-            order = _order(ranks, *_keys(by_name["ts_ms"], by_name["seq"]))
-            del ranks, by_name
+            order = self._order(dict(zip(self._schema.names, columns, strict=True)))
             for start in range(0, rows, TABLE_ROWS):
                 taken = [column.take(order.slice(start, TABLE_ROWS)) for column in columns]
                 yield pa.Table.from_arrays(
@@ -140,18 +161,53 @@ class _Buckets:
             return
         rows = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()[0]
         self._waiting, self._waiting_rows = [], 0
-        ranks = self._symbol_ranks()[rows.column("symbol").to_numpy()]
-        order = np.argsort(ranks, kind="stable")
-        names = np.sort(np.array(list(self._numbers["symbol"]), dtype=object))
-        edges = np.searchsorted(ranks[order], np.searchsorted(names, self._bounds)).tolist()
+        order, edges = self._apart(rows)
         rows = rows.take(pa.array(order))
         for parts, start, end in zip(self._packed, [0, *edges], [*edges, len(order)], strict=True):
             if end > start:
                 parts.append(_pack(rows.slice(start, end - start)))
         _give_back()
 
+    @abstractmethod
+    def _apart(self, rows: pa.RecordBatch) -> tuple[_I64, list[int]]:
+        """The rows' places with those of each bucket together, and where each bucket but the first one begins."""
+
+    @abstractmethod
+    def _order(self, columns: Mapping[str, pa.Array]) -> pa.Array:
+        """Which row of a bucket comes first, second, ..."""
+
+
+class _BySymbol(_Buckets):
+    """``bounds``: the first symbol of each bucket but the first one."""
+
+    def __init__(self, bounds: Sequence[str]) -> None:
+        super().__init__(np.array(bounds, dtype=object))
+
+    def _apart(self, rows: pa.RecordBatch) -> tuple[_I64, list[int]]:
+        ranks = self._symbol_ranks()[rows.column("symbol").to_numpy()]
+        order = np.argsort(ranks, kind="stable")
+        names = np.sort(np.array(list(self._numbers["symbol"]), dtype=object))
+        return order, np.searchsorted(ranks[order], np.searchsorted(names, self._bounds)).tolist()
+
+    def _order(self, columns: Mapping[str, pa.Array]) -> pa.Array:
+        ranks = self._symbol_ranks()[columns["symbol"].to_numpy()]
+        return _order(ranks, *_keys(columns["ts_ms"], columns["seq"]))
+
     def _symbol_ranks(self) -> npt.NDArray[np.int32]:
         return _ranks(list(self._numbers["symbol"]))
+
+
+class _ByStamp(_Buckets):
+    """``bounds``: the last ``inserted_at_ms`` of each bucket but the last one."""
+
+    def _apart(self, rows: pa.RecordBatch) -> tuple[_I64, list[int]]:
+        stamps = _epoch_ms(rows.column("inserted_at_ms"))
+        numbers = np.searchsorted(self._bounds, stamps).astype(np.int16 if len(self._bounds) < 1 << 15 else np.int64)
+        order = np.argsort(numbers, kind="stable")
+        return order, np.searchsorted(numbers[order], np.arange(1, len(self._bounds) + 1)).tolist()
+
+    def _order(self, columns: Mapping[str, pa.Array]) -> pa.Array:
+        return _order(_epoch_ms(columns["inserted_at_ms"]), *_keys(columns["ts_ms"], columns["seq"]))
 
 
 def _pack(part: pa.RecordBatch) -> bytes:
@@ -175,13 +231,17 @@ def _unpacked(parts: list[bytes]) -> tuple[list[pa.Array], int]:
     return columns[::-1], rows
 
 
-def _keys(times: pa.Array, seq: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _keys(times: pa.Array, seq: pa.Array) -> tuple[_I64, _I64]:
     """Times and sequences to sort by."""
-    epoch_ms = times.view(pa.int64()).to_numpy(zero_copy_only=False)
-    return epoch_ms, pc.fill_null(seq, _LAST).to_numpy(zero_copy_only=False)
+    return _epoch_ms(times), pc.fill_null(seq, _LAST).to_numpy(zero_copy_only=False)
 
 
-def _order(ranks: npt.NDArray[np.int32], epoch_ms: npt.NDArray[np.int64], seqs: npt.NDArray[np.int64]) -> pa.Array:
+def _epoch_ms(times: pa.Array) -> _I64:
+    epoch_ms: _I64 = times.view(pa.int64()).to_numpy(zero_copy_only=False)
+    return epoch_ms
+
+
+def _order(ranks: npt.NDArray[Any], epoch_ms: _I64, seqs: _I64) -> pa.Array:
     """Which row comes first, second, ..."""
     return pa.array(np.lexsort((seqs, epoch_ms, ranks)))
 
@@ -215,6 +275,12 @@ def _bounds(rows_by_symbol: Mapping[str, int]) -> list[str]:
             filled_rows = 0
         filled_rows += rows
     return bounds
+
+
+def _evenly(stamps_ms: _I64) -> _I64:
+    """The last stamp of each bucket but the last one, so that they have about BUCKET_ROWS rows each."""
+    ends = np.arange(BUCKET_ROWS, len(stamps_ms), BUCKET_ROWS) - 1
+    return np.unique(np.partition(stamps_ms, ends)[ends])
 
 
 def _give_back() -> None:

@@ -28,9 +28,11 @@ from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.archive.contents import rows_of
 from hk_tick_collector.archive.places import open_store
 from hk_tick_collector.archive.stores import DirectoryStore
-from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.days import arrow_sql, order, parquet
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
+from hk_tick_collector.days.schema import COLUMNS
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -374,6 +376,54 @@ def test_every_lie_and_damage_is_found_and_costs_nothing(
     if harm is not LIES[-2][0]:  # of a newer version: left alone
         assert place.put_away().action in ("replaced", "archived")
         assert place.check().fine
+
+
+@pytest.mark.parametrize(("harm", "words"), [lie for lie in LIES if lie[1] != "coverage"])
+def test_out_of_a_lie_or_damage_nothing_is_restored(place: Place, harm: Callable[[Place], None], words: str) -> None:
+    """But of notes alone, which Parquet does not hold."""
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away()
+    place.lose_day_file()
+    harm(place)
+    words = "it is empty" if words == "names no file" else words
+    with pytest.raises((StoreError, NoData), match=words):
+        place.bring_back()
+    assert [path.name for path in place.data.iterdir()] == [restore.LOCK_FILE]
+
+
+def test_rows_that_an_index_refuses_are_the_archives_fault(place: Place) -> None:
+    """Its manifest and sums fit, and no day file can hold it."""
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away()
+    place.lose_day_file()
+    path = parquet_path(place.archive, DAY)
+    table = pa.Table.from_batches(parquet.read_batches(path)).unify_dictionaries()
+    parquet.write_sorted(path, [pa.concat_tables([table.slice(0, 49), table.slice(48, 1)])])
+    content = path.read_bytes()
+    lie_of_file(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())(place)
+    with pytest.raises(StoreCorrupt, match=r"cannot be trusted: .*does not hold the ticks that its manifest claims"):
+        place.bring_back()
+    assert [path.name for path in place.data.iterdir()] == [restore.LOCK_FILE]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_restored_file_that_is_not_what_the_archive_holds_does_not_appear(
+    place: Place, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away(kind)
+    place.lose_day_file()
+
+    def fail_as_a_disk_does(part: Path) -> None:
+        with contextlib.closing(sqlite3.connect(part)) as conn, conn:
+            conn.execute("UPDATE ticks SET volume = volume + 1 WHERE rowid = 7")
+        make_logged(part)
+
+    make_logged = restore.make_logged
+    monkeypatch.setattr(restore, "make_logged", fail_as_a_disk_does)
+    with pytest.raises(StoreCorrupt, match="what was written is not what the archive holds; check the disk"):
+        place.bring_back()
+    assert [path.name for path in place.data.iterdir()] == [restore.LOCK_FILE]
 
 
 def bomb(path: Path, size_bytes: int, *, declared: bool = True) -> None:
@@ -892,11 +942,11 @@ def test_all_columns_coverage_and_gaps_come_back(place: Place, kind: str) -> Non
     assert len(rows(place.db)) == len(original[0]) + 5
 
 
-@pytest.mark.parametrize("pass_rows", [70, 1_000_000])
+@pytest.mark.parametrize("bucket_rows", [70, 1_000_000])
 def test_rows_come_back_in_the_order_in_which_they_were_stored(
-    place: Place, monkeypatch: pytest.MonkeyPatch, pass_rows: int
+    place: Place, monkeypatch: pytest.MonkeyPatch, bucket_rows: int
 ) -> None:
-    monkeypatch.setattr(restore, "PASS_ROWS", pass_rows)
+    monkeypatch.setattr(order, "BUCKET_ROWS", bucket_rows)
     record(place, day_ticks("HK.09988", 300, DAY))
     time.sleep(0.005)
     record(place, day_ticks("HK.00005", 300, DAY))
@@ -907,6 +957,25 @@ def test_rows_come_back_in_the_order_in_which_they_were_stored(
     assert tables_and_indexes(place.db) == schema
     symbols = [tick.symbol for tick in iter_ticks(place.db)]
     assert symbols == ["HK.09988"] * 300 + ["HK.00005"] * 300
+
+
+def test_a_day_is_restored_in_one_reading_of_its_rows_and_none_of_them_one_by_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five million ticks are to come back in half a minute."""
+    record(place, day_ticks("HK.00700", 300, DAY))
+    place.put_away()
+    place.lose_day_file()
+    readings, read_batches = list[tuple[str, ...]](), parquet.read_batches
+    monkeypatch.setattr(order, "BUCKET_ROWS", 70)
+    monkeypatch.setattr(arrow_sql, "_read_live", None)
+    monkeypatch.setattr(
+        parquet,
+        "read_batches",
+        lambda path, names=COLUMNS: (readings.append(tuple(names)), read_batches(path, names))[1],
+    )
+    assert place.bring_back().action == "restored"
+    assert [len(names) > 1 for names in readings] == [False, True]
 
 
 def tables_and_indexes(db: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from hk_tick_collector.days import rows as rows_together
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import ALGORITHM, DayContent, content_of
 from hk_tick_collector.days.manifest import FORMAT_VERSION, Manifest, claims_of, load_manifest, manifest_path
-from hk_tick_collector.days.order import _Buckets, sort_table, sorted_tables
+from hk_tick_collector.days.order import _BySymbol, sort_table, sorted_tables
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY, ticks_schema
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.records.columns import names_of
@@ -276,7 +276,7 @@ def test_a_day_that_waits_to_be_sorted_takes_little_memory(tmp_path: Path) -> No
     in_arrow = list(day.batches())
     arrow_bytes = sum(batch.nbytes for batch in in_arrow)
     del in_arrow
-    buckets = _Buckets([])
+    buckets = _BySymbol([])
     for batch in day.batches():
         buckets.add(batch)
     del batch
