@@ -168,7 +168,8 @@ class Reader:
         for typed, instead in INSTEAD.items():
             text = re.sub(rf"^{re.escape(typed)}$", instead, text, flags=re.MULTILINE)
         # Judgements: this recording began in mid-session, maybe just now, and 1 is a right answer.
-        text = re.sub(r"^(hk-tickctl (?:status|day|gaps|eod|sources)\b.*)$", r"\1 || [ $? -eq 1 ]", text, flags=re.MULTILINE)
+        judging = r"^(hk-tickctl (?:status|sources|day|gaps|eod)\b.*)$"
+        text = re.sub(judging, r"\1 || [ $? -eq 1 ]", text, flags=re.MULTILINE)
         text = text.replace(DATA_ROOT, str(self.data_root)).replace(CONTROL_PORT, str(self._control_port))
         text = text.replace(OPEND_PORT, str(self._opend_port))
         text = OTHER_PORT.sub(lambda port: self._other_ports.setdefault(port[0], str(free_port())), text)
