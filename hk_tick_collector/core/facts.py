@@ -10,6 +10,7 @@ it, and so shows again whatever there was to doubt, makes the day proven.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from hk_tick_collector.core.ranges import CounterRanges
@@ -42,6 +43,8 @@ CORRECTION, CANCEL = "correction", "cancel"  # ``Amended.kind``
 NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
 UNKNOWN_SEQ = 0  # as ``Interrupted.last_seq``: the newest one that the file has by then
 NOT_COMPARED = -1  # as ``Replayed.ticks``: the copy's part of the day could not be held against the rows
+
+TEXTS_KEPT = 256  # of reasons
 
 
 class HeadProven(NamedTuple):
@@ -235,8 +238,10 @@ class StoredTrack:
         return reasons_of(self.distrust)
 
 
+@lru_cache(TEXTS_KEPT)
 def reasons_of(distrust: str | None) -> tuple[str, ...]:
-    """The reasons in a text that the store made of them."""
+    """The reasons in a text that the store made of them. Kept: nearly all symbols have one of a few, and each commit
+    asks for that of every symbol in it."""
     return tuple(reason for reason in (distrust or "").split("; ") if reason)
 
 

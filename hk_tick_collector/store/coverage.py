@@ -394,9 +394,9 @@ class DayCoverage:
             self._count(track, -1)
             whole.append(track.row(now_ms))
             self._count(track, 1)
-        conn.executemany(_ADVANCE, advanced)
-        conn.executemany(_UPSERT, whole)
-        conn.executemany(_REPLAYED, replays)
+        for sql, rows in ((_ADVANCE, advanced), (_UPSERT, whole), (_REPLAYED, replays)):
+            if rows:
+                conn.executemany(sql, rows)
         self._touched.clear()
 
     def _count(self, track: SymbolCoverage, sign: int) -> None:
