@@ -80,7 +80,9 @@ class RateLimitedLog:
         self._lock = threading.Lock()
         self._state: dict[str, tuple[float, int]] = {}
 
-    def log(self, level: int, word: str, *, key: str = "", exc_info: bool = False, **fields: object) -> None:
+    def log(
+        self, level: int, word: str, *, key: str = "", exc_info: bool | BaseException = False, **fields: object
+    ) -> None:
         """Write the event now, or count it if its ``word`` and ``key`` were logged less than a period ago."""
         now_sec = self._monotonic()
         state_key = f"{word}\0{key}"

@@ -59,7 +59,8 @@ class FeedProgress:
 @dataclass(slots=True)
 class IngestProgress:
     """``in_rows`` to ``spilled_rows``: under the queue's lock, by whoever brings or spills rows.
-    ``quarantined_rows`` to ``quarantine_known_rows``: under the quarantine's lock. The rest on the loop."""
+    ``quarantined_rows`` to ``quarantine_known_rows``: under the quarantine's lock. The rest on the loop, or on the
+    writer's thread in its turn, while the worker on the loop waits (ingest/worker.py)."""
 
     in_rows: int = 0
     refused_rows: int = 0  # neither queue nor spill could take them

@@ -151,6 +151,6 @@ class Lane(Generic[RecordT]):
         return self._run_task is not None and not self._run_task.done() and self._worker.writer_alive
 
     def _wake(self) -> None:
-        if self._worker.wants_wake:
+        if not self._worker.ring() and self._worker.wants_wake:
             with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
                 self._loop.call_soon_threadsafe(self._worker.wake)

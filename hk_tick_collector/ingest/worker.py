@@ -1,8 +1,9 @@
 """The persist worker: takes batches from the queue, has them committed, and forgets a batch only after its commit.
 
-Runs on the loop; SQLite itself is touched on the writer thread. While a batch cannot be committed it is retried with
-back-off, and what arrives meanwhile waits in the queue, then in the spill. Whatever goes wrong, every row is in exactly
-one of: queue, ``in_hand``, spill file, day file, quarantine file.
+While all goes well the writer thread stores by itself, batch after batch (``_store_in_turn``): over the loop and back
+costs as much as half a commit of 50 rows. Whatever else is to be done is done on the loop, when that turn is over: a
+batch that cannot be committed is retried with back-off, and what arrives meanwhile waits in the queue, then in the
+spill. Whatever goes wrong, every row is in exactly one of: queue, ``Hand``, spill file, day file, quarantine file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic
 
 from hk_tick_collector.core.backoff import Backoff
@@ -22,6 +26,7 @@ from hk_tick_collector.core.logline import RateLimitedLog, event, log_of_kind
 from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.waiting import is_set_within
+from hk_tick_collector.ingest.hand import Hand
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -42,13 +47,16 @@ RATE_SMOOTHING = 0.25  # weight of the newest batch: a rate is known after some 
 # is nearly as many pages for 500 rows as for 4000, so a backlog is worked off several times faster.
 BACKLOG_BATCHES = 8
 IDLE_CHECK_SEC = 1.0
+# So long the writer thread stores by itself before the loop looks whether anything else is to be done.
+TURN_SEC = 1.0
+PAUSE_SEC = 0.1  # no row for so long: the loop, which has other things to do, waits for the next one
 # Nobody sends ticks of a day this long after its last one: its file is checkpointed and closed, its WAL goes.
 DAY_IDLE_CLOSE_SEC = 1800.0
 CLOSE_TIMEOUT_SEC = 10.0
 # After so many failures of our own code in one way, the batch is taken apart: is one of its rows to blame?
 FAULTS_BEFORE_ISOLATION = 3
-# Rows of a batch whose latency is looked at: 25 us a commit at most, whatever the batch holds.
-LATENCY_SAMPLE_ROWS = 16
+# Rows of a batch whose latency is looked at: 12 us a commit at most, whatever the batch holds.
+LATENCY_SAMPLE_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,8 @@ class WorkerOptions:
 
 
 class PersistWorker(Generic[RecordT]):
-    """One instance a lane. Everything but ``request_writer_recovery``'s caller lives on the loop."""
+    """One instance a lane, on the loop. In its turn the writer thread has the counters and what is known of open days;
+    the loop waits for the turn's end meanwhile, and touches neither."""
 
     def __init__(
         self,
@@ -88,9 +97,11 @@ class PersistWorker(Generic[RecordT]):
         self._kind = kind
         self._work = asyncio.Event()
         self.wants_wake = False  # read on other threads: nobody need wake a worker that will look anyway
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wants_bell = False
         self._hurry = asyncio.Event()
         self._flushing = False
-        self._in_hand: Sequence[RecordT] = ()
+        self._hand: Hand[RecordT] = Hand(queue)
         self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
         self._rows_per_sec = 0.0
@@ -104,11 +115,19 @@ class PersistWorker(Generic[RecordT]):
     @property
     def in_hand_rows(self) -> int:
         """Rows taken from the queue whose commit has not returned."""
-        return len(self._in_hand)
+        return self._hand.held_rows
 
     def wake(self) -> None:
         """Rows came to an empty queue. Call on the loop."""
         self._work.set()
+        self.ring()
+
+    def ring(self) -> bool:
+        """The same, on any thread: False when nobody waits for it there."""
+        wants_bell = self._wants_bell
+        if wants_bell:
+            self._bell.put(None)
+        return wants_bell
 
     def _look(self) -> None:
         """Wake up once in a while for rows spilled or quarantined on another thread, which wake nobody."""
@@ -126,15 +145,11 @@ class PersistWorker(Generic[RecordT]):
     async def _run(self) -> None:
         while True:
             await self._wait_for_work()
-            batch, facts = self._queue.take(self._batch_limit_rows())
-            if batch or facts:
-                self._progress.out_rows += len(batch)
-                self._progress.last_dequeue_monotonic = self._clock.monotonic()
-                await self._store(batch, facts)
+            await self._store_queue()
             if self._spill.due and self._queue.rows < self._options.batch_rows:
                 # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
                 await self._until_it_works(self._drain_spill)
-            elif not batch and not facts and self._flushing and not self._quarantine.due:
+            elif self._flushing and not self._is_work_left():
                 return
             await self._close_idle_days()
             if self._quarantine.due:
@@ -160,7 +175,7 @@ class PersistWorker(Generic[RecordT]):
     def flush(self) -> None:
         """Make ``run`` return once queue and spill are empty. No more rows may be put."""
         self._flushing = True
-        self._work.set()
+        self.wake()
 
     def hurry(self) -> None:
         """Stop waiting between retries: whoever flushes has run out of patience."""
@@ -186,8 +201,9 @@ class PersistWorker(Generic[RecordT]):
 
     def rescue(self) -> int:
         """Put everything not committed into the spill file. Safe from any thread as a last resort. Rows spilled."""
-        rows = self._queue.spill_everything(self._in_hand)
-        self._in_hand = ()
+        self._hand.end_turn()
+        rows = self._queue.spill_everything(self._hand.rows)
+        self._hand.rows = self._hand.facts = ()
         return rows
 
     @property
@@ -208,43 +224,109 @@ class PersistWorker(Generic[RecordT]):
         self._quarantine.close()
         await self._writer.close(CLOSE_TIMEOUT_SEC)
 
+    def _is_work_left(self) -> bool:
+        return bool(self._queue.rows or self._queue.facts_waiting or self._spill.due or self._quarantine.due)
+
     async def _wait_for_work(self) -> None:
-        queue = self._queue
-        if queue.rows < self._options.batch_rows and not self._flushing:
-            quiet = self._rows_per_sec < QUIET_ROWS_PER_SEC
-            interval_sec = min(QUIET_COMMIT_INTERVAL_SEC if quiet else COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
-            wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
-            if wait_sec > 0:
-                await asyncio.sleep(wait_sec)
         self._work.clear()
         self.wants_wake = True  # before looking: who puts rows after this look wakes us
-        idle = not (queue.rows or queue.facts_waiting or self._spill.due or self._quarantine.due)
-        if idle and not self._flushing:
+        if not self._is_work_left() and not self._flushing:
             await self._work.wait()
         self.wants_wake = False
 
-    async def _store(self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact] = ()) -> None:
-        """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""
-        self._in_hand = batch
-        self._note_rate(len(batch))
+    async def _store_queue(self) -> None:
+        """The writer thread stores what waits; what it failed at is stored from here."""
+        turn = self._hand.begin_turn()
+        error: StoreError | None = None
+        try:
+            await self._writer.call(lambda writer: self._store_in_turn(writer, turn))
+        except StoreError as exc:
+            error = exc
+        finally:  # also when we are cancelled: it may be in the middle of it
+            self._hand.end_turn()
+        if error is not None:
+            await self._store(self._hand.rows, self._hand.facts, error)
+
+    def _store_in_turn(self, writer: RecordWriter[RecordT], turn: int) -> None:
+        """On the writer thread: commit one batch after another until the queue is empty, or the loop has to see to
+        something else."""
+        until_sec = self._clock.monotonic() + TURN_SEC
+        is_over = False
+        while not is_over:
+            self._wait_for_company()
+            if not self._hand.take(turn, self._batch_limit_rows(), self._note_taken):
+                if not self._hand.is_turn(turn) or not self._rows_come():
+                    return
+                continue
+            batch, facts = self._hand.rows, self._hand.facts
+            result = writer.write(batch, facts)
+            if not self._hand.stored(turn, partial(self._note_commit, result, batch, facts)):
+                return
+            self._tell_commit(result, batch)
+            is_over = self._flushing or self._spill.due or self._quarantine.due or self._clock.monotonic() >= until_sec
+
+    def _wait_for_company(self) -> None:
+        """Commits are so far apart, unless a full batch waits. A flush is in no greater hurry than that."""
+        if self._queue.rows >= self._options.batch_rows or self._flushing:
+            return
+        quiet = self._rows_per_sec < QUIET_ROWS_PER_SEC
+        interval_sec = min(QUIET_COMMIT_INTERVAL_SEC if quiet else COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
+        wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
+        if wait_sec > 0:
+            time.sleep(wait_sec)
+
+    def _rows_come(self) -> bool:
+        """Wait for rows, as long as they come one upon another. False: the loop waits for the next ones."""
+        self._wants_bell = True  # before looking: who puts rows after this look rings
+        try:
+            if not (self._queue.rows or self._queue.facts_waiting or self._flushing):
+                self._bell.get(timeout=PAUSE_SEC)
+        except Empty:
+            return False
+        finally:
+            self._wants_bell = False
+        return not self._flushing
+
+    def _note_taken(self, rows: int) -> None:
+        """Of the queue. The rate is smoothed over the last batches."""
+        now_sec = self._clock.monotonic()
+        self._progress.out_rows += rows
+        self._progress.last_dequeue_monotonic = now_sec
+        self._rows_per_sec += RATE_SMOOTHING * (rows / max(now_sec - self._commit_started, 1e-3) - self._rows_per_sec)
+        self._commit_started = now_sec
+
+    async def _store(
+        self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact] = (), error: StoreError | None = None
+    ) -> None:
+        """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined. ``error``: of
+        a first attempt."""
+        self._hand.rows, self._hand.facts = batch, facts
         while True:
+            if error is not None:
+                batch, facts = await self._overcome(error, batch, facts)
             self._commit_started = self._clock.monotonic()
             try:
                 result = await self._write(batch, facts)
                 break
-            except StoreCorrupt as exc:
-                await self._set_aside(exc)
             except StoreError as exc:
-                await self._wait_retry(exc)
-                if self._is_fault_of_ours(exc):
-                    batch, facts = self._with_company(batch, facts)
-        self._in_hand = ()
+                error = exc
+        self._hand.rows = self._hand.facts = ()
         self._retry.reset()
         self._fault, self._same_faults = "", 0
-        self._note_commit(result, batch)
-        for fact in facts:
-            if isinstance(fact, RowsRead):  # its day is over: close it now
-                self._day_written[fact.trading_day] = self._clock.monotonic() - DAY_IDLE_CLOSE_SEC - 1
+        self._note_commit(result, batch, facts)
+        self._tell_commit(result, batch)
+
+    async def _overcome(
+        self, error: StoreError, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact]
+    ) -> tuple[Sequence[RecordT], Sequence[Fact | DayFact]]:
+        """What is to be tried next, and not before it is worth it."""
+        if isinstance(error, StoreCorrupt):
+            await self._set_aside(error)
+        elif not isinstance(error, RowRefused):
+            await self._wait_retry(error)
+            if self._is_fault_of_ours(error):
+                return self._with_company(batch, facts)
+        return batch, facts
 
     async def _write(self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact]) -> WriteResult:
         """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
@@ -287,13 +369,8 @@ class PersistWorker(Generic[RecordT]):
             more, more_facts = self._queue.take(room)
             self._progress.out_rows += len(more)
             batch, facts = [*batch, *more], [*facts, *more_facts]
-            self._in_hand = batch
+            self._hand.rows, self._hand.facts = batch, facts
         return batch, facts
-
-    def _note_rate(self, rows: int) -> None:
-        """Rows a second, smoothed over the last batches."""
-        since_sec = max(self._clock.monotonic() - self._commit_started, 1e-3)
-        self._rows_per_sec += RATE_SMOOTHING * (rows / since_sec - self._rows_per_sec)
 
     async def _set_aside(self, error: StoreCorrupt) -> None:
         """A damaged or foreign day file: move it away loudly, so that the retry begins a new one."""
@@ -323,7 +400,7 @@ class PersistWorker(Generic[RecordT]):
             in_hand_rows=self.in_hand_rows,
             queue_rows=self._queue.rows,
             spill_rows=self._spill.rows,
-            exc_info=not busy,
+            exc_info=False if busy else error,
         )
         await is_set_within(self._hurry, wait_sec)
         if self._hurry.is_set():
@@ -336,7 +413,7 @@ class PersistWorker(Generic[RecordT]):
         progress.last_error = type(error).__name__
         progress.last_error_monotonic = self._clock.monotonic()
 
-    def _note_commit(self, result: WriteResult, batch: Sequence[RecordT]) -> None:
+    def _note_commit(self, result: WriteResult, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact]) -> None:
         progress = self._progress
         now_sec = self._clock.monotonic()
         progress.commits += 1
@@ -344,6 +421,9 @@ class PersistWorker(Generic[RecordT]):
         progress.ignored_rows += result.ignored_rows
         progress.files_replaced += result.replaced_files
         self._day_written.update(dict.fromkeys(result.days, now_sec))
+        for fact in facts:
+            if isinstance(fact, RowsRead):  # its day is over: close it now
+                self._day_written[fact.trading_day] = now_sec - DAY_IDLE_CLOSE_SEC - 1
         progress.missing_ticks = result.missing_ticks
         progress.unseen_ticks = result.unseen_ticks
         progress.last_commit_rows = len(batch)
@@ -352,6 +432,8 @@ class PersistWorker(Generic[RecordT]):
         if batch:
             progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
             self._note_latency(batch)
+
+    def _tell_commit(self, result: WriteResult, batch: Sequence[RecordT]) -> None:
         if self._plain_log.isEnabledFor(logging.DEBUG):
             self._plain_log.debug(
                 event(
@@ -359,7 +441,7 @@ class PersistWorker(Generic[RecordT]):
                     rows=len(batch),
                     inserted=result.inserted_rows,
                     ignored=result.ignored_rows,
-                    took_ms=progress.last_commit_sec * 1000,
+                    took_ms=self._progress.last_commit_sec * 1000,
                     queue=self._queue.rows,
                 )
             )
