@@ -20,6 +20,7 @@ from hk_tick_collector.sims.command import (
     say,
 )
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sims.tail import Tail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,14 +48,15 @@ def _run(args: argparse.Namespace) -> None:
     run_until_a_signal(exchange.run(args.port, ready))
 
 
-def check(truth: Path, data_root: Path) -> Checked:
-    """Every trade that was shown, once and as it was; every correction and cancel; and nothing else."""
+def check(truth: Path, data_root: Path, allow_tail_ms: int = 0) -> Checked:
+    """Every trade that was shown, once and as it was; every correction and cancel; and nothing else. As it is
+    read before the rows, the truth says what must be stored; as it is read after them, what may be."""
     events = read_truth(truth)
+    tail = Tail.of((event["time"] for event in events), allow_tail_ms)
     shown = [event for event in events if event["shown"]]
     trades = {
         (event["symbol"], event["index"]): event for event in shown if event["kind"] == "NEW" and not event["odd"]
     }
-    made = {(event["symbol"], event["index"]) for event in events}
     rows: list[tuple[str, int, int, float, float]] = []
     amended: set[tuple[str, int]] = set()
     for _, conn in day_files(data_root):
@@ -65,13 +67,21 @@ def check(truth: Path, data_root: Path) -> Checked:
         key for key, event in trades.items()
         if key in stored and stored[key] != (event["time"], event["price"], event["size"])
     ]  # fmt: skip
-    wanted = {(event["symbol"], event["index"]) for event in shown if event["kind"] != "NEW"}
+    wanted = {
+        (event["symbol"], event["index"])
+        for event in shown
+        if event["kind"] != "NEW" and not tail.holds(event["time"])
+    }  # fmt: skip
+    required = {key for key, event in trades.items() if not tail.holds(event["time"])}
+    strangers = stored.keys() - {(event["symbol"], event["index"]) for event in read_truth(truth)}
+    unsettled = sum(tail.holds(stored[key][0]) for key in strangers)
     counts = {
         "shown": len(trades),
         "stored": len(rows),
-        "missing": len(trades.keys() - stored.keys()),
+        "missing": len(required - stored.keys()),
         "doubled": len(rows) - len(stored),
-        "invented": len(stored.keys() - made),
+        "invented": len(strangers) - unsettled,
+        "unsettled": unsettled,
         "wrong": len(wrong),
         "amendments_missing": len(wanted - {(_dx(symbol), seq) for symbol, seq in amended}),
     }

@@ -10,6 +10,7 @@ from hk_tick_collector.gexbot_sim.server import FAULTS, Market, start
 from hk_tick_collector.gexbot_sim.snapshots import SESSION_SEC, Truth, read_truth
 from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, say, until_a_signal
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sims.tail import Tail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +41,12 @@ def _run(args: argparse.Namespace) -> None:
     server.server_close()
 
 
-def check(truth: Path, data_root: Path) -> Checked:
+def check(truth: Path, data_root: Path, allow_tail_ms: int = 0) -> Checked:
     """Every snapshot of a file that was read to its end, once and as it was; nothing that was not shown; and how many
-    of those that were shown live are there. The simulator may go on meanwhile."""
+    of those that were shown live are there. As it is read before the rows, the truth says what must be stored; as it is
+    read after them, what may be."""
     live, in_copies = (_shown(truth, how) for how in ("live", "copy"))
+    tail = Tail.of((second * 1000 for _, second, _ in live | in_copies), allow_tail_ms)
     rows: list[tuple[str, int, str]] = []
     copied: set[tuple[str, str]] = set()
     for path, conn in day_files(data_root, "snapshot/*.snapshot.db"):
@@ -59,15 +62,17 @@ def check(truth: Path, data_root: Path) -> Checked:
             )
         )
     stored = set(rows)
-    told = _shown(truth, "live", "copy")
+    strangers = stored - _shown(truth, "live", "copy")
+    unsettled = sum(tail.holds(second * 1000) for _, second, _ in strangers)
     counts = {
         "shown_live": len(live),
         "of_these_stored": len(live & stored),
         "stored": len(rows),
         "copies": len(copied),
-        "missing_of_copies": len(in_copies - stored),
+        "missing_of_copies": sum(not tail.holds(second * 1000) for _, second, _ in in_copies - stored),
         "doubled": len(rows) - len(stored),
-        "invented": len(stored - told),
+        "invented": len(strangers) - unsettled,
+        "unsettled": unsettled,
     }
     return Checked(counts, frozenset({"missing_of_copies", "doubled", "invented"}))
 

@@ -26,6 +26,7 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.opend_sim.check_report import CheckReport, SymbolDiff, market_time
 from hk_tick_collector.opend_sim.truth import read_truth_flagged
 from hk_tick_collector.opend_sim.venue import venue_of
+from hk_tick_collector.sims.tail import Tail
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.read_only import open_read_only
 
@@ -33,7 +34,6 @@ __all__ = ["CheckReport", "SymbolDiff", "check"]
 
 MAX_LOOKED_UP_ROWS = 1_000_000
 _MAX_DAYS = 100_000
-_NOTHING_MS = -(1 << 62)
 _FIELDS = ("symbol", "seq", "ts_ms", "price", "volume", "turnover", "direction", "tick_type")
 _SYMBOL, _SEQ, _TS, _PRICE, _VOLUME = range(5)
 
@@ -69,8 +69,10 @@ def check(
     report = CheckReport(str(truth_path), str(data_root))
     symbols = None if symbols is None else frozenset(symbols)
     with closing(sqlite3.connect("", isolation_level=None)) as sorted_truth:
-        newest_ms = _sort_truth(sorted_truth, truth_path, symbols, report)
-        comparison = _Comparison(sorted_truth, report, newest_ms, allow_tail_ms, since_ms)
+        _sort_truth(sorted_truth, truth_path, symbols, report)
+        newest_ms: int | None = sorted_truth.execute("SELECT max(ts_ms) FROM truth").fetchone()[0]
+        tail = Tail.of(() if newest_ms is None else (newest_ms,), allow_tail_ms)
+        comparison = _Comparison(sorted_truth, report, tail, since_ms)
         files = {parse_day(path): path for path in recent_day_files(Path(data_root), _MAX_DAYS)}
         report.day_files = sorted(path.name for path in files.values())
         days = {row[0] for row in sorted_truth.execute("SELECT DISTINCT day FROM truth")}
@@ -82,8 +84,8 @@ def check(
 
 def _sort_truth(
     database: sqlite3.Connection, path: Path | str, symbols: Collection[str] | None, report: CheckReport
-) -> int:
-    """Fill the table ``truth``; the newest event time, or a time before all times when there is none."""
+) -> None:
+    """Fill the table ``truth``."""
     database.execute("PRAGMA journal_mode = OFF")
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA cache_size = -65536")
@@ -91,14 +93,11 @@ def _sort_truth(
         "CREATE TABLE truth (day TEXT, symbol TEXT, seq INTEGER, ts_ms INTEGER, price REAL, volume INTEGER, "
         "turnover REAL, direction TEXT, tick_type TEXT, history INTEGER)"
     )
-    newest_ms = _NOTHING_MS
 
     def rows() -> Iterator[Row]:
-        nonlocal newest_ms
         for t, history in read_truth_flagged(path):
             if symbols is None or t.symbol in symbols:
                 report.made_rows += 1
-                newest_ms = max(newest_ms, t.ts_ms)
                 day = venue_of(t.symbol).market.trading_day(t.ts_ms)
                 # A part of a share has no whole number: it is stored without a volume.
                 volume = None if t.part else t.volume
@@ -107,18 +106,15 @@ def _sort_truth(
     database.execute("BEGIN")
     database.executemany(f"INSERT INTO truth VALUES ({','.join('?' * 10)})", rows())  # noqa: S608
     database.execute("COMMIT")
-    return newest_ms
 
 
 class _Comparison:
     """State of one check: what was found absent and what was found without counterpart."""
 
-    def __init__(
-        self, truth: sqlite3.Connection, report: CheckReport, newest_ms: int, allow_tail_ms: int, since_ms: int | None
-    ) -> None:
+    def __init__(self, truth: sqlite3.Connection, report: CheckReport, tail: Tail, since_ms: int | None) -> None:
         self._truth = truth
         self._report = report
-        self._tail_from_ms = newest_ms - allow_tail_ms if allow_tail_ms else None
+        self._tail = tail
         self._since_ms = since_ms
         self._absent: dict[str, list[_Absent]] = {}
         self._lonely: list[tuple[str, Row]] = []
@@ -225,7 +221,7 @@ class _Comparison:
         if candidates:
             self._report.of(symbol).duplicate += 1
             self._report.example("duplicate", f"{_tell(row)} in {day} is stored as seq {candidates[0][0]} too")
-        elif self._tail_from_ms is not None and isinstance(row[_TS], int) and row[_TS] >= self._tail_from_ms:
+        elif self._tail.holds(row[_TS]):
             self._report.unsettled_rows += 1
         else:
             self._report.of(symbol).extra += 1
@@ -253,7 +249,7 @@ class _Comparison:
         ts_ms = want[_TS]
         if want[-1] or (self._since_ms is not None and ts_ms < self._since_ms):
             return False
-        return self._tail_from_ms is None or ts_ms <= self._tail_from_ms
+        return not self._tail.holds(ts_ms)
 
 
 def _stored_rows(path: Path, symbols: Collection[str] | None, *, sequenced: bool = True) -> Iterator[Row]:

@@ -23,6 +23,7 @@ from hk_tick_collector.sims.command import (
     say,
 )
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sims.tail import Tail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,31 +60,36 @@ def _run(args: argparse.Namespace) -> None:
 _FAULTS = frozenset({"missing", "doubled", "invented", "wrong_totals", "books_invented"})
 
 
-def check(truth: Path, data_root: Path) -> Checked:
+def check(truth: Path, data_root: Path, allow_tail_ms: int = 0) -> Checked:
     """Every last trade that was shown, once and as it was, and nothing else; and how much of the volume that is. Where
-    books were recorded, each was shown as it is."""
+    books were recorded, each was shown as it is. As it is read before the rows, the truth says what must be stored; as
+    it is read after them, what may be."""
     made = read_truth(truth)
-    trades = {_key(trade): trade for trade in made if not trade["odd"]}
-    shown = {key for key, trade in trades.items() if trade["shown"]}
+    tail = Tail.of((trade["time"] for trade in made), allow_tail_ms)
+    shown = {_key(trade) for trade in made if trade["shown"] and not trade["odd"]}
     rows: list[tuple[str, int, float, float, int | None]] = []
     for _, conn in day_files(data_root):
         rows += conn.execute(f"SELECT symbol, ts_ms, price, {SIZE}, total_volume FROM ticks")  # noqa: S608 - a constant of ours
     stored = {(_theirs(symbol), ts_ms, price, volume): total for symbol, ts_ms, price, volume, total in rows}
     totals: dict[object, set[int]] = {}
-    for trade in made:
+    later = read_truth(truth)
+    for trade in later:
         totals.setdefault(_key(trade), set()).add(trade["total"])
+    strangers = stored.keys() - {_key(trade) for trade in later if not trade["odd"]}
+    unsettled = sum(tail.holds(ts_ms) for _, ts_ms, _, _ in strangers)
     counts = {
         "made": len(made),
         "shown": len(shown),
         "stored": len(rows),
-        "missing": len(shown - stored.keys()),
+        "missing": sum(not tail.holds(ts_ms) for _, ts_ms, _, _ in shown - stored.keys()),
         "doubled": len(rows) - len(stored),
-        "invented": len(stored.keys() - trades.keys()),
+        "invented": len(strangers) - unsettled,
+        "unsettled": unsettled,
         "wrong_totals": sum(
             total is not None and key in totals and total not in totals[key] for key, total in stored.items()
         ),
     }
-    counts |= check_books(truth, data_root)
+    counts |= check_books(truth, data_root, allow_tail_ms)
     return Checked(counts, _FAULTS & counts.keys())
 
 

@@ -14,6 +14,7 @@ from hk_tick_collector.shioaji_sim.server import FAULTS, Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Tape, read_truth
 from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, say, until_a_signal
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sims.tail import Tail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,26 +58,37 @@ class _Stored(NamedTuple):
     proven: set[tuple[str, str]]  # code and day that are called so
 
 
-def check(truth: Path, data_root: Path) -> Checked:
+def check(truth: Path, data_root: Path, allow_tail_ms: int = 0) -> Checked:
     """Every trade that was shown, once and as it was; nothing else; and no day called proven that lacks a trade."""
-    return Checked(
-        compare(read_truth(truth), data_root), frozenset({"missing", "doubled", "invented", "false_proofs"})
-    )  # fmt: skip
+    events = read_truth(truth)
+    tail = Tail.of((event["ts_us"] // 1000 for event in events), allow_tail_ms)
+    stored = _read(data_root)
+    counts = _compare(events, stored, read_truth(truth), tail)
+    return Checked(counts, frozenset({"missing", "doubled", "invented", "false_proofs"}))
 
 
 def compare(events: Sequence[Mapping[str, Any]], data_root: Path) -> dict[str, int]:
-    """The numbers that ``check`` prints."""
+    """The numbers that ``check`` prints, of a simulator that makes nothing meanwhile."""
+    return _compare(events, _read(data_root), events, Tail())
+
+
+def _compare(
+    events: Sequence[Mapping[str, Any]], stored: _Stored, later: Sequence[Mapping[str, Any]], tail: Tail
+) -> dict[str, int]:
+    """As the truth was read before the rows, it says what must be stored; ``later``, after them, what may be."""
     made = {_of_truth(event): event for event in events if not event["trial"]}
     shown = {trade for trade, event in made.items() if event["shown"] and not event["spoilt"]}
-    stored = _read(data_root)
     there = set(stored.trades)
     lacking = {(trade.code, trade.day) for trade in made.keys() - there}
+    strangers = there - {_of_truth(event) for event in later if not event["trial"]}
+    unsettled = sum(tail.holds(trade.ts_ms) for trade in strangers)
     return {
         "shown": len(shown),
         "stored": len(stored.trades),
-        "missing": len(shown - there),
+        "missing": sum(not tail.holds(trade.ts_ms) for trade in shown - there),
         "doubled": len(stored.trades) - len(there),
-        "invented": len(there - made.keys()),
+        "invented": len(strangers) - unsettled,
+        "unsettled": unsettled,
         "trials": stored.trials,
         "not_shown": len((made.keys() - shown) - there),
         "proven_days": len(stored.proven),

@@ -65,7 +65,7 @@ class Simulator:
     faults: Mapping[str, str]  # by their names, what they do
     add_options: Callable[[argparse.ArgumentParser], None]  # of ``run``
     run: Callable[[argparse.Namespace], None]
-    check: Callable[[Path, Path], Checked]  # truth file, data root. OSError, TruthError, sqlite3.Error
+    check: Callable[[Path, Path, int], Checked]  # truth, data root, allow_tail_ms. OSError, TruthError, sqlite3.Error
     port: str = "port"  # the one that takes faults, as the command line calls it
     record: str = "tick"  # what is compared
     extra: str = ""  # that it needs
@@ -109,6 +109,9 @@ class Simulator:
         check = commands.add_parser("check", help=f"compare recorded {self.record}s with a truth file")
         check.add_argument("truth", type=Path)
         check.add_argument("data_root", type=Path)
+        check.add_argument(
+            "--allow-tail-ms", type=count, default=0, metavar="MS", help=f"{self.record}s this new may differ yet"
+        )
         check.set_defaults(command=self._check)
         return parser
 
@@ -127,7 +130,7 @@ class Simulator:
             return EXIT_FAILED
 
     def _check(self, args: argparse.Namespace) -> int:
-        checked = self.check(args.truth, args.data_root)
+        checked = self.check(args.truth, args.data_root, args.allow_tail_ms)
         if not checked.counts["stored"]:
             print(f"no {self.record} is recorded")
             return EXIT_NOTHING
@@ -149,6 +152,14 @@ def port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is not from 0 to 65535")
+    return number
+
+
+def count(text: str) -> int:
+    """An option's type: a whole number from 0 on."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is below 0")
     return number
 
 
