@@ -6,7 +6,7 @@ time of storing.
 What is taken, and what is said of it, ``days.joining`` decides.
 
 The file is built beside its place, read back and held against every recording, and linked into place, whole or not at
-all. Recordings are only read.
+all. Recordings are only read, each of them once: what is compared waits compressed, about 12 bytes a tick of each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +34,9 @@ from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.joining import Conflict, Held, SymbolPlan, note, plan_symbol
-from hk_tick_collector.days.order import sort_table
-from hk_tick_collector.days.scan import scan_numbered, scan_symbols
+from hk_tick_collector.days.order import GroupedTicks, sort_table
+from hk_tick_collector.days.scan import scan_day_file, scan_numbered, scan_symbols
+from hk_tick_collector.days.schema import empty_table
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import judging, reader
 from hk_tick_collector.store.atomic import sync_file
@@ -115,6 +116,18 @@ class Recording:
         known = [symbol for symbol in symbols if symbol in self.coverage]
         return sort_table(scan_symbols(self.db, known, names, last_rowid=self.notes.last_rowid))
 
+    def all_ticks(self, groups: Sequence[Sequence[str]]) -> Callable[[int], pa.Table]:
+        """The same of every symbol, read once, as tables of these groups by their number, with ``twins.COLUMNS``."""
+        batches = scan_day_file(self.db, twins.COLUMNS, last_rowid=self.notes.last_rowid)
+        grouped = GroupedTicks(groups, map(self._noted, batches))
+        return lambda group: grouped.table(group) or empty_table(twins.COLUMNS)
+
+    def _noted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What is of symbols that its notes name."""
+        column = batch.column(batch.schema.get_field_index("symbol"))
+        is_noted = [symbol in self.coverage for symbol in column.dictionary.to_pylist()]
+        return batch if all(is_noted) else batch.filter(pa.array(is_noted).take(column.indices))
+
     def numbered(self, seqs: Mapping[str, Sequence[int]], columns: Sequence[str]) -> pa.Table:
         """The ticks that have these sequences, by symbol."""
         return scan_numbered(self.db, seqs, columns)
@@ -166,9 +179,10 @@ def merge_day(
     part = atomic.new_part(db)
     try:
         _copy(base.db, part)
-        added, conflicts = _fill(part, trading_day, base, sources, market, now_ms, on_rows)
+        read = _Read.of(sources)
+        added, conflicts = _fill(part, trading_day, base, read, market, now_ms, on_rows)
         make_logged(part)
-        _check(part, sources, conflicts)
+        _check(part, read, conflicts)
         sync_file(part)
         action = _put(part, db, replace=replace, now_ms=now_ms)
     finally:
@@ -198,10 +212,20 @@ def _copy(db: Path, target: Path) -> None:
 # -- what each symbol is made of ---------------------------------------------------------------------------------------
 
 
-def _groups(sources: Sequence[Recording]) -> Iterator[list[str]]:
-    """The symbols of all recordings in order, a part of them at a time."""
-    symbols = sorted({symbol for source in sources for symbol in source.coverage})
-    return in_groups({symbol: sum(source.rows([symbol]) for source in sources) for symbol in symbols}, GROUP_ROWS)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What recordings have, each read once: the symbols of all of them in order, a part of them at a time, and each
+    one's ticks of a part by its number. They wait compressed (``days.order``)."""
+
+    groups: list[list[str]]
+    ticks: dict[Recording, Callable[[int], pa.Table]]
+
+    @classmethod
+    def of(cls, sources: Sequence[Recording]) -> _Read:
+        symbols = sorted({symbol for source in sources for symbol in source.coverage})
+        rows = {symbol: sum(source.rows([symbol]) for source in sources) for symbol in symbols}
+        groups = list(in_groups(rows, GROUP_ROWS))
+        return cls(groups, {source: source.all_ticks(groups) for source in sources})
 
 
 # -- into the copy -----------------------------------------------------------------------------------------------------
@@ -211,7 +235,7 @@ def _fill(
     part: Path,
     trading_day: str,
     base: Recording,
-    sources: Sequence[Recording],
+    read: _Read,
     market: Market,
     now_ms: int,
     on_rows: OnRows | None,
@@ -226,17 +250,17 @@ def _fill(
             conn.execute("PRAGMA synchronous = OFF")
             conn.execute("BEGIN IMMEDIATE")
             conn.execute("DELETE FROM readings")  # of another file
-            for group in _groups(sources):
-                held = Held(group, {source: source.ticks(group, twins.COLUMNS) for source in sources})
+            for number, group in enumerate(read.groups):
+                held = Held(group, {source: ticks(number) for source, ticks in read.ticks.items()})
                 plans_of_group = {symbol: plan_symbol(symbol, held) for symbol in group}
                 added_of_group, changed_of_group = _store(conn, plans_of_group, held, base)
                 added.update(added_of_group)
                 changed |= changed_of_group
                 plans.update(plans_of_group)
                 if on_rows is not None:
-                    on_rows(sum(source.rows(group) for source in sources))
+                    on_rows(sum(source.rows(group) for source in read.ticks))
             note(conn, trading_day, plans, base, market, now_ms, changed)
-            _copy_details(conn, sources)
+            _copy_details(conn, list(read.ticks))
             conn.execute("COMMIT")
         except (sqlite3.Error, OverflowError, ValueError) as exc:
             raise translate(exc, part) from exc
@@ -304,14 +328,14 @@ def _copy_details(conn: sqlite3.Connection, sources: Sequence[Recording]) -> Non
 # -- read back, and put into place -------------------------------------------------------------------------------------
 
 
-def _check(part: Path, sources: Sequence[Recording], conflicts: Sequence[Conflict]) -> None:
+def _check(part: Path, read: _Read, conflicts: Sequence[Conflict]) -> None:
     """Is every tick of every recording there, but of those that were left out?"""
     left_out = {(conflict.left_out, conflict.symbol) for conflict in conflicts}
-    merged = Recording("merged", part)
-    for group in _groups([merged, *sources]):
-        there = merged.ticks(group, twins.COLUMNS)
-        for source in sources:
-            differences = twins.compare_all(there, source.ticks(group, twins.COLUMNS), group)
+    merged = Recording("merged", part).all_ticks(read.groups)
+    for number, group in enumerate(read.groups):
+        there = merged(number)
+        for source, ticks in read.ticks.items():
+            differences = twins.compare_all(there, ticks(number), group)
             for symbol, told in differences.items():
                 lacks_rows = len(told.second_only) + told.otherwise
                 if lacks_rows and (source.name, symbol) not in left_out:

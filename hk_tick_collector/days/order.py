@@ -122,27 +122,32 @@ class _Buckets(ABC):
         """The rows in order, once: each bucket's memory is given back when it is through."""
         self._part()
         _give_back()
-        texts = {name: pa.array(list(numbers), pa.string()) for name, numbers in self._numbers.items()}
         self._packed.reverse()
         while self._packed:
             parts = self._packed.pop()
             if not parts:
                 continue
-            columns, rows = _unpacked(parts)
-            del parts
-            order = self._order(dict(zip(self._schema.names, columns, strict=True)))
-            for start in range(0, rows, TABLE_ROWS):
-                taken = [column.take(order.slice(start, TABLE_ROWS)) for column in columns]
-                yield pa.Table.from_arrays(
-                    [
-                        pa.DictionaryArray.from_arrays(array, texts[name]) if name in texts else array
-                        for name, array in zip(self._schema.names, taken, strict=True)
-                    ],
-                    schema=self._schema,
-                )
-                del taken
+            columns, order = self._unpacked(parts)
+            for start in range(0, len(order), TABLE_ROWS):
+                yield self._table(columns, order.slice(start, TABLE_ROWS))
             del columns, order
             _give_back()
+
+    def _unpacked(self, parts: list[bytes]) -> tuple[list[pa.Array], pa.Array]:
+        """A bucket's columns, and which row comes first, second, ... ``parts`` is empty after it."""
+        columns = _unpacked(parts)
+        return columns, self._order(dict(zip(self._schema.names, columns, strict=True)))
+
+    def _table(self, columns: Sequence[pa.Array], order: pa.Array) -> pa.Table:
+        texts = {name: pa.array(list(numbers), pa.string()) for name, numbers in self._numbers.items()}
+        taken = [column.take(order) for column in columns]
+        return pa.Table.from_arrays(
+            [
+                pa.DictionaryArray.from_arrays(array, texts[name]) if name in texts else array
+                for name, array in zip(self._schema.names, taken, strict=True)
+            ],
+            schema=self._schema,
+        )
 
     def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = []
@@ -197,6 +202,24 @@ class _BySymbol(_Buckets):
         return _ranks(list(self._numbers["symbol"]))
 
 
+class GroupedTicks(_BySymbol):
+    """Ticks by groups of symbols, each to be had as often as it is wanted. The groups follow each other in order."""
+
+    def __init__(self, groups: Sequence[Sequence[str]], batches: Iterable[pa.RecordBatch]) -> None:
+        """``batches``: as of ``sorted_tables``, of these symbols alone."""
+        super().__init__([group[0] for group in groups[1:]])
+        for batch in batches:
+            self.add(batch)
+        self._part()
+        _give_back()
+
+    def table(self, group: int) -> pa.Table | None:
+        """The rows of a group, by its number, in the order of ``sort_table``, as one chunk; None when there are
+        none."""
+        parts = self._packed[group]
+        return self._table(*self._unpacked(list(parts))) if parts else None
+
+
 class _ByStamp(_Buckets):
     """``bounds``: the last ``inserted_at_ms`` of each bucket but the last one."""
 
@@ -218,17 +241,17 @@ def _pack(part: pa.RecordBatch) -> bytes:
     return packed
 
 
-def _unpacked(parts: list[bytes]) -> tuple[list[pa.Array], int]:
-    """The columns of these parts and their rows. ``parts`` is empty after it."""
+def _unpacked(parts: list[bytes]) -> list[pa.Array]:
+    """The columns of these parts. ``parts`` is empty after it."""
     table = pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in parts])
     parts.clear()
-    chunked, rows = table.columns, table.num_rows
+    chunked = table.columns
     del table
     columns = []
     while chunked:  # one by one: never all of them twice
         columns.append(_array(chunked.pop()))
     _give_back()
-    return columns[::-1], rows
+    return columns[::-1]
 
 
 def _keys(times: pa.Array, seq: pa.Array) -> tuple[_I64, _I64]:

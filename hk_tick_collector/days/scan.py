@@ -120,13 +120,17 @@ def scan_symbols(
 
 
 def scan_numbered(db: Path, seqs: Mapping[str, Sequence[int]], columns: Sequence[str] = COLUMNS) -> pa.Table:
-    """The ticks with these sequences, by symbol, by the index on both: O(their number). Not sorted."""
+    """The ticks with these sequences, by symbol, by the index on both: O(their number). In the order of ``seqs``, by
+    sequence within a symbol."""
     names = tuple(columns)
     # "IS NOT NULL" beside it would make SQLite go through all of the symbol.
-    tails = ["FROM ticks WHERE symbol = ? AND seq IN (SELECT value FROM json_each(?))"]
-    sets = ([symbol, json.dumps(list(numbers))] for symbol, numbers in seqs.items())
+    tail = (
+        "FROM json_each(?) AS wanted CROSS JOIN json_each(wanted.value, '$[1]') AS numbered CROSS JOIN ticks "
+        "ON symbol = json_extract(wanted.value, '$[0]') AND seq = numbered.value"
+    )
+    wanted = json.dumps([(symbol, sorted(set(numbers))) for symbol, numbers in seqs.items()])
     with closing(open_read_only(db)) as conn:
-        batches = list(_read(conn, db, _columns(conn, names), tails, sets))
+        batches = list(_read(conn, db, _columns(conn, names), [tail], [[wanted]]))
     return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
 
 

@@ -40,6 +40,7 @@ GROUP_ROWS = 200_000  # of both recordings, about so many are in memory at a tim
 
 _CONTENT = ("price", "volume", *with_role(Role.CONTENT))  # beside its time, what a trade is
 _COUNTER_BITS = SEQ_COUNTER_MASK.bit_length()
+_INT64_BITS = 63  # beside the sign
 _I64 = npt.NDArray[np.int64]
 _BOOL = npt.NDArray[np.bool_]
 
@@ -173,11 +174,22 @@ def _paired(first: _Side, second: _Side) -> _Pairs:
     keyed, others_keyed = np.flatnonzero(first.is_keyed), np.flatnonzero(second.is_keyed)
     numbers = np.concatenate([first.numbers[keyed], second.numbers[others_keyed]])
     seqs = np.concatenate([first.seqs[keyed], second.seqs[others_keyed]])
-    order = np.lexsort((seqs, numbers))  # of equal ones the first recording's comes first
+    order = _order(numbers, seqs)  # of equal ones the first recording's comes first
     numbers, seqs, is_other = numbers[order], seqs[order], order >= len(keyed)
     at = np.flatnonzero((numbers[1:] == numbers[:-1]) & (seqs[1:] == seqs[:-1]) & ~is_other[:-1] & is_other[1:])
     places, others = keyed[order[at]], others_keyed[order[at + 1] - len(keyed)]
     return _Pairs(places, others, _same_trade(first.table, places, second.table, others))
+
+
+def _order(numbers: _I64, seqs: _I64) -> _I64:
+    """Which row comes first, second, ... by symbol and sequence, equal ones as they come. Both in one number where they
+    fit: two recordings are two runs that are nearly in order, and then sorting is merging."""
+    if len(seqs):
+        low, high = int(seqs.min()), int(seqs.max())
+        seq_bits = (high - low).bit_length()
+        if seq_bits + int(numbers.max()).bit_length() < _INT64_BITS:
+            return np.argsort(numbers << seq_bits | seqs - low, kind="stable")
+    return np.lexsort((seqs, numbers))
 
 
 def _alone(sides: _Sides, pairs: _Pairs) -> _Places:
@@ -298,9 +310,18 @@ def _counted_otherwise(sides: _Sides, only: _Places, symbols_count: int) -> _I64
     for places, side, other in zip(only, sides, reversed(sides), strict=True):
         places = places[side.is_keyed[places]]  # noqa: PLW2901 - those that bear one
         if len(places):
-            bears = np.isin(_counters(side)[places], _counters(other)[other.is_keyed])
+            bears = _are_among(_counters(side)[places], _counters(other)[other.is_keyed])
             counted += np.bincount(side.numbers[places[bears]], minlength=symbols_count)
     return counted
+
+
+def _are_among(few: _I64, many: _I64) -> _BOOL:
+    """Which of a few numbers are among many, none of which is sorted for it (as ``np.isin`` does)."""
+    wanted = np.sort(few)
+    at = np.minimum(np.searchsorted(wanted, many), len(wanted) - 1)
+    is_there = np.zeros(len(wanted), np.bool_)
+    is_there[at[wanted[at] == many]] = True
+    return is_there[np.searchsorted(wanted, few)]
 
 
 def _counters(side: _Side) -> _I64:

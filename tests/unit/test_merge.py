@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.days import joining, twins
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.manifest import PARQUET
+from hk_tick_collector.days.scan import scan_numbered
 from hk_tick_collector.days.schema import TICKS
 from hk_tick_collector.days.twins import COMPARED
 from hk_tick_collector.days.union import UnionCatalog
@@ -68,11 +70,15 @@ def record(root: Path, ticks: Iterable[Tick], facts: Sequence[Fact] = ()) -> Pat
     return root
 
 
-def merged(tmp_path: Path, *roots: Path, is_replacing: bool = False) -> Merged:
-    into = tmp_path / "merged"
+def merged_into(into: Path, *roots: Path, is_replacing: bool = False) -> Merged:
     days = {root.name: Catalog(root, root / "archive").day(DAY) for root in roots}
     with atomic.only_job(into, merge.LOCK_FILE), merge.recordings(days, into, NOW_MS) as sources:
-        result = merge.merge_day(DAY, sources, into, HK, now_ms=NOW_MS, replace=is_replacing)
+        return merge.merge_day(DAY, sources, into, HK, now_ms=NOW_MS, replace=is_replacing)
+
+
+def merged(tmp_path: Path, *roots: Path, is_replacing: bool = False) -> Merged:
+    into = tmp_path / "merged"
+    result = merged_into(into, *roots, is_replacing=is_replacing)
     joined = UnionCatalog([Catalog(root, root / "archive") for root in roots]).day(DAY)
     assert said_of(joined) == said_of(Catalog(into, into / "archive").day(DAY))  # as it is read without a merge
     assert len(joined.contradictions) == len(result.conflicts)
@@ -357,6 +363,96 @@ def test_an_archived_recording_is_merged(tmp_path: Path) -> None:
 
 
 SETS = st.sets(st.integers(1, 60), min_size=1)
+
+
+def random_twins(tmp_path: Path, seed: int) -> list[Path]:
+    """Three recordings of a few symbols: each lacks some ticks, has some without a sequence or with a cut time, or
+    tells a symbol otherwise."""
+    draw = Random(seed)
+    sides: list[list[Tick]] = [[], [], []]
+    for symbol in (f"HK.{number:05d}" for number in range(1, 9)):
+        truth = make_ticks(1, draw.randint(2, 40), symbol)
+        truth = [tick._replace(price=draw.choice((1.0, 2.0, None)), ts_ms=tick.ts_ms) for tick in truth]
+        for side in sides:
+            told = [tick for tick in truth if draw.random() < draw.choice((1, 0.9))]
+            kind = draw.choice(("whole", "whole", "whole", "bare", "cut", "otherwise", "absent"))
+            if kind == "bare":
+                told = [tick._replace(seq=None) if draw.random() < 0.3 else tick for tick in told]
+            elif kind == "cut":
+                told = [tick._replace(ts_ms=tick.ts_ms // 1000 * 1000) for tick in told]
+            elif kind == "otherwise":
+                told = [tick._replace(price=9.0) if draw.random() < 0.3 else tick for tick in told]
+            side.extend(told if kind != "absent" else [])
+    for side in sides:
+        draw.shuffle(side)
+    return [record(tmp_path / name, side, whole()) for name, side in zip("abc", sides, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_merged_day_is_the_same_however_many_rows_are_looked_at_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    roots = random_twins(tmp_path, seed)
+    told: list[tuple[object, ...]] = []
+    for group_rows in (1, 60, merge.GROUP_ROWS):
+        monkeypatch.setattr(merge, "GROUP_ROWS", group_rows)
+        result = merged_into(tmp_path / str(group_rows), *roots)
+        with closing(sqlite3.connect(result.path)) as conn:
+            dump = sorted(conn.iterdump())
+        told.append((dump, result.added_rows, result.states, result.conflicts))
+    assert told[0] == told[1] == told[2]
+
+
+def test_each_recording_is_read_once_and_what_was_made_of_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is asked for what one lacks alone: by it, each row costs three times as much."""
+    a = record(tmp_path / "a", without(ALL, 500, 600))
+    b = record(tmp_path / "b", without(ALL, 901, 950))
+    scanned, scan = list[str](), merge.scan_day_file
+    monkeypatch.setattr(
+        merge, "scan_day_file", lambda db, *how, **more: (scanned.append(db.name), scan(db, *how, **more))[1]
+    )
+    monkeypatch.setattr(merge, "scan_symbols", None)
+    monkeypatch.setattr(merge, "GROUP_ROWS", 1)
+    result = merged_into(tmp_path / "merged", a, b)
+    assert stored(result) == [(SYMBOL, tick.seq, tick.ts_ms) for tick in ALL]
+    assert scanned == [f"{DAY}.db", f"{DAY}.db", f".{DAY}.db.part"]
+
+
+def test_ticks_of_a_symbol_that_a_recordings_notes_do_not_name_are_not_taken(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", make_ticks(1, 5))
+    b = record(tmp_path / "b", [*make_ticks(1, 9), *make_ticks(1, 20, "HK.00005")])
+    with closing(sqlite3.connect(day_file(b, DAY))) as conn, conn:
+        conn.execute("DELETE FROM coverage WHERE symbol = ?", (SYMBOL,))
+    result = merged_into(tmp_path / "merged", a, b)
+    assert Counter(symbol for symbol, *_ in stored(result)) == {"HK.00005": 20, SYMBOL: 5}
+
+
+def test_ticks_are_found_by_their_sequences_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    record(tmp_path, [*ALL, *make_ticks(1, 20, "HK.00005"), make_tick(21, "HK.00005", seq=None)])
+    seqs = {SYMBOL: [ALL[8].seq, ALL[2].seq, ALL[2].seq, 7], "HK.00005": [make_tick(3).seq], "HK.99999": [1], "'": [2]}
+    expected = [(SYMBOL, ALL[2].seq), (SYMBOL, ALL[8].seq), ("HK.00005", make_tick(3).seq)]
+
+    def found() -> list[tuple[str, int]]:
+        table = scan_numbered(day_file(tmp_path, DAY), seqs, ("symbol", "seq", "tick_type"))
+        return list(zip(table["symbol"].to_pylist(), table["seq"].to_pylist(), strict=True))
+
+    assert found() == expected
+    with closing(sqlite3.connect(day_file(tmp_path, DAY))) as conn:  # now it is a live file
+        conn.execute("BEGIN IMMEDIATE")
+        assert found() == expected
+
+
+def test_sequences_far_apart_are_held_against_each_other_all_the_same() -> None:
+    """They do not fit into one number with their symbol's."""
+    seqs = [[1, 5, (1 << 62) + 3, (1 << 63) - 1], [1, 6, (1 << 62) + 3]]
+    names = [f"HK.{number:05d}" for number in range(1, 6)]
+    tables = [table_of([make_tick(1, name, seq=seq) for name in names for seq in side]) for side in seqs]
+    told = twins.compare_all(*tables, names, uncounted=names)
+    assert {(d.first_only.tolist()[0], len(d.first_only), len(d.second_only), d.otherwise) for d in told.values()} == {
+        (1, 2, 1, 0)
+    }
 
 
 @given(SETS, SETS)
