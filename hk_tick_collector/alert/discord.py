@@ -22,8 +22,10 @@ class Discord:
     def __init__(self, url: str, mention: int | None) -> None:
         import httpx  # noqa: PLC0415 - an extra
 
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - as above
+
         self._url, self._mention = httpx.URL(url), mention
-        self._client = httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False)
+        self._client = paced_client(timeout=SEND_SEC, follow_redirects=False, trust_env=False)
 
     def send(self, letter: Letter) -> str | None:
         """One message; its number."""

@@ -154,9 +154,11 @@ class DeadManPing:
         """Once. Its answer matters to nobody here."""
         import httpx  # noqa: PLC0415 - an extra
 
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - as above
+
         try:
             with (
-                httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
+                paced_client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
                 client.stream("GET", self._settings.url.get_secret_value()),
             ):
                 pass

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import stat
+import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from hk_tick_collector.store.signals import NAME_PATTERN
 
 MAX_FILE_BYTES = 256 << 10
 SEND_SEC = 15.0
+APPRISE_SEC = 60.0  # a letter may be several requests
 WAYS = ("webhook", "discord", "telegram", "apprise")
 RETRY_AFTER_MAX_SEC = 3600.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -307,6 +309,8 @@ class Webhook:
         """One request. 2xx is taken; 429 and 503 may say when to come again."""
         import httpx  # noqa: PLC0415 - an extra
 
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - as above
+
         body = json.dumps({"id": letter.id, "title": letter.title, "text": letter.text, **letter.data}).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": letter.id}
         if self._secret is not None:
@@ -315,7 +319,7 @@ class Webhook:
             headers |= {"X-HK-Timestamp": stamp, "X-HK-Signature": f"sha256={signed}"}
         try:
             with (
-                httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
+                paced_client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
                 client.stream("POST", self._url, content=body, headers=headers) as answer,
             ):
                 status, wait = answer.status_code, answer.headers.get("retry-after", "")
@@ -335,20 +339,35 @@ class Apprise:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._at_work: threading.Thread | None = None
 
     def send(self, letter: Letter) -> None:
-        """It tells only true or false."""
+        """It tells only true or false. Its own limits begin anew with each byte that a service answers: it is waited
+        for on a thread of its own, and that is left to itself, one at a time."""
         import apprise  # noqa: PLC0415 - an extra
 
         _silence_apprise()
         sender = apprise.Apprise()
         if not sender.add(self._url):
             raise NotSent("apprise does not know such an address")
-        try:
-            is_taken = sender.notify(title=letter.title, body=letter.text)
-        except Exception as exc:  # noqa: BLE001 - a hundred services' own code, and its texts hold addresses
-            raise NotSent(type(exc).__name__) from None
-        if not is_taken:
+        if self._at_work is not None and self._at_work.is_alive():
+            raise NotSent("the letter before is not answered yet")
+        ended: list[object] = []
+
+        def notify() -> None:
+            try:
+                ended.append(sender.notify(title=letter.title, body=letter.text))
+            except Exception as exc:  # noqa: BLE001 - a hundred services' own code, and its texts hold addresses
+                ended.append(exc)
+
+        self._at_work = threading.Thread(target=notify, name="apprise", daemon=True)
+        self._at_work.start()
+        self._at_work.join(APPRISE_SEC)
+        if not ended:
+            raise NotSent(f"no answer within {APPRISE_SEC:g} s")
+        if isinstance(ended[0], Exception):
+            raise NotSent(type(ended[0]).__name__)
+        if not ended[0]:
             raise NotSent("it did not take it")
 
 

@@ -38,10 +38,10 @@ class TelegramApi:
     """Calls of one bot. NotSent with Telegram's own words, never with the address, in which the token is."""
 
     def __init__(self, settings: TelegramSettings) -> None:
-        import httpx  # noqa: PLC0415 - an extra
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - httpx is an extra
 
         self._url = f"{settings.api}/bot{settings.token.get_secret_value()}"
-        self._client = httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False)
+        self._client = paced_client(timeout=SEND_SEC, follow_redirects=False, trust_env=False)
 
     def call(self, method: str, read_sec: float = SEND_SEC, **asked: Any) -> Any:
         """What Telegram answers under ``result``."""

@@ -125,10 +125,10 @@ class RemoteSource:
     """A server (``hk-tick-api``, ``hk-tickctl serve``). ``key``: None where nobody needs one."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        import httpx  # noqa: PLC0415 - an extra
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - httpx is an extra
 
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=ASK_SEC, follow_redirects=False)
+        self._client = paced_client(base_url=url.rstrip("/"), headers=headers, timeout=ASK_SEC, follow_redirects=False)
         self.name = url
         from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
 

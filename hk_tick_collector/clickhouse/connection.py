@@ -21,6 +21,7 @@ import httpx
 
 from hk_tick_collector.clickhouse.address import Address
 from hk_tick_collector.core.errors import ConfigError, CopiesUnavailable, RecorderError
+from hk_tick_collector.core.paced import paced_client
 from hk_tick_collector.core.text import printable
 
 TIMEOUT_SEC = 60.0
@@ -97,7 +98,7 @@ class ClickHouse:
         self._lost: EngineLost | None = None  # the last answer that did not come, until one comes
         self._rests_until_sec = float("-inf")
         headers = {"X-ClickHouse-User": address.user, "X-ClickHouse-Key": password}
-        self._http = httpx.Client(
+        self._http = paced_client(
             base_url=address.url,
             headers=headers,
             trust_env=False,  # a proxy of the environment would be given the password

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 TRIES = 5
 FIRST_PAUSE_SEC, MAX_PAUSE_SEC = 0.25, 20.0
 TIMEOUT_SEC = 120.0
+GRACE_SEC = 3600.0  # of waiting for one answer altogether: it comes as it is computed
 AGAIN = (429, 502, 503)
 _ERROR_BYTES = 100_000  # of a refusal that are read
 _KINDS: dict[str, type[errors.RecordingsError]] = {
@@ -83,8 +84,8 @@ class Server:
         self._tries = max(1, tries)
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client: httpx.Client = self._http.Client(
-            base_url=self.url, headers=headers, timeout=timeout_sec,
+        self._client: httpx.Client = import_module("hk_tick_collector.core.paced").paced_client(
+            GRACE_SEC, base_url=self.url, headers=headers, timeout=timeout_sec,
             verify=not self.url.startswith("http://"),  # certificates take 50 ms of work to read, and HTTP has none
         )  # fmt: skip
 

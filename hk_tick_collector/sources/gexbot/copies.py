@@ -201,8 +201,10 @@ class Copies:
         """All of a day's file, handed over. FeedError, Banned."""
         import httpx  # noqa: PLC0415 - an extra
 
+        from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - as above
+
         try:
-            with httpx.Client(trust_env=False, timeout=READ_SEC) as client:
+            with paced_client(trust_env=False, timeout=READ_SEC) as client:
                 url = _address(client, self._access, reading.day, reading.series)
                 # The address is a key by itself: nothing of ours goes with it, and it is told to nobody.
                 with client.stream("GET", url, headers=PLAIN_HEADERS) as response:
@@ -249,8 +251,10 @@ def address_of(access: Access, day: str, symbol: str, package: str, category: st
     """Where a day's file is, for a short while. FeedError, Banned."""
     import httpx  # noqa: PLC0415 - an extra
 
+    from hk_tick_collector.core.paced import paced_client  # noqa: PLC0415 - as above
+
     try:
-        with httpx.Client(trust_env=False, timeout=READ_SEC) as client:
+        with paced_client(trust_env=False, timeout=READ_SEC) as client:
             return _address(client, access, day, Series(symbol, package, category))
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise FeedError(f"gexbot was not reached: {words_of(exc)}") from None

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 from hk_tick_collector import __version__
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.core.limit import Connection, SafeConnection, TimeLimit
 from hk_tick_collector.core.text import cut, printable
-from hk_tick_collector.sources.remote.limit import Connection, SafeConnection, TimeLimit
 
 REQUEST_TIMEOUT_SEC = 5  # without a byte
 REQUEST_SEC = 8.0  # altogether

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError
+from hk_tick_collector.core.limit import Connection, SafeConnection, TimeLimit
 from hk_tick_collector.sources.remote.asking import AGENT, NO_FILE, REFUSED_WAIT_SEC, Patience, Refused, words_of
 from hk_tick_collector.sources.remote.conversation import shown
-from hk_tick_collector.sources.remote.limit import Connection, SafeConnection, TimeLimit
 from hk_tick_collector.sources.secrets import find, read_secrets
 from hk_tick_collector.sources.shioaji.spec import REQUESTS, REQUESTS_SEC, SECRETS
 

@@ -404,7 +404,7 @@ BOMB_BYTES = 64 * 1024 * 1024
     ("packed", "encoding", "words"),
     [
         (gzip.compress(bytes(BOMB_BYTES)), "gzip", "an answer has more than 1,048,576 bytes"),
-        (gzip.compress(b'["SPX"]')[:-4], "gzip", "an answer ends early"),
+        (gzip.compress(b'["SPX"]', mtime=0)[:-4], "gzip", "an answer ends early"),
         (b"no gzip at all", "gzip", "an answer cannot be unpacked: "),
         (zlib.compress(b'["SPX"]'), "\x1b[2Jdeflate", r"an answer is packed as '\x1b[2jdeflate', which nobody"),
     ],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import threading
 from types import TracebackType
@@ -27,19 +28,21 @@ class TimeLimit:
 
     def __init__(self, seconds: float) -> None:
         self.is_over = False
+        self.outer: TimeLimit | None = None
         self._line: socket.socket | None = None
         self._lock = threading.Lock()
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
     def __enter__(self) -> TimeLimit:
+        self.outer = getattr(_asking, "limit", None)
         _asking.limit = self
         self._timer.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
         self._timer.cancel()
-        _asking.limit = None
+        _asking.limit = self.outer
         with self._lock:
             self._leave()
 
@@ -47,7 +50,7 @@ class TimeLimit:
         """From now on it is this one. A second handle of it is kept: encryption takes the first one away."""
         with self._lock:
             self._leave()
-            self._line = line.dup()
+            self._line = socket.socket(fileno=os.dup(line.fileno()))  # its own ``dup`` is refused once encrypted
             if self.is_over:
                 self._break()
 
@@ -67,15 +70,27 @@ class TimeLimit:
             self._line = None
 
 
+def current() -> TimeLimit | None:
+    """That of this thread; of several the inner one."""
+    limit: TimeLimit | None = getattr(_asking, "limit", None)
+    return limit
+
+
+def watch(line: socket.socket) -> None:
+    """Held to the limits of this thread, if there are any."""
+    limit = current()
+    while limit is not None:
+        limit.watch(line)
+        limit = limit.outer
+
+
 class Connection(http.client.HTTPConnection):
     """Within the limit of the thread that makes it, if there is one."""
 
     def connect(self) -> None:
         """From then on it is watched, also while encryption is agreed on."""
         super().connect()
-        limit = getattr(_asking, "limit", None)
-        if limit is not None:
-            limit.watch(self.sock)
+        watch(self.sock)
 
 
 class SafeConnection(http.client.HTTPSConnection, Connection):
