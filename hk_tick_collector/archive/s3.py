@@ -11,7 +11,7 @@ Credentials, region and address come from where every program of AWS looks: ``AW
 - What is larger than PART_BYTES goes up in parts. An upload that was broken off is gone on with: parts that the store
   has are not sent again. It costs storage until then; a lifecycle rule of the bucket ends what nobody goes on with.
 - A line that breaks while an object comes down is taken up where it broke, of the same version. A store that is slower
-  than SLOWEST_BYTES_PER_SEC is given up.
+  than SLOWEST_BYTES_PER_SEC is given up, and one that does not answer at all after FIRST_SEC (``archive.s3_lines``).
 
 The client library signs, retries and finds credentials; conditions and unfinished uploads it has no public calls for,
 so requests go through its ``_execute``. pyproject.toml holds it to one minor version for that.
@@ -25,7 +25,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -38,21 +38,14 @@ from minio.datatypes import parse_list_objects
 from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from hk_tick_collector.archive.s3_lines import Lines, NoAnswer
 from hk_tick_collector.archive.stores import Stored, Taken, check_room
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
+from hk_tick_collector.core.limit import TimeLimit
 from hk_tick_collector.core.text import cut, printable
 
 PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that a slow line takes one in TIMEOUT_SEC; 10,000 are 50 GB
 BLOCK_BYTES = 256 * 1024
-TIMEOUT_SEC = 60.0  # also of sending a part
-RETRIES = urllib3.Retry(
-    3,
-    redirect=0,  # signed requests go where they were meant to
-    respect_retry_after_header=False,  # it may say a year
-    backoff_factor=0.3,
-    status_forcelist=[500, 502, 503, 504],
-    allowed_methods=None,
-)
 READ_ATTEMPTS = 5  # in a row that brought less than a block
 GRACE_SEC = 60.0
 SLOWEST_BYTES_PER_SEC = 8 * 1024
@@ -81,7 +74,7 @@ def open_bucket(bucket: str, prefix: str) -> S3Store:
             secure=parts.scheme == "https",
             region=region or ("us-east-1" if address else None),
             credentials=ChainedProvider(_providers()),
-            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_SEC), retries=RETRIES),
+            http_client=Lines(),
         )
     except ValueError as exc:
         raise ConfigError("AWS_ENDPOINT_URL_S3 or AWS_REGION cannot be used: see the address of your store") from exc
@@ -91,8 +84,7 @@ def open_bucket(bucket: str, prefix: str) -> S3Store:
 def _providers() -> list[Any]:
     providers: list[Any] = [EnvAWSProvider(), AWSConfigProvider()]
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
-        quick = urllib3.PoolManager(timeout=urllib3.Timeout(2.0), retries=urllib3.Retry(1))
-        providers.append(IamAwsProvider(http_client=quick))
+        providers.append(IamAwsProvider(http_client=Lines(2.0, 10.0, urllib3.Retry(1))))
     return providers
 
 
@@ -141,7 +133,10 @@ class S3Store:
             if token:
                 asked["continuation-token"] = token
             answer = self._client._execute("GET", self._bucket, query_params=asked)
-            page, is_truncated, following, _ = parse_list_objects(answer)
+            try:
+                page, is_truncated, following, _ = parse_list_objects(answer)
+            except ValueError as exc:
+                raise StoreUnavailable(f"{self.place} answers with no list of files: it is not an S3 store") from exc
             yield from page
             if not is_truncated:
                 return
@@ -174,10 +169,11 @@ class S3Store:
         started, done, vain = time.monotonic(), 0, 0
         while done < wanted:
             before = done
-            for block in self._blocks(name, version, done, wanted):
-                file.write(block)
-                done += len(block)
-                self._check_pace(name, time.monotonic() - started, done)
+            with contextlib.closing(self._blocks(name, version, done, wanted)) as blocks:
+                for block in blocks:
+                    file.write(block)
+                    done += len(block)
+                    self._check_pace(name, time.monotonic() - started, done)
             self._check_pace(name, time.monotonic() - started, done)
             vain = 0 if done - before >= BLOCK_BYTES else vain + 1
             if vain >= READ_ATTEMPTS and done < wanted:
@@ -186,9 +182,10 @@ class S3Store:
                     "the store answers by half; try again later"
                 )
 
-    def _blocks(self, name: str, version: str, start: int, end: int) -> Iterator[bytes]:
+    def _blocks(self, name: str, version: str, start: int, end: int) -> Generator[bytes, None, None]:
         """The bytes from ``start`` on, until ``end`` or until the line breaks."""
-        with self._errors(f"read {self.place}/{name}"):
+        most_sec = GRACE_SEC + (end - start) / SLOWEST_BYTES_PER_SEC  # also of what is no block, and of an error's text
+        with self._errors(f"read {self.place}/{name}"), TimeLimit(most_sec):
             asked: Any = {"If-Match": f'"{version}"', "Range": f"bytes={start}-{end - 1}"}
             answer = self._client.get_object(self._bucket, self._key(name), request_headers=asked)
             try:
@@ -329,6 +326,8 @@ class S3Store:
         except ServerError as exc:
             code = "PreconditionFailed" if exc.status_code == 412 else f"HTTP {exc.status_code}"
             raise StoreUnavailable(f"cannot {task}: {self._sentence(code)}") from exc
+        except NoAnswer as exc:
+            raise StoreUnavailable(f"cannot {task}: the store {exc}: see AWS_ENDPOINT_URL_S3 and the line") from exc
         except (MinioException, HTTPError, ET.ParseError) as exc:
             raise StoreUnavailable(
                 f"cannot {task}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "

@@ -12,7 +12,7 @@ from hk_tick_collector.archive.places import open_store
 from hk_tick_collector.archive.stores import ArchiveStore
 from hk_tick_collector.archive.verify import check_day
 from hk_tick_collector.cli.archiving import day_file_of, none_of
-from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.common import App, progress
 from hk_tick_collector.core.errors import InputError, StoreCorrupt
 
 
@@ -36,7 +36,9 @@ class Sending:
 
     def due_days(self) -> list[str]:
         """Those that are over and not in the store as they are. NoData when there is no day at all."""
-        app, sent = self.app, set(copies.sent_days(self.store))
+        app = self.app
+        with progress(f"asking {self.store.place}"):
+            sent = set(copies.sent_days(self.store))
         live, now_ms = app.catalog.live_days(), app.now_ms
         archived = [day for day in app.catalog.archived_days() if day not in live]
         if not live and not archived:

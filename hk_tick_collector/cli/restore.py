@@ -92,14 +92,15 @@ def _from_copy(app: App, day: str, into: Path | None, place: str, signers: Signe
     from hk_tick_collector.cli.copied import CopiedDays  # noqa: PLC0415
 
     store = places.open_store(place)
-    there_are = CopiedDays.of(app, store, copies.sent_days(store))
+    with progress(f"asking {place}"):
+        there_are = CopiedDays.of(app, store, copies.sent_days(store))
     trading_day = there_are.catalog.day(one_day(there_are, day)).trading_day
     target = app.data_root if into is None else into.absolute()
     app.work_as_owner(target)
     with (
         restoring_job(target),
-        copies.fetched(store, trading_day, target, signers) as there,
         progress(f"restore {trading_day}") as on_rows,
+        copies.fetched(store, trading_day, target, signers) as there,
     ):
         done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, is_copy=True, on_rows=on_rows)
     return replace(done, source=done.source.replace(str(there), store.place))

@@ -18,7 +18,7 @@ from hk_tick_collector.cli.archiving import (
     signers_option,
     stored_rows,
 )
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, progress, tickctl_command
 from hk_tick_collector.cli.export_snapshots import SNAPSHOT, kind_meant
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, verify_snapshots
@@ -139,7 +139,8 @@ def _copied(app: App, store: ArchiveStore, days: str | None) -> list[str]:
     from hk_tick_collector.archive.copies import sent_days  # noqa: PLC0415
     from hk_tick_collector.cli.copied import CopiedDays  # noqa: PLC0415
 
-    sent = sent_days(store)
+    with progress(f"asking {store.place}"):
+        sent = sent_days(store)
     if not sent:
         raise NoData(f"there is no archived day in {store.place}; put one there with: hk-tickctl archive --to")
     return some_days(CopiedDays.of(app, store, sent), days)

@@ -17,7 +17,7 @@ import pytest
 import urllib3
 from pyarrow.fs import S3FileSystem
 
-from hk_tick_collector.archive import copies, pack, places, s3, stores
+from hk_tick_collector.archive import copies, pack, places, s3, s3_lines, stores
 from hk_tick_collector.core.errors import ConfigError, InputError, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.manifest import manifest_path, parquet_path, signature_path
 from hk_tick_collector.store.writer import DayFileWriter
@@ -237,7 +237,7 @@ def test_a_store_that_answers_by_half_is_given_up(
 ) -> None:
     (tmp_path / "file").write_bytes(b"x" * MB)
     places.open_store(place).write(tmp_path / "file", "name", "0" * 64, None)
-    monkeypatch.setattr(s3, "RETRIES", urllib3.Retry(0))
+    monkeypatch.setattr(s3_lines, "RETRIES", urllib3.Retry(0))
     with broken_line(server.port, most_bytes=most_bytes) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         with pytest.raises(StoreUnavailable, match=r"by half|broke off"):

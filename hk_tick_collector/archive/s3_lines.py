@@ -1,0 +1,99 @@
+"""The connections to a bucket: how long is waited for what.
+
+Each answer has ANSWER_SEC altogether, however often it is asked for and in however small pieces it comes. A store that
+was not heard yet, or fell silent, has FIRST_SEC: a command that asks it for one thing after the other says so then, and
+not after minutes. Who asks within REST_SEC after a silence is told of it at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from hk_tick_collector.core.limit import TimeLimit, current, watch
+
+TIMEOUT_SEC = 60.0  # without a byte; also of sending a part
+ANSWER_SEC = 300.0
+FIRST_SEC, CONNECT_SEC = 30.0, 10.0
+REST_SEC = 30.0
+RETRIES = urllib3.Retry(
+    3,
+    redirect=0,  # signed requests go where they were meant to
+    respect_retry_after_header=False,  # it may say a year
+    backoff_factor=0.3,
+    status_forcelist=[500, 502, 503, 504],
+    allowed_methods=None,
+)
+
+
+class NoAnswer(HTTPError):
+    """Within the time that it had. The text continues ``the store``."""
+
+
+class _Watched(HTTPConnection):
+    """Held to the time limits of the thread that asks, also while it is opened and when it was kept."""
+
+    def _new_conn(self) -> socket.socket:
+        limit = current()
+        if limit is not None and limit.is_over:
+            raise NoAnswer  # which is not tried again
+        made = super()._new_conn()
+        watch(made)
+        return made
+
+    def request(self, *given: Any, **named: Any) -> None:
+        if self.sock is not None:
+            watch(self.sock)
+        super().request(*given, **named)
+
+
+class _WatchedSafe(_Watched, HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _SafePool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedSafe
+
+
+class Lines(urllib3.PoolManager):
+    """One store's. Of one thread."""
+
+    def __init__(
+        self, timeout_sec: float = TIMEOUT_SEC, answer_sec: float = ANSWER_SEC, retries: urllib3.Retry | None = None
+    ) -> None:
+        super().__init__(timeout=urllib3.Timeout(timeout_sec), retries=RETRIES if retries is None else retries)
+        self.pool_classes_by_scheme = {"http": _Pool, "https": _SafePool}
+        self._answer_sec = answer_sec
+        self._is_heard = False
+        self._silent_at_sec: float | None = None
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **named: Any) -> Any:  # type: ignore[override]
+        """As of the base. HTTPError, and NoAnswer."""
+        rest_sec = 0.0 if self._silent_at_sec is None else self._silent_at_sec + REST_SEC - time.monotonic()
+        if rest_sec > 0:
+            raise NoAnswer(f"did not answer before; it is asked again in {rest_sec:.0f} s")
+        if not self._is_heard:
+            named.setdefault("timeout", urllib3.Timeout(connect=CONNECT_SEC, read=FIRST_SEC))
+        most_sec = self._answer_sec if self._is_heard else min(FIRST_SEC, self._answer_sec)
+        with TimeLimit(most_sec) as limit:
+            try:
+                answer = super().urlopen(method, url, redirect, **named)
+            except HTTPError:
+                self._is_heard = False
+                if not limit.is_over:
+                    raise
+        if limit.is_over:  # what there is of an answer may be a part
+            self._is_heard, self._silent_at_sec = False, time.monotonic()
+            raise NoAnswer(f"did not answer within {most_sec:.0f} s")
+        self._is_heard, self._silent_at_sec = True, None
+        return answer
