@@ -29,6 +29,8 @@ from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 from hk_tick_collector.sources.remote.conversation import MAX_REJECTED
 
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
+_FLAGS, _KIND = FIELDS.index("eventFlags"), FIELDS.index("type")
+AMENDING = ("CORRECTION", "CANCEL")
 REMOVED, SNAPSHOT = 0x02, 0x04 | 0x08 | 0x10  # eventFlags
 SEQUENCE_BITS, SECOND_SHIFT, MS_SHIFT = 22, 32, 22
 ROUNDED = 0x3FF  # the bits that are nought in every index that was a double once
@@ -84,25 +86,31 @@ class TradeMapper:
         """Every row ends as one of the three, up to MAX_REJECTED that are rejected."""
         mapped = Mapped()
         self._disagree_rows = 0
+        ticks, rejected, symbols = mapped.ticks, mapped.rejected, self._symbols
         for row in rows:
-            if len(mapped.rejected) >= MAX_REJECTED:
+            if len(rejected) >= MAX_REJECTED:
                 break
-            if isinstance(row, Broken):
-                mapped.rejected.append(_broken(row, recv_ts_ms))
+            if type(row) is Broken:
+                rejected.append(_broken(row, recv_ts_ms))
                 continue
             name = row[0]
-            symbol = self._symbols.get(name) if isinstance(name, str) else None
+            symbol = symbols.get(name) if isinstance(name, str) else None
             try:
                 if symbol is None:
                     raise TickRejected(RejectCode.UNWANTED, f"nobody asked for symbol {cut(ascii(name))}")
-                told = self._amendment(symbol, row, recv_ts_ms)
-                if told is not None:
-                    mapped.amended.append(told)
-                else:
-                    mapped.ticks.setdefault(symbol, []).append(self._tick(symbol, row, recv_ts_ms))
+                kind = _kind_of(row)
+                if kind in AMENDING:
+                    mapped.amended.append(self._amendment(symbol, row, kind, recv_ts_ms))
+                    continue
+                tick = self._tick(symbol, row, recv_ts_ms)
             except TickRejected as exc:
                 shown = symbol or (cut(name, TEXT_CHARS) if isinstance(name, str) else "")
-                mapped.rejected.append(RejectedTick(shown, str(exc), _raw(row), recv_ts_ms, exc.code))
+                rejected.append(RejectedTick(shown, str(exc), _raw(row), recv_ts_ms, exc.code))
+                continue
+            if symbol in ticks:
+                ticks[symbol].append(tick)
+            else:
+                ticks[symbol] = [tick]
         mapped.disagree_rows = self._disagree_rows
         return mapped
 
@@ -112,9 +120,14 @@ class TradeMapper:
             is_leg, is_extended, is_valid, _,
         ) = row  # fmt: skip
         seq, trading_day = self._seq_and_day(index, time_ms, sequence, recv_ts_ms)
-        worth = self._price(price)
-        turnover = turnover_of(worth, size, MAX_SIZE) if self._has_parts else None
-        volume = _size(size) if turnover is None else None
+        words = self._words
+        worth = price if type(price) is float and 0.0 <= price <= MAX_PRICE else self._price(price)
+        volume = turnover = None
+        if type(size) is int and 0 <= size <= MAX_SIZE:
+            volume = size
+        else:
+            turnover = turnover_of(worth, size, MAX_SIZE) if self._has_parts else None
+            volume = _size(size) if turnover is None else None
         is_snapshot = self._push_type != PUSH_TYPE_PUSH or (type(flags) is int and flags & SNAPSHOT)
         tick: Tick = tuple.__new__(
             DxTick,
@@ -135,21 +148,16 @@ class TradeMapper:
                 None,
                 0,
                 nano_part if type(nano_part) is int and 0 <= nano_part < 1_000_000 else None,
-                self._words.of(venue),
-                self._words.of(conditions),
-                _quote(bid),
-                _quote(ask),
+                words[venue] if type(venue) is str else None,
+                words[conditions] if type(conditions) is str else None,
+                bid if type(bid) is float and 0.0 <= bid <= MAX_PRICE else _quote(bid),
+                ask if type(ask) is float and 0.0 <= ask <= MAX_PRICE else _quote(ask),
             ),
         )
         return tick
 
-    def _amendment(self, symbol: str, row: Row, recv_ts_ms: int) -> Amended | None:
-        """None: a trade that is new."""
-        _, index, time_ms, price, size, flags, _, sequence, _, _, _, conditions, _, _, _, _, kind = row
-        if type(flags) is int and flags & REMOVED:
-            kind = "CANCEL"
-        if kind not in ("CORRECTION", "CANCEL"):
-            return None
+    def _amendment(self, symbol: str, row: Row, kind: str, recv_ts_ms: int) -> Amended:
+        _, index, time_ms, price, size, _, _, sequence, _, _, _, conditions, *_ = row
         seq, trading_day = self._seq_and_day(index, time_ms, sequence, recv_ts_ms)
         is_correction = kind == "CORRECTION"
         is_a_part = is_correction and self._has_parts and is_part(size, MAX_SIZE)
@@ -169,7 +177,7 @@ class TradeMapper:
     def _seq_and_day(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> tuple[int, str]:
         if type(time_ms) is not int or not 0 < time_ms < MAX_TIME_MS:
             raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is not a time in milliseconds")
-        day = self._days.of(time_ms, recv_ts_ms)
+        day = self._days.known.get(time_ms // 60_000) or self._days.of(time_ms, recv_ts_ms)
         has_sequence = type(sequence) is int and 0 <= sequence < 1 << SEQUENCE_BITS
         if type(index) is not int or not 0 < index < 1 << 63 or (has_sequence and index & 0x3FFFFF != sequence):
             if not has_sequence:
@@ -197,6 +205,12 @@ def _size(value: Any) -> int:
     if type(value) in (int, float) and 0 <= value <= MAX_SIZE and value == int(value):
         return int(value)
     raise TickRejected(RejectCode.VOLUME, f"size {cut(ascii(value))} is not a whole number from 0 to {MAX_SIZE}")
+
+
+def _kind_of(row: Row) -> Any:
+    """What the server calls it, or that it was taken back."""
+    flags = row[_FLAGS]
+    return "CANCEL" if type(flags) is int and flags & REMOVED else row[_KIND]
 
 
 def _quote(value: Any) -> float | None:
