@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.remote.asking import SHOWN_CHARS, words_of
+from hk_tick_collector.sources.remote.texts import value_of
 from hk_tick_collector.sources.source import Sink
 
 log = logging.getLogger(__name__)
@@ -326,7 +326,7 @@ class Loss:
 def read_object(raw: str | bytes) -> dict[str, Any] | None:
     """A JSON object; None for anything else."""
     try:
-        message = json.loads(raw)
+        message = value_of(raw)
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None

@@ -6,12 +6,12 @@ not its line to the market. A connection that is lost cannot be resumed: events 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from hk_tick_collector.core.errors import FeedLost
+from hk_tick_collector.sources.remote.texts import value_of
 from hk_tick_collector.sources.shioaji.symbols import Contract
 
 CHANNELS = ("tick_stk", "tick_fop")
@@ -87,7 +87,7 @@ def _event(block: bytes) -> Event | None:
 def read_all(texts: Sequence[bytes]) -> list[Any]:
     """The values of JSON texts, None for one that is none: all at once where all are."""
     try:
-        values = json.loads(b"[%s]" % b",".join(texts))
+        values = value_of(b"[%s]" % b",".join(texts))
         if len(values) == len(texts):
             return list(values)
     except (ValueError, RecursionError):
@@ -97,6 +97,6 @@ def read_all(texts: Sequence[bytes]) -> list[Any]:
 
 def _read(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        return value_of(text)
     except (ValueError, RecursionError):
         return None
