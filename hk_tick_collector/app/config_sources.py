@@ -6,18 +6,16 @@ Knows keys as text only; what a value may be is ``app/config.py``'s affair. An e
 from __future__ import annotations
 
 import difflib
-import errno
 import io
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from dotenv.parser import Binding, parse_stream
 
 from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.regular import read_named
 
 DEFAULT_ENV_FILE = Path(".env")
 MAX_ENV_FILE_BYTES = 1 << 20
@@ -137,26 +135,12 @@ def set_twice(env_file: Path | None) -> list[str]:
 def _bindings(path: Path) -> Iterator[Binding]:
     """What the file says, line by line. ConfigErrors when it cannot be read."""
     try:
-        with _opened(path) as file:
-            content = file.read(MAX_ENV_FILE_BYTES + 1)
-        if len(content) > MAX_ENV_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_ENV_FILE_BYTES >> 20} MiB")
-        text = content.decode("utf-8-sig")
+        text = read_named(path, MAX_ENV_FILE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
         told = f"{path} cannot be read: {reason}; give an existing text file with --env-file"
         raise ConfigErrors([Problem(str(path), told)]) from error
     return parse_stream(io.StringIO(text))
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A pipe is read as a file is (``--env-file <(...)`` of a shell); a device would never end."""
-    file = path.open("rb")
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
-        return file
-    file.close()
-    raise OSError(errno.EINVAL, "neither a file nor a pipe")
 
 
 def _line(binding: Binding) -> int:

@@ -15,6 +15,7 @@ from pydantic_core.core_schema import ValidationInfo
 from hk_tick_collector.app.config_model import base_dir, text_error
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.core.extras import how_to_install
+from hk_tick_collector.core.regular import open_named
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
@@ -24,6 +25,7 @@ from hk_tick_collector.sources.gexbot.series import parse_series_name
 from hk_tick_collector.sources.sierra.naming import parse_rule
 
 _FIRST = re.compile(r"first[ :]+(\d{1,6})", re.ASCII | re.IGNORECASE)
+_MAX_KEY_BYTES = 1 << 16
 _RSA_BITS = 1024  # Futu's documentation of rsa_private_key
 
 
@@ -32,7 +34,8 @@ def usable_rsa_key(path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        with open_named(path) as file:  # not a pipe: the SDK reads it again
+            content = file.read(_MAX_KEY_BYTES)
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise text_error(f"the key file cannot be read ({reason}); check path and permissions") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hk_tick_collector.cli.export_snapshots import KINDS, SNAPSHOT, export_snaps
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.regular import read_named
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
@@ -229,13 +231,16 @@ def _types(texts: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
+_MAX_NAMES_BYTES = 16 << 20
+
+
 def _names(path: Path, market: Market) -> dict[str, str]:
     """Names by symbol out of a CSV with code and name in its first two columns; other lines than those are refused."""
     from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
 
     names: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_named(path, _MAX_NAMES_BYTES).decode("utf-8-sig"), newline="") as file:
             for number, row in enumerate(csv.reader(file), start=1):
                 if not row or (number == 1 and row[0].strip().lower() == "code"):
                     continue

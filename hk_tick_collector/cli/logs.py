@@ -28,6 +28,7 @@ from hk_tick_collector.cli.loglines import (
 from hk_tick_collector.cli.options import named_option, symbols_option, unit_option
 from hk_tick_collector.cli.terminal import KEPT, RED, YELLOW, coloured, json_text, show_lines
 from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.core.regular import open_named
 from hk_tick_collector.core.text import printable
 
 DEFAULT_LINES = 100
@@ -105,6 +106,9 @@ def command(
         shown = _from_journal(unit, wanted, limit, follow=follow, show=show)
     elif str(path) == "-":
         shown = _from_stream(sys.stdin.buffer, wanted, limit, follow=follow, show=show)
+    elif path.is_fifo():
+        with path.open("rb") as stream:  # whoever names a pipe waits for what is written into it
+            shown = _from_stream(stream, wanted, limit, follow=follow, show=show)
     else:
         shown = _from_file(path, wanted, limit, follow=follow, show=show)
     if not shown and not follow:
@@ -187,7 +191,7 @@ def _from_stream(stream: BinaryIO, wanted: Filter, limit: int | None, *, follow:
 
 
 def _from_file(path: Path, wanted: Filter, limit: int | None, *, follow: bool, show: _Shower) -> int:
-    with path.open("rb") as file:
+    with open_named(path) as file:
         shown = _show_all(_newest(wanted.of(from_text(_decoded(file))), limit), show)
         end = file.tell()
     if follow:
@@ -219,7 +223,7 @@ def _growing(path: Path, start: int) -> Iterator[str | None]:
     """Whole lines as they are appended behind ``start``; None when nothing comes. A file that was cut or replaced
     (logrotate) is read from its beginning."""
     while True:
-        with path.open("rb") as file:
+        with open_named(path) as file:
             inode = os.fstat(file.fileno()).st_ino
             file.seek(start)
             rest = b""

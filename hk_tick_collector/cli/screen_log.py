@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hk_tick_collector.cli.loglines import LogRecord, from_text
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.regular import open_named
 
 TAIL_BYTES = 65_536
 ASK_SEC = 5.0
@@ -38,7 +39,7 @@ class FileLog:
     def newest(self, rows: int) -> list[LogRecord]:
         """As of ``ScreenLog``."""
         try:
-            with self._path.open("rb") as file:
+            with open_named(self._path) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - TAIL_BYTES))
                 lines = file.read(TAIL_BYTES).decode("utf-8", "replace").splitlines()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.regular import read_named
 
 if TYPE_CHECKING:
     from hk_tick_collector.cli.common import App
@@ -190,14 +191,18 @@ def _shown(snapshot: Facts) -> Facts:
     }  # fmt: skip
 
 
+_MAX_KEY_BYTES = 16_384
+
+
 def read_key(path: Path | None) -> str | None:
     """A key out of a file, so that it is on no command line. RecorderError when it cannot be read."""
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").strip() or None
+        return read_named(path, _MAX_KEY_BYTES).decode("utf-8").strip() or None
     except (OSError, UnicodeDecodeError) as exc:
-        raise RecorderError(f"the key in {path} cannot be read ({exc})") from exc
+        reason = (exc.strerror or exc) if isinstance(exc, OSError) else "not UTF-8 text"
+        raise RecorderError(f"the key in {path} cannot be read: {reason}; give a file with the key alone") from exc
 
 
 ORDERS: tuple[tuple[str, Any], ...] = (

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.core.regular import read_named
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.store.extents import count
@@ -126,12 +127,9 @@ def _extents(counters: str) -> list[tuple[int, int]]:
 def read_ranges(path: Path, market: Market) -> RangesFile:
     """The tick ranges of a file, in its order, each once. InputError when it is none, or too large."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_named(path, MAX_BYTES)
     except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    if len(text) > MAX_BYTES:
-        raise InputError(f"{path} has more than {MAX_BYTES >> 20} MB: that is not a list of missing ranges")
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}: is it a list of missing ranges?") from exc
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as exc:

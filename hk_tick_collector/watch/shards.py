@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.core.regular import read_named
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.watch.universe import Score
 
@@ -124,15 +125,12 @@ def read(target: Path) -> Plan | None:
     without it would move symbols about."""
     path = plan_path(target)
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_PLAN_BYTES + 1)
+        raw = read_named(path, MAX_PLAN_BYTES)
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from None
     try:
-        if len(raw) > MAX_PLAN_BYTES:
-            raise ValueError
         told: dict[str, Any] = json.loads(raw)
         if told.pop("format_version") != FORMAT_VERSION:
             raise ValueError

@@ -573,7 +573,7 @@ def test_directory_instead_of_a_file(tmp_path: Path) -> None:
 
 def test_a_file_without_end_or_size_is_refused(tmp_path: Path) -> None:
     """A device would be read for ever, and a file by mistake, such as a day file, into memory."""
-    with pytest.raises(ConfigErrors, match=r"zero cannot be read: neither a file nor a pipe; give an existing text"):
+    with pytest.raises(ConfigErrors, match=r"zero cannot be read: neither a file nor a pipe that ends; give"):
         load_settings(Path("/dev/zero"), SYMBOLS)
     large = tmp_path / "large.env"
     large.write_bytes(b"# " + b"x" * MAX_ENV_FILE_BYTES)
