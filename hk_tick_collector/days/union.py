@@ -5,8 +5,9 @@ what is said of it follows from what all of them noted, by the rule of ``joining
 too: the day read so and the day merged say the same. Where two of them contradict each other one is read alone, the
 symbol is unproven, and ``contradictions`` names both.
 
-A root whose file is damaged is left out and said (``left_out``); the day is what the others have. Rows up to the newest
-one of the first look are read, of every root: one state, whatever is recorded meanwhile.
+A root whose file is damaged is left out and said (``left_out``); the day is what the others have. So is one whose
+damage shows only when its rows are held against another's; among rows that no other root has it raises. Rows up to the
+newest one of the first look are read, of every root: one state, whatever is recorded meanwhile.
 
 Costs: what is in one root alone, as from there. Of a symbol in several the rows are held against each other, 2 µs
 each, when its notes or rows are first asked for.
@@ -14,11 +15,11 @@ each, when its notes or rows are first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import counted, days_there
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from hk_tick_collector.days.joining import Conflict
 
+_T = TypeVar("_T")
 MAX_DAYS = 4  # kept by a catalog, each with the notes of all its symbols
 GROUP_ROWS = 200_000  # of all roots, about so many of shared symbols are in memory at a time
 
@@ -44,6 +46,7 @@ class Side:
     def __init__(self, day: Day) -> None:
         self.day = day
         self.name = str(day.data_root or day.archive_root)
+        self.damage: StoreCorrupt | None = None  # that showed when its rows were read
         notes = day.notes(last_row=True)
         self.last_rowid = notes.last_rowid
         self.coverage = {row.symbol: row for row in notes.coverage}
@@ -63,7 +66,11 @@ class Side:
     ) -> pa.Table:
         """As ``Day.ticks``, up to the newest row of the first look."""
         day = self.day.as_it_is_now()
-        return day.ticks(symbols, columns, start_ms=start_ms, end_ms=end_ms, last_rowid=self.last_rowid)
+        try:
+            return day.ticks(symbols, columns, start_ms=start_ms, end_ms=end_ms, last_rowid=self.last_rowid)
+        except StoreCorrupt as exc:
+            self.damage = exc
+            raise
 
     def batches(self, columns: Sequence[str], workers: int) -> Iterator[pa.RecordBatch]:
         """As ``Day.batches``, likewise."""
@@ -115,8 +122,10 @@ class UnionDay(Day):
         pinned = UnionDay(
             self.trading_day, None, self.archive_root, self.market, self.data_root, self.of, self.only_symbols
         )
-        for side, last_rowid in zip(pinned.sides, last_rowids, strict=True):
+        sides = [Side(side.day) for side in self.sides]
+        for side, last_rowid in zip(sides, last_rowids, strict=True):
             side.last_rowid = last_rowid
+        pinned.__dict__["_looked"] = sides, list(self.left_out)
         return pinned
 
     @cached_property
@@ -129,8 +138,33 @@ class UnionDay(Day):
             except StoreCorrupt as exc:
                 if day is self.of[-1] and not sides:
                     raise
-                left_out.append(f"{self.trading_day}: what {day.data_root} has is left out: {exc}")
+                left_out.append(self._left_out_text(day, exc))
         return sides, left_out
+
+    def _left_out_text(self, day: Day, exc: StoreCorrupt) -> str:
+        return f"{self.trading_day}: what {day.data_root} has is left out: {exc}"
+
+    def _of_undamaged(self, work: Callable[[], _T]) -> _T:
+        """What ``work`` gives, once the roots whose rows turn out to be damaged meanwhile are left out. StoreCorrupt
+        when that leaves none."""
+        while True:
+            try:
+                return work()
+            except StoreCorrupt:
+                damaged = {
+                    side: side.damage for sides in self._known.values() for side in sides if side.damage is not None
+                }
+                if not damaged or damaged.keys() >= set(self.sides):
+                    raise
+                for side, damage in damaged.items():
+                    if side in self.sides:  # else another part of this day has found it
+                        self.sides.remove(side)
+                        text = self._left_out_text(side.day, damage)
+                        self.left_out.append(text)
+                        self.contradicted[text] = None  # who has asked already what is left out is told at the end
+                self._joints.clear()
+                for name in ("_known", "_alone", "_shared", "conflict"):
+                    self.__dict__.pop(name, None)
 
     @property
     def sides(self) -> list[Side]:
@@ -144,7 +178,8 @@ class UnionDay(Day):
 
     @property
     def contradictions(self) -> list[str]:
-        """A sentence for each two roots that tell a symbol differently, of the symbols that were looked at so far."""
+        """A sentence for each two roots that tell a symbol differently, of the symbols that were looked at so far; and
+        for each root that was left out meanwhile."""
         return list(self.contradicted)
 
     # -- what Day tells of one source ----------------------------------------------------------------------------------
@@ -197,14 +232,16 @@ class UnionDay(Day):
 
     def coverage(self) -> list[CoverageRow]:
         """As of ``Day``: of a symbol that several roots have by what all of them noted."""
+        joints = self._of_undamaged(lambda: self._joint_of(self._shared))
         rows = {symbol: side.coverage[symbol] for symbol, side in self._alone.items() if symbol in side.coverage}
-        rows.update({symbol: joint.row for symbol, joint in self._joint_of(self._shared).items()})
+        rows.update({symbol: joint.row for symbol, joint in joints.items()})
         return [rows[symbol] for symbol in sorted(rows)]
 
     def gaps(self) -> list[GapRow]:
         """As of ``Day``: what all roots of a symbol lack."""
+        joints = self._of_undamaged(lambda: self._joint_of(self._shared))
         gaps = [gap for symbol, side in self._alone.items() for gap in side.gaps.get(symbol, [])]
-        gaps += [gap for joint in self._joint_of(self._shared).values() for gap in joint.gaps]
+        gaps += [gap for joint in joints.values() for gap in joint.gaps]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
 
     def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
@@ -286,9 +323,10 @@ class UnionDay(Day):
 
     def sides_of(self, symbols: Iterable[str]) -> dict[str, tuple[Side, ...]]:
         """Whose ticks are the ticks of these symbols, each adding to those before it; nobody's of an unknown one."""
+        wanted = dict.fromkeys(symbols)
+        joints = self._of_undamaged(lambda: self._joint_of([symbol for symbol in self._shared if symbol in wanted]))
         alone = self._alone
-        sides_of: dict[str, tuple[Side, ...]] = {symbol: (alone[symbol],) for symbol in symbols if symbol in alone}
-        joints = self._joint_of([symbol for symbol in self._shared if symbol in set(symbols)])
+        sides_of: dict[str, tuple[Side, ...]] = {symbol: (alone[symbol],) for symbol in wanted if symbol in alone}
         sides_of.update({symbol: joint.sides for symbol, joint in joints.items()})
         return sides_of
 

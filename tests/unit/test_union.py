@@ -134,6 +134,39 @@ def test_a_damaged_file_is_left_out_and_said(twins: tuple[Path, Path]) -> None:
         union(*twins).coverage()
 
 
+def damage_rows(path: Path) -> None:
+    """In the middle of its ticks: its notes can be read."""
+    with path.open("r+b") as file:
+        file.seek(60 * 4096)
+        file.write(b"\xff" * 40 * 4096)
+
+
+def test_a_file_whose_damage_shows_in_its_rows_is_left_out_and_said(tmp_path: Path) -> None:
+    """Whoever asks first, and with the symbol that it alone has."""
+    a, b, c = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    many = make_ticks(1, 6000)
+    store(a, many)
+    store(b, [*many, *make_ticks(1, 50, "HK.00005")])
+    store(c, make_ticks(1, 40, "HK.00006"))
+    damage_rows(day_file(b, DAY))
+    there = {SYMBOL: 6000, "HK.00006": 40}
+    day = union(a, b, c)
+    of_one = day.of_symbols([SYMBOL])
+    assert of_one.ticks([SYMBOL], ("seq",)).num_rows == 6000
+    of_two, later = of_one.of_symbols([*there]), day.pinned([side.last_rowid for side in day.sides])
+    for asked in (day, of_two, later, union(b, a, c)):
+        assert asked.rows_by_symbol() == there
+        assert sum(batch.num_rows for batch in asked.batches(("seq",))) == 6040
+        assert asked.gaps() == []
+        (told,) = asked.left_out
+        assert f"what {b} has is left out" in told
+        assert told in str(asked.conflict)
+    assert day.contradictions == day.left_out  # a command says these at its end
+    damage_rows(day_file(a, DAY))
+    with pytest.raises(StoreCorrupt):
+        union(a, b).ticks([SYMBOL])
+
+
 def test_a_day_being_recorded_is_of_one_moment(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     store(a, ALL[:100])
