@@ -6,7 +6,7 @@ time of storing.
 What is taken, and what is said of it, ``days.joining`` decides.
 
 The file is built beside its place, read back and held against every recording, and linked into place, whole or not at
-all. Recordings are only read, each of them once: what is compared waits compressed, about 12 bytes a tick of each.
+all. Recordings are only read, each of them once: what is compared waits compressed, about 15 bytes a tick of each.
 """
 
 from __future__ import annotations
