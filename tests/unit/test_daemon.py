@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.app import daemon as daemon_module
+from hk_tick_collector.app.books import SWITCH_INTERVAL_SEC
 from hk_tick_collector.app.config import Settings, load_settings
 from hk_tick_collector.app.daemon import EXIT_FAILED, EXIT_OK, Daemon
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
@@ -365,6 +367,26 @@ def test_sighup_reads_the_list_of_books_where_some_were_wanted(
         assert run.play(scenario) == EXIT_OK
         assert run.daemon._progress.books.wanted == (2 if wanted_at_first else 0)
     assert "books_need_a_restart symbols=2" in caplog.text
+
+
+@pytest.mark.parametrize(("books", "switch_sec"), [("", 0.005), ("HK.00700", SWITCH_INTERVAL_SEC)])
+def test_beside_books_threads_take_turns_more_often(
+    tmp_path: Path, told: list[str], books: str, switch_sec: float
+) -> None:
+    """Ticks wait for whoever has the interpreter; who records no books pays for no turns."""
+    seen_sec = []
+
+    async def scenario(run: Run) -> None:
+        seen_sec.append(sys.getswitchinterval())
+        stop()
+
+    before_sec = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        assert Run(tmp_path, BOOK_SYMBOLS=books).play(scenario) == EXIT_OK
+        assert seen_sec == [pytest.approx(switch_sec)]
+    finally:
+        sys.setswitchinterval(before_sec)
 
 
 def test_a_symbol_that_sighup_adds_goes_on_where_its_file_ends(tmp_path: Path, told: list[str]) -> None:
