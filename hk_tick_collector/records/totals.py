@@ -41,6 +41,10 @@ def missing_units(taken: Sequence[Sequence[int]], shown_end: int | None = None) 
     ``taken``: ascending and disjoint; ``shown_end``: the sequence of the day's last trade as the source showed it. A
     second session that goes on from where the first one ended lacks nothing before its first trade.
 
+    Limit: one that began at 0 and lacks, in whatever was seen, exactly the volume of the first looks the same. Nothing
+    tells them apart: times rise either way, and the trade whose total is its own volume is among those that lack. A
+    source's running turnover would, but it is told with pushes alone, and a copy of the day has none.
+
     >>> missing_units([(1, 5), (8, 9)], 12)
     [(6, 7), (10, 12)]
     """
