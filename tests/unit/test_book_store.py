@@ -63,6 +63,29 @@ def _books(root: Path, day: str = DAY) -> list[Book | None]:
     return [state.book for state in book_reader.states(book_file(root, day))]
 
 
+class _Traced(BookWriter):
+    inserts = 0
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        conn = super()._open(path)
+        conn.set_trace_callback(self._count_insert)
+        return conn
+
+    def _count_insert(self, sql: str) -> None:
+        self.inserts += sql.startswith("INSERT INTO pushes")
+
+
+@pytest.mark.parametrize(("pushes", "statements"), [(1, 1), (32, 1), (33, 2), (128, 4)])
+def test_a_batch_takes_few_statements(tmp_path: Path, pushes: int, statements: int) -> None:
+    """At each one the interpreter is given away and taken back, which ticks and books have to share."""
+    books = [Book(((412.2, 100 * (n + 1), 7),), ()) for n in range(pushes)]
+    writer = _Traced(tmp_path, SqliteOptions(), HK.trading_day, _Clock().now_ms)
+    writer.write(DAY, _entries(books), pushes)
+    writer.close()
+    assert writer.inserts == statements
+    assert _books(tmp_path) == books
+
+
 @settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.lists(BOOKS, max_size=4), max_size=6))
 def test_any_states_in_any_batches_are_in_the_file(
