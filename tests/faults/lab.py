@@ -147,6 +147,32 @@ class Lab:
         assert code == exit_code, f"exit code {code}\n{recorder.output}"
         return self.verdict(simulator, recorder, asked_ms)
 
+    def assert_complete_at_rest(self, simulator: Simulator, recorder: Recorder) -> None:
+        """The market stands, what it made is stored, the recorder stops: every tick is there.
+
+        For tests of something else than a stop. In ``finish`` a busy machine would be judged as well: by what it had
+        not read yet of a market that went on.
+        """
+        simulator.ctl("stand")
+        if not self.stage.counts:
+            self.last_look(simulator, recorder)
+        newest = {tick.symbol: tick.seq for tick in read_truth(simulator.truth)}
+
+        def not_stored() -> list[str]:
+            return [symbol for symbol, seq in newest.items() if not self._is_stored(symbol, seq)]
+
+        wait_until(
+            lambda: not not_stored() or recorder.proc.poll() is not None,
+            f"the newest ticks are stored\n{recorder.output}",
+        )
+        asked_ms = market_time_ms(simulator)
+        assert recorder.stop() == 0, recorder.output
+        self.verdict(simulator, recorder, asked_ms).assert_complete()
+
+    def _is_stored(self, symbol: str, seq: int | None) -> bool:
+        sql = "SELECT 1 FROM ticks WHERE symbol = ? AND seq IS ? LIMIT 1"
+        return any(select(path, sql, symbol, seq) for path in self.data_root.glob("????????.db"))
+
     def last_look(self, simulator: Simulator, recorder: Recorder) -> None:
         """Without a counter nothing tells of a tick that is missing: everything is asked for once more."""
         backfills = count_lines(recorder, "backfill_done")

@@ -31,7 +31,7 @@ def test_opend_restart(lab: Lab) -> None:
     recorder.wait_for("futu_connect_failed .*action=")
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_at_night_in_us
@@ -42,7 +42,7 @@ def test_opend_loses_its_server(lab: Lab) -> None:
     recorder.wait_for("futu_notice kind=ConnStatus .*qot_logined=False")
     more_recorded(recorder, 1500)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_resubscription_refused_at_the_second_batch(lab: Lab) -> None:
@@ -54,7 +54,7 @@ def test_resubscription_refused_at_the_second_batch(lab: Lab) -> None:
     recorder.wait_for("futu_subscribed symbols=250 wanted=250")
     assert simulator.ctl("status")["hits"]["fail-subscribe"] == 3, "the fault did not strike"
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_us
@@ -68,7 +68,7 @@ def test_quota_short_records_what_fits_and_the_rest_when_there_is_room(lab: Lab)
     recorder.wait_for(f"futu_symbol_recovered symbol={lab.symbol(2)}")
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 200)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_at_night_in_us
@@ -83,7 +83,7 @@ def test_login_lost_and_back(lab: Lab) -> None:
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 600)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_at_night_in_us
@@ -100,7 +100,7 @@ def test_opend_absent_at_start(lab: Lab) -> None:
     # What is stored first is from before the start, and of the last moments nothing need be: trading itself must last.
     wait_until(lambda: market_time_ms(simulator) > opened_ms + 3000, "three seconds of the market")
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_what_opend_can_no_longer_show_is_in_gaps_with_its_number(lab: Lab) -> None:
@@ -151,7 +151,7 @@ def test_kicked_out_by_another_terminal(lab: Lab) -> None:
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 300)
     wait_until(lambda: recorder.find("health connected=True"), "connected again")
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_an_opend_that_never_says_what_is_subscribed(lab: Lab) -> None:

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
+from hk_tick_collector.opend_sim.truth import read_truth
 from tests.faults.lab import (
     Lab,
     codes,
@@ -45,12 +47,20 @@ def _queue_rows(recorder: Recorder) -> int:
     return int(match.group(1)) if match else 0
 
 
+def _newest_taken_ms(recorder: Recorder) -> int:
+    match = recorder.find(r"health .* max_ts_utc=(\S+)")
+    return round(datetime.fromisoformat(match.group(1)).timestamp() * 1000) if match else 0
+
+
 def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
     simulator = lab.market(symbols=FIFTY, rate=5000)
     recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000)
     with backlog(lab, recorder):
         before_rows = recorder.rows()
+        simulator.ctl("stand")  # else a busy machine is judged: what it had not read yet
         asked_ms = market_time_ms(simulator)
+        newest_ms = max(tick.ts_ms for tick in read_truth(simulator.truth))
+        wait_until(lambda: _newest_taken_ms(recorder) >= newest_ms, f"the newest tick is queued\n{recorder.output}")
         recorder.signal(signal.SIGTERM)
         recorder.wait_for("signal name=SIGTERM")
     assert recorder.wait() == 0, recorder.output
@@ -70,7 +80,7 @@ def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(la
     again = lab.recording(simulator, 1500)
     again.wait_for("recorder_started .*spill_rows=[1-9]")
     again.wait_for("spill_drained")
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 def test_two_sigterms_cut_the_waiting_short_but_not_the_spill(lab: Lab) -> None:
@@ -89,7 +99,7 @@ def test_two_sigterms_cut_the_waiting_short_but_not_the_spill(lab: Lab) -> None:
     again.wait_for("backfill_done")
     simulator.ctl("run")
     again.wait_for("spill_drained")
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 def test_kill_9_at_load_again_and_again(lab: Lab) -> None:
@@ -101,7 +111,7 @@ def test_kill_9_at_load_again_and_again(lab: Lab) -> None:
         kill_9(recorder)
     recorder = lab.recording(simulator, 1000, FIFTY)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_us
@@ -114,7 +124,7 @@ def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
     again = lab.recording(simulator, 600)
     again.wait_for("spill_drained")
     healed(again)
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 @in_hk_and_at_night_in_us
@@ -124,7 +134,7 @@ def test_a_bug_that_strikes_once_costs_nothing(lab: Lab) -> None:
     recorder.wait_for("persist_error error=.*ZeroDivisionError")
     more_recorded(recorder, 600)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -> None:
@@ -140,7 +150,7 @@ def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -
     again = lab.recording(simulator, 900)
     wait_until(lambda: not list((lab.data_root / "_spill").glob("*.spill")), "the spill is drained")
     healed(again)
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 @in_hk_and_at_night_in_us
@@ -151,7 +161,7 @@ def test_a_writer_that_hangs_is_replaced(lab: Lab) -> None:
     recorder.wait_for("writer_recovery reason=")
     more_recorded(recorder, 1500)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_stopped_for_fifteen_seconds(lab: Lab) -> None:
@@ -162,7 +172,7 @@ def test_stopped_for_fifteen_seconds(lab: Lab) -> None:
     recorder.signal(signal.SIGCONT)
     more_recorded(recorder, 1500)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_a_service_waits_for_its_own_process_of_before(lab: Lab) -> None:
@@ -175,7 +185,7 @@ def test_a_service_waits_for_its_own_process_of_before(lab: Lab) -> None:
     recorder.wait()
     more_recorded(following, 600)
     healed(following)
-    lab.finish(simulator, following).assert_complete()
+    lab.assert_complete_at_rest(simulator, following)
 
 
 def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
@@ -186,7 +196,7 @@ def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
     assert f"another recorder (pid {recorder.proc.pid})" in second.output
     assert "Traceback" not in second.output
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_at_night_in_us
@@ -194,7 +204,7 @@ def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
     simulator = lab.market(rate=RESTARTED_RATE)
     kill_9(lab.recording(simulator, 300))
     recorder = lab.recording(simulator, 600)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_us
@@ -205,4 +215,4 @@ def test_a_restart_in_order_continues_where_the_file_ends(lab: Lab) -> None:
     one_more_line(recorder, "health connected=True", 0)
     assert count_lines(recorder, "seeded_symbols=3") == 1
     recorded(recorder, 1800)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)

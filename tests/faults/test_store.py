@@ -10,13 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.opend_sim.truth import SimTick, read_truth
 from hk_tick_collector.records.tick import seq_counter
 from tests.faults.broken_recorder import POISON_EVERY
 from tests.faults.lab import (
@@ -79,7 +77,7 @@ def test_database_locked_until_far_more_waits_than_the_queue_holds(lab: Lab) -> 
         recorder.wait_for(r"health .* spill=[1-9]\d{3}")
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) -> None:
@@ -92,17 +90,8 @@ def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) ->
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
     healed(recorder)
     peak_bytes = _peak_bytes(recorder)
-    simulator.ctl("stand")  # else a busy machine is judged: what it had not read yet when it was asked to stop
-    newest = deque(read_truth(simulator.truth), maxlen=1)[0]
-    wait_until(lambda: _is_stored(lab.day_file, newest), "the newest tick is stored")
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
     assert peak_bytes < MEMORY_LIMIT_BYTES
-
-
-def _is_stored(day_file: Path, tick: SimTick) -> bool:
-    with contextlib.closing(sqlite3.connect(f"file:{day_file}?mode=ro", uri=True)) as conn:
-        sql = "SELECT count(*) FROM ticks WHERE symbol = ? AND seq = ?"
-        return bool(conn.execute(sql, (tick.symbol, tick.seq)).fetchone()[0])
 
 
 def _peak_bytes(recorder: Recorder) -> int:
@@ -123,7 +112,7 @@ def test_a_lock_beyond_the_watchdogs_patience_ends_with_1_and_loses_nothing(lab:
     again = lab.recording(simulator, 900)
     again.wait_for("spill_drained")
     healed(again)
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 @in_hk_and_at_night_in_us
@@ -135,7 +124,7 @@ def test_disk_full_and_freed(lab: Lab, small_disk: Path) -> None:
         time.sleep(3)
     healed(recorder)
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_us
@@ -148,7 +137,7 @@ def test_disk_full_beyond_the_queue_is_refetched(lab: Lab, small_disk: Path) -> 
         time.sleep(1)
     more_recorded(recorder, 600)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_data_directory_read_only_and_back(lab: Lab, small_disk: Path) -> None:
@@ -166,7 +155,7 @@ def test_data_directory_read_only_and_back(lab: Lab, small_disk: Path) -> None:
         subprocess.run(["umount", "--lazy", small_disk], check=True)
     healed(recorder)
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_a_disk_that_is_not_ready_at_the_start_is_waited_for(lab: Lab, small_disk: Path) -> None:
@@ -180,7 +169,7 @@ def test_a_disk_that_is_not_ready_at_the_start_is_waited_for(lab: Lab, small_dis
     recorder.wait_for("recorder_started ")
     more_recorded(recorder, 600)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @in_hk_and_at_night_in_us
@@ -195,7 +184,7 @@ def test_files_that_may_not_grow(lab: Lab) -> None:
     resource.prlimit(recorder.proc.pid, resource.RLIMIT_FSIZE, (hard, hard))
     healed(recorder)
     more_recorded(recorder, 300)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def _garbage(path: Path) -> None:
@@ -230,7 +219,7 @@ def test_a_corrupt_day_file_is_set_aside_and_refetched(lab: Lab, damage: Damage)
     more_recorded(recorder, 300)
     healed(recorder)
     assert len(list(lab.data_root.glob("20261120.db.corrupt-*"))) >= 1
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 @pytest.mark.parametrize("damage", [_garbage, _half])
@@ -245,7 +234,7 @@ def test_a_day_file_that_breaks_while_it_is_recorded(lab: Lab, damage: Damage) -
     recorder.wait_for("day_file_set_aside trading_day=20261120 ")
     more_recorded(recorder, 600)
     healed(recorder)
-    lab.finish(simulator, recorder).assert_complete()
+    lab.assert_complete_at_rest(simulator, recorder)
 
 
 def test_salvage_brings_back_what_opend_no_longer_shows(lab: Lab) -> None:
@@ -281,7 +270,7 @@ def test_a_damaged_wal(lab: Lab) -> None:
         file.write(os.urandom(4096))
     again = lab.recording(simulator, 600)
     healed(again)
-    lab.finish(simulator, again).assert_complete()
+    lab.assert_complete_at_rest(simulator, again)
 
 
 def _torn(segment: Path) -> None:
@@ -310,7 +299,7 @@ def test_a_damaged_spill(lab: Lab, damage: Damage) -> None:
     again = lab.recording(simulator, 600)
     wait_until(lambda: not list((lab.data_root / "_spill").glob("*.spill")), f"the spill is drained\n{again.output}")
     healed(again)
-    lab.finish(simulator, again).assert_complete()  # what the spill lost is fetched again
+    lab.assert_complete_at_rest(simulator, again)  # what the spill lost is fetched again
 
 
 def test_poison_rows_cost_themselves_alone(lab: Lab) -> None:
