@@ -197,6 +197,9 @@ class DayCoverage:
         trades once a way: the file does, also a day or a start later."""
         for symbol, reason in self._names.doubts(conn, rows):
             self._doubt(self._touch(symbol), reason)
+        for symbol in self._names.without_numbers(rows):
+            if self.track(symbol).gaps:
+                gaps.fill(conn, self._touch(symbol), [row for row in rows if row.symbol == symbol])
         return self._names.told_apart(rows)
 
     def _doubt(self, track: SymbolCoverage, reason: str) -> None:

@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hk_tick_collector.core.facts import GapFound, NotSubscribed
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.text import cut, printable
-from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_MASK, Tick, same_moment, seq_counter
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
 
 OPEN, CLOSED = "open", "closed"
@@ -37,6 +37,14 @@ NOT_SUBSCRIBED = "not subscribed: "  # begins the reason of a window
 
 _TS_OF_COUNTER = (
     "SELECT ts_ms FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL AND (seq & ?3) = ?2 ORDER BY seq DESC LIMIT 1"
+)
+_PUSHED = (
+    "SELECT seq FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL AND (seq & ?3) = ?2 AND push_type = ?4 "
+    "ORDER BY seq DESC LIMIT 1"
+)
+_ALIKE = (
+    "SELECT DISTINCT ts_ms FROM ticks WHERE symbol = ? AND ts_ms BETWEEN ? AND ? AND price IS ? AND volume IS ? "
+    "AND turnover IS ?"
 )
 _WRITE = (
     "INSERT INTO gaps (trading_day, symbol, gap_start_ts_ms, gap_end_ts_ms, gap_sec, detected_at_ms, reason, "
@@ -62,6 +70,7 @@ class Gap:
     found_ticks: int
     is_window: bool = False  # a time without subscription
     over: bool = True  # a window that has ended
+    filled: list[Extent] = field(default_factory=list)  # stored since, without the counters that they came with
 
     @property
     def missing_ticks(self) -> int | None:
@@ -183,7 +192,7 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
     if not track.counted:
         return
     for gap in list(track.gaps):
-        extents = subtract(gap.extents, track.ranges.ranges)
+        extents = subtract(subtract(gap.extents, track.ranges.ranges), sorted(gap.filled))
         at_most = gap.at_most
         if at_most is not None and track.ranges:
             at_most = min(at_most, track.ranges.first - 1)
@@ -195,6 +204,50 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
         if closed:
             track.gaps.remove(gap)
         _write(conn, day, track.symbol, gap, now_ms if closed else None)
+
+
+def fill(conn: sqlite3.Connection, track: Track, rows: Iterable[Tick]) -> None:
+    """Note which rows of a batch fill gaps, though they are about to be stored without their numbers, since pushes and
+    answers number each for itself (``numbering``). To be called before they are stored.
+
+    A number of a push that stands between those of two stored pushes is theirs, and was not stored. One of the content
+    of another trade of its moment fills nothing: it may be taken for that one.
+    """
+    pushed = [row for row in rows if row.seq is not None and row.push_type == PUSH_TYPE_PUSH]
+    for gap in [gap for gap in track.gaps if gap.extents] if pushed and track.counted else ():
+        after, before = _between(conn, track, gap)
+        for place, row in enumerate(pushed):
+            seq, counter = row.seq or 0, seq_counter(row.seq or 0)
+            is_of_gap = after < seq < before and any(first <= counter <= last for first, last in gap.extents)
+            if is_of_gap and not any(_are_alike(row, other) for other in pushed[:place]) and not _is_told(conn, row):
+                gap.filled.append((counter, counter))
+
+
+def _between(conn: sqlite3.Connection, track: Track, gap: Gap) -> tuple[int, int]:
+    """The sequences of the pushes around a gap; nothing is between them where the rows around it are not pushes."""
+    low, high = gap.extents[0][0], gap.extents[-1][1]
+    before = max((last for _, last in track.ranges.ranges if last < low), default=None)
+    after = min((first for first, _ in track.ranges.ranges if first > high), default=None)
+    seqs = [
+        conn.execute(_PUSHED, (track.symbol, counter, SEQ_COUNTER_MASK, PUSH_TYPE_PUSH)).fetchone()
+        for counter in (before, after)
+        if counter is not None
+    ]
+    if len(seqs) != 2 or None in seqs:
+        return 0, 0
+    return int(seqs[0][0]), int(seqs[1][0])
+
+
+def _are_alike(row: Tick, other: Tick) -> bool:
+    is_same = (row.price, row.volume, row.turnover) == (other.price, other.volume, other.turnover)
+    return is_same and same_moment(row.ts_ms, other.ts_ms)
+
+
+def _is_told(conn: sqlite3.Connection, row: Tick) -> bool:
+    """Is a trade of its content and moment stored?"""
+    whole_ms = row.ts_ms - row.ts_ms % 1000
+    values = (row.symbol, whole_ms, whole_ms + 999, row.price, row.volume, row.turnover)
+    return any(same_moment(row.ts_ms, ts_ms) for (ts_ms,) in conn.execute(_ALIKE, values))
 
 
 def _head_gap(opens_ms: int, track: Track, fact: GapFound) -> Gap | None:

@@ -80,6 +80,10 @@ class Names:
             if numbered_otherwise(conn, symbol, filter(self._is_stray, by_symbol[symbol]))
         ]
 
+    def without_numbers(self, rows: Sequence[Tick]) -> set[str]:
+        """Of these rows, the symbols that are told apart by content alone."""
+        return self._unkeyed.intersection(row.symbol for row in rows) if self._unkeyed else set()
+
     def told_apart(self, rows: Sequence[Tick]) -> Sequence[Tick]:
         """The rows of a batch, without the sequences that name no trade."""
         if self._unkeyed:

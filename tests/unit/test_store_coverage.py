@@ -685,6 +685,44 @@ class TestNumbersThatNameNothing:
         assert writer.write([pushed, pulled, tick(4, price=1.0)]).inserted_rows == 1
         check_against_ticks(db)
 
+    GAP = GapFound(SYMBOL, DAY, 4, 6, NOW_MS, "mid_session")
+
+    def gap_rows(self, db) -> list[tuple]:
+        return query(db, "SELECT state, missing_ticks, json_extract(meta_json, '$.extents') FROM gaps")
+
+    def test_late_pushes_fill_the_gap_that_was_given_up_for_them(self, writer, db, tmp_path) -> None:
+        """An older process's rows wait in the spill: they come when the gap and the doubt are there."""
+        writer.write([*ticks(3), *ticks(9, first=7)], [self.GAP])
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        assert self.gap_rows(db) == [("open", 3, "4-6")]
+        assert writer.write([tick(5)]).inserted_rows == 1
+        assert self.gap_rows(db) == [("open", 2, "4-4 6-6")]
+        writer.close()
+        again = DayFileWriter(tmp_path, SqliteOptions())
+        assert again.write([tick(4), tick(6)]).inserted_rows == 2
+        assert self.gap_rows(db) == [("closed", 0, None)]
+        assert row_of(db).state == "unproven"
+        again.close()
+
+    def test_what_may_be_another_trade_fills_no_gap(self, writer, db) -> None:
+        writer.write([*ticks(3), *ticks(9, first=7)], [self.GAP])
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        alike = {"ts_ms": tick(3).ts_ms, "price": tick(3).price, "volume": tick(3).volume, "turnover": tick(3).turnover}
+        for other in (
+            tick(5, push_type="poll"),  # numbered in another way
+            tick(4)._replace(seq=tick(4).seq - (1 << 32)),  # the number of another second
+            tick(6)._replace(seq=tick(6).seq + (1 << 32)),
+            tick(4, **alike),  # is taken for the third tick
+        ):
+            writer.write([other])
+            assert self.gap_rows(db) == [("open", 3, "4-6")], other
+
+    def test_a_gap_between_pulled_rows_has_numbers_of_their_own(self, writer, db) -> None:
+        writer.write([*ticks(3), *(tick(n, push_type="poll") for n in (7, 8))], [self.GAP])
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        assert writer.write([tick(5)]).inserted_rows == 1
+        assert self.gap_rows(db) == [("open", 3, "4-6")]
+
     def test_other_symbols_keep_their_numbers(self, writer, db) -> None:
         writer.write([], [Unproven(OTHER, DAY, PUSH_PULL_DISAGREE)])
         assert writer.write([*ticks(4), *self.renumbered(ticks(4))]).inserted_rows == 8
