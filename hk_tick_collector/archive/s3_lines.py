@@ -74,6 +74,7 @@ class Lines(urllib3.PoolManager):
         super().__init__(timeout=urllib3.Timeout(timeout_sec), retries=RETRIES if retries is None else retries)
         self.pool_classes_by_scheme = {"http": _Pool, "https": _SafePool}
         self._answer_sec = answer_sec
+        self._first = urllib3.Timeout(connect=min(CONNECT_SEC, timeout_sec), read=min(FIRST_SEC, timeout_sec))
         self._is_heard = False
         self._silent_at_sec: float | None = None
 
@@ -83,7 +84,7 @@ class Lines(urllib3.PoolManager):
         if rest_sec > 0:
             raise NoAnswer(f"did not answer before; it is asked again in {rest_sec:.0f} s")
         if not self._is_heard:
-            named.setdefault("timeout", urllib3.Timeout(connect=CONNECT_SEC, read=FIRST_SEC))
+            named.setdefault("timeout", self._first)
         most_sec = self._answer_sec if self._is_heard else min(FIRST_SEC, self._answer_sec)
         with TimeLimit(most_sec) as limit:
             try:

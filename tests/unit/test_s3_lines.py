@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import urllib3
+from urllib3.exceptions import HTTPError
 
 from hk_tick_collector.archive import s3, s3_lines
 from hk_tick_collector.core.errors import StoreUnavailable
@@ -172,3 +174,13 @@ def test_a_listing_that_is_none_is_not_taken_for_missing_credentials(bucket: Cal
     answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     with closing(Answering(answer)) as server:
         assert "is not an S3 store" in refused(lambda: bucket(server).names(""))[0]
+
+
+def test_a_machine_without_a_role_is_asked_for_its_credentials_for_a_moment_only() -> None:
+    with closing(Answering()) as server:
+        lines = s3_lines.Lines(0.1, 10.0, urllib3.Retry(1))
+        started_sec = time.perf_counter()
+        with pytest.raises(HTTPError):
+            lines.urlopen("GET", f"http://{server.address}/latest/meta-data")
+        assert time.perf_counter() - started_sec < 5
+        assert server.asked == 2
