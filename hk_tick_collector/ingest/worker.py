@@ -145,7 +145,8 @@ class PersistWorker(Generic[RecordT]):
     async def _run(self) -> None:
         while True:
             await self._wait_for_work()
-            await self._store_queue()
+            if self._are_rows_queued():
+                await self._store_queue()
             if self._spill.due and self._queue.rows < self._options.batch_rows:
                 # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
                 await self._until_it_works(self._drain_spill)
@@ -224,8 +225,11 @@ class PersistWorker(Generic[RecordT]):
         self._quarantine.close()
         await self._writer.close(CLOSE_TIMEOUT_SEC)
 
+    def _are_rows_queued(self) -> bool:
+        return bool(self._queue.rows or self._queue.facts_waiting)
+
     def _is_work_left(self) -> bool:
-        return bool(self._queue.rows or self._queue.facts_waiting or self._spill.due or self._quarantine.due)
+        return self._are_rows_queued() or self._spill.due or self._quarantine.due
 
     async def _wait_for_work(self) -> None:
         self._work.clear()
@@ -279,7 +283,7 @@ class PersistWorker(Generic[RecordT]):
         """Wait for rows, as long as they come one upon another. False: the loop waits for the next ones."""
         self._wants_bell = True  # before looking: who puts rows after this look rings
         try:
-            if not (self._queue.rows or self._queue.facts_waiting or self._flushing):
+            if not self._are_rows_queued() and not self._flushing:
                 self._bell.get(timeout=PAUSE_SEC)
         except Empty:
             return False
