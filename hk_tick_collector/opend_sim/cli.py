@@ -28,7 +28,7 @@ from hk_tick_collector.opend_sim.scenario import read_scenario
 from hk_tick_collector.opend_sim.simclock import hk_time_ms, time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
 from hk_tick_collector.opend_sim.venue import VENUES, Venue
-from hk_tick_collector.sims.command import port, positive, printed
+from hk_tick_collector.sims.command import port, positive, printed, reason_of
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
@@ -214,7 +214,7 @@ def _check_books(args: argparse.Namespace) -> int:
     try:
         report = check_books(args.truth, args.data_root)
     except (TruthError, OSError) as err:
-        raise ConfigError(f"truth file {args.truth}: {err}") from err
+        raise ConfigError(f"the truth file cannot be read: {reason_of(err)}") from err
     print(report.to_json() if args.json else report.text())
     return report.exit_code
 
@@ -226,7 +226,7 @@ def _check(args: argparse.Namespace) -> int:
             args.truth, args.data_root, allow_tail_ms=args.allow_tail_ms, since_ms=args.since_ms, symbols=symbols
         )
     except (TruthError, OSError) as err:
-        raise ConfigError(f"truth file {args.truth}: {err}") from err
+        raise ConfigError(f"the truth file cannot be read: {reason_of(err)}") from err
     print(report.to_json() if args.json else report.text())
     return report.exit_code
 

@@ -209,7 +209,9 @@ def call(address: str, line: str, timeout_sec: float = CALL_TIMEOUT_SEC) -> Answ
                     break
                 data += part
     except OSError as err:
-        raise ControlError(f"no simulator at {address}: {err}; it prints its control address when it starts") from err
+        raise ControlError(
+            f"no simulator at {address}: {err.strerror or err}; it prints its control address when it starts"
+        ) from err
     try:
         answer = json.loads(data)
     except ValueError:

@@ -117,6 +117,9 @@ def needs_of(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> Needs:
     return everything if columns_of is None else Needs(columns_of)
 
 
+_NO_TABLE = re.compile(r"(Table with name .* does not exist!)(?:\nDid you mean [^\n]*)?")
+
+
 def message(exc: BaseException) -> str:
     """DuckDB's words without its classification; ours where it speaks of what is not available here, and a hint where
     the types of times do not fit."""
@@ -133,7 +136,8 @@ def _scans(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> dict[str,
     try:
         rows = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     except duckdb.Error as exc:
-        raise SqlError(_without_explain(message(exc))) from exc
+        text = _NO_TABLE.sub(rf"\1 There are: {', '.join(tables)}.", _without_explain(message(exc)))
+        raise SqlError(text) from exc
     columns_of: dict[str, set[str]] = {}
     try:
         waiting = list(json.loads(rows[-1][1]))

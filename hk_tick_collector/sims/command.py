@@ -86,7 +86,7 @@ class Simulator:
             print(f"{self.command} needs {exc.name}: {how_to_install(self.extra)}", file=sys.stderr)
             return EXIT_USAGE
         except (OSError, TruthError, sqlite3.Error) as exc:
-            print(f"{self.command}: {_reason(exc)}", file=sys.stderr)
+            print(f"{self.command}: {reason_of(exc)}", file=sys.stderr)
             return EXIT_USAGE
 
     def _parser(self) -> argparse.ArgumentParser:
@@ -125,7 +125,7 @@ class Simulator:
             with urllib.request.urlopen(request, timeout=FAULT_TIMEOUT_SEC):  # noqa: S310 - 127.0.0.1
                 return EXIT_OK
         except OSError as exc:
-            words = f"{args.name} was not done: {_reason(exc)}; is a simulator on port {args.port}?"
+            words = f"{args.name} was not done: {reason_of(exc)}; is a simulator on port {args.port}?"
             print(f"{self.command}: {words}", file=sys.stderr)
             return EXIT_FAILED
 
@@ -138,7 +138,7 @@ class Simulator:
         return EXIT_FAILED if any(checked.counts[name] for name in checked.faults) else EXIT_OK
 
 
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
     """What happened, with the file's name and without Python's number of it."""
     if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, OSError):
         exc = exc.reason

@@ -98,7 +98,7 @@ class ReadableDays:
 
 def nothing_recorded(data_root: Path) -> NoData:
     """There is no day of ticks at all; where the data root holds something else, what reads it."""
-    told = f"no days are recorded under {data_root}"
+    told = f"no days are recorded under {data_root}: is that the recorder's DATA_ROOT, and is it recording?"
     if holds_snapshots(data_root):
         told = f"no ticks are recorded under {data_root}: it holds snapshots, which hk-tickctl snapshots shows"
     return NoData(told)

@@ -288,6 +288,13 @@ def test_the_hint_is_right(roots: tuple[Path, Path]) -> None:
     assert ask(roots, of_gap, DAY)[0]["n"] > 0
 
 
+def test_who_asks_a_table_that_is_not_there_is_told_which_are(roots: tuple[Path, Path]) -> None:
+    with engine(roots) as asked, pytest.raises(SqlError) as failed:
+        asked.run("SELECT * FROM trades")
+    assert str(failed.value).startswith("Table with name trades does not exist! There are: ticks, coverage, ")
+    assert "pg_" not in str(failed.value)
+
+
 def test_the_mark_stands_under_what_is_wrong(roots: tuple[Path, Path]) -> None:
     with engine(roots) as asked, pytest.raises(SqlError) as failed:
         asked.run("SELECT foo FROM ticks")

@@ -77,7 +77,15 @@ def test_an_unknown_fault_names_the_known_ones(capsys: pytest.CaptureFixture[str
 
 def test_no_simulator_there_is_exit_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["ctl", "--control", str(tmp_path / "no.sock"), "drop"]) == 1
-    assert "no simulator at" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no simulator at" in told
+    assert "Errno" not in told
+
+
+def test_a_truth_file_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("check", "check-books"):
+        assert main([command, "--truth", str(tmp_path / "none"), "--data-root", str(tmp_path)]) == 2
+        assert f"the truth file cannot be read: {tmp_path}/none: No such file or directory" in capsys.readouterr().err
 
 
 def test_something_else_on_the_control_address_is_exit_one(capsys: pytest.CaptureFixture[str]) -> None:
