@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.quality.brokers import BrokerReport
 
 LEVELS_SHOWN = 10
+SYMBOLS_SHOWN = 10
 
 _COLUMNS = (
     "symbol", "watched", "blind", "pushes", "pulls", "answered", "impossible", "holes", "clock back", "no time",
@@ -102,7 +103,9 @@ def _show_book(app: App, symbol: str, chosen: str, path: Path, at: str | None, l
     (name,) = symbol_list(app.market, [symbol])[:1]
     known = symbols(path)
     if name not in known:
-        raise NoData(f"no order book of {name} was recorded on {chosen}; recorded: {', '.join(list(known)[:10])}")
+        shown = ", ".join(list(known)[:SYMBOLS_SHOWN])
+        more = f" and {len(known) - SYMBOLS_SHOWN:,} more" if len(known) > SYMBOLS_SHOWN else ""
+        raise NoData(f"no order book of {name} was recorded on {chosen}; recorded: {shown}{more}")
     if at is None:
         state = newest_book(path, name)
         at_us = 0 if state is None else state.recv_ts_us

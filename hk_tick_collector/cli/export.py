@@ -16,6 +16,7 @@ from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.export_backtest import (
     BACKTEST_FORMATS,
+    HFTBACKTEST,
     backtest_options,
     check_backtest_options,
     export_backtest,
@@ -129,7 +130,8 @@ def command(
 
     from hk_tick_collector.export.rows import Selection  # noqa: PLC0415 - Arrow takes its time
 
-    parts = _parts(app, days, Selection(*selected))
+    takes_books = format_ == HFTBACKTEST and not backtest["trades_only"]
+    parts = _parts(app, days, Selection(*selected), takes_books=takes_books)
     be_gentle()
     if format_ in BACKTEST_FORMATS:
         export_backtest(app, format_, parts, output, backtest, force=force)
@@ -194,24 +196,33 @@ def _run(options: _Options, parts: Sequence[DayPart], advance: Advance) -> Itera
         raise click.UsageError(str(exc)) from exc
 
 
-def _parts(app: App, days: str | None, selection: Selection) -> list[DayPart]:
-    """What is exported of each day; NoData when no day has one of the symbols."""
+def _parts(app: App, days: str | None, selection: Selection, *, takes_books: bool) -> list[DayPart]:
+    """What is exported of each day; NoData when no day has one of the symbols. ``takes_books``: a symbol with a book
+    is there without a trade."""
     from hk_tick_collector.export.rows import DayPart  # noqa: PLC0415
 
+    words = "ticks or books" if takes_books else "ticks"
     parts = []
     for day in days_to_read(app, some_days(app, days)):
         name = day.trading_day
         part = DayPart(day, selection, _is_so_far(app, name))
-        if part.symbols():
+        if part.symbols() or (takes_books and _has_books(part)):
             parts.append(part)
         else:
-            say(f"{name}: no ticks of {', '.join(selection.symbols) or 'any symbol'}; left out")
+            say(f"{name}: no {words} of {', '.join(selection.symbols) or 'any symbol'}; left out")
     absent = set(selection.symbols).difference(*(part.symbols() for part in parts))
     if not parts:
-        raise NoData("no recorded day of these has ticks of " + (", ".join(selection.symbols) or "any symbol"))
+        raise NoData(f"no recorded day of these has {words} of " + (", ".join(selection.symbols) or "any symbol"))
     if absent:
         say(f"no ticks on any of these days: {', '.join(sorted(absent))}")
     return parts
+
+
+def _has_books(part: DayPart) -> bool:
+    from hk_tick_collector.export.backtest import with_books  # noqa: PLC0415
+
+    wanted, booked = part.selection.symbols, with_books(part)
+    return bool(booked.intersection(wanted) if wanted else booked)
 
 
 def _is_so_far(app: App, day: str) -> bool:

@@ -18,7 +18,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.books import DAY, OPEN_US, lively_pushes
+from tests.books import DAY, OPEN_US, lively_pushes, record_books
 from tests.harness import clean_env
 from tests.tickctl import record_day, tickctl, tickctl_json
 from tests.ticks import make_tick
@@ -126,6 +126,19 @@ def test_gaps_and_blind_stretches_are_said_and_strict_refuses_them(tmp_path: Pat
     assert not (tmp_path / "strict").exists()
     again = tickctl("export", "hftbacktest", "-o", out, data_root=tmp_path)
     assert (again.returncode, "exist already" in again.stderr) == (1, True)
+
+
+def test_a_book_is_exported_without_a_single_trade(tmp_path: Path) -> None:
+    """A stock that nobody traded has a book all the same, also when it is asked for alone."""
+    record_day(tmp_path, DAY, symbols=(SYMBOL,), count=10)
+    record_books(tmp_path, symbols=("HK.00005",))
+    words = "export", "hftbacktest", "--symbols", "HK.00005"
+    done = tickctl(*words, "-o", tmp_path / "out", data_root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / f"HK.00005_{DAY}.npz").exists()
+    trades = tickctl(*words, "--trades-only", "-o", tmp_path / "trades", data_root=tmp_path)
+    assert (trades.returncode, trades.stdout) == (3, "")
+    assert "has ticks of HK.00005" in trades.stderr
 
 
 def test_the_same_day_makes_the_same_bytes(tmp_path: Path) -> None:

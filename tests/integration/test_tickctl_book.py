@@ -63,6 +63,13 @@ def test_the_page_of_the_day_says_what_was_watched_and_nothing_of_what_nobody_re
     assert "impossible" not in told
 
 
+def test_of_many_recorded_symbols_some_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    record_books(tmp_path, symbols=tuple(f"HK.{number:05}" for number in range(1, 14)))
+    done = tickctl("book", "700", data_root=tmp_path)
+    assert done.returncode == 3
+    assert " ".join(done.stderr.split()).endswith("HK.00009, HK.00010 and 3 more")
+
+
 def test_as_json(root: Path) -> None:
     state = tickctl_json("book", "0700.HK", "--at", "09:30:30", data_root=root)
     assert (state["symbol"], state["recv_ts_us"], state["watched"]) == ("HK.00700", OPEN_US + 123_456, True)
