@@ -4,16 +4,19 @@ a check leaves out."""
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests import nights
-from tests.episodes.test_episodes import EPISODES, LONG
+from tests.episodes.episode import plan_of
+from tests.episodes.test_episodes import EPISODES, LONG, SPARED
 from tests.harness import clean_env
 from tests.scratch_tree import ROOT
 
@@ -46,6 +49,29 @@ def test_an_episode_that_the_check_leaves_out_is_run_every_night() -> None:
     nightly = {int(seed) for match in named if match is not None for seed in match[1].split()}
     assert {*range(60)} <= nightly | {*EPISODES}
     assert nightly == LONG
+
+
+def traits(seed: int) -> set[tuple[object, ...]]:
+    """What an episode has of what may happen."""
+    plan = plan_of(seed)
+    odd = [field.name for field in dataclasses.fields(plan.odd) if getattr(plan.odd, field.name)]
+    return {
+        ("manner", plan.manner),
+        *(("fault", what) for _, what in plan.faults),
+        *(("oddity", name) for name in odd),
+        *((plan.manner, name) for name in odd),
+        ("rate", plan.rate), ("rows", plan.poll_rows), ("rows at first", plan.backfill_rows),
+        ("half hour", plan.start_ms // 1_800_000), ("days", plan.days), ("shows yesterday", plan.keeps_yesterday),
+    }  # fmt: skip
+
+
+def test_the_episodes_of_a_check_have_all_that_those_of_a_night_have() -> None:
+    has = Counter(trait for seed in EPISODES if seed not in SPARED for trait in traits(seed))
+    whole = Counter(trait for seed in EPISODES for trait in traits(seed))
+    twice = {"manner", "fault", "oddity"}
+    less = {trait for trait, times in whole.items() if has[trait] < min(times, 2 if trait[0] in twice else 1)}
+    assert not less
+    assert set(EPISODES) > SPARED
 
 
 MARKED = """

@@ -1,6 +1,6 @@
 """Random episodes from the command line.
 
-python -m tests.episodes                 60 episodes, most of them those of every check
+python -m tests.episodes                 60 episodes, some of them those of every check
 python -m tests.episodes --count 500     as every night
 python -m tests.episodes --seed 17 -v    one, or several, with everything they did
 """

@@ -21,14 +21,21 @@ from tests.episodes.episode import DAY, Outcome, Plan, hk_ms, plan_of, run_plan
 from tests.episodes.recorder import Recorder
 from tests.episodes.verdict import _told_apart, judge_outcome
 from tests.episodes.world import Oddities, Trade
+from tests.nights import by_day
 
 PROJECT = Path(__file__).parents[2]
-# 60, every night 500: python -m tests.episodes --count 500. Those left to the night poll a lively symbol again and
-# again, without sequences or for longer: each costs as much as several others. In their place come quieter ones with
-# the same manners and more faults.
+# 60, every night 500: python -m tests.episodes --count 500. The long ones, left to the night, poll a lively symbol
+# again and again, without sequences or for longer: each costs as much as several others. In their place come quieter
+# ones with the same manners and more faults.
 LONG = {3, 4, 5, 6, 9, 10, 11, 12, 13, 24, 27, 29, 33, 38, 45, 46, 47, 50, 53, 58}
 QUIET = (60, 74, 109, 118, 129, 157, 211, 328, 341, 395, 666, 671, 1887, 1898, 2483, 3247, 3371, 3829, 4107, 4624)
 EPISODES = (*sorted({*range(60)} - LONG), *QUIET)
+# Half of what they cost is left to the night, too. The others have each manner, fault and oddity at least twice, each
+# oddity of a manner, and each hour, pace and size of an answer (tests/docs/test_nightly.py).
+SPARED = {
+    0, 2, 7, 8, 14, 15, 16, 18, 19, 20, 21, 22, 23, 26, 28, 30, 31, 32, 35, 36, 41, 43, 51, 54, 55, 56, 57, 60, 109,
+    211, 341, 2483, 3829,
+}  # fmt: skip
 # Each broke a promise once. 61029: OpenD refused a symbol for as long as it traded. 61161: a start that could not read
 # the day's file, which then held nothing but its own ticks. 61357: pushes and answers were numbered each for itself,
 # and before that was seen the counters had gone back; then the day turned, and OpenD went on to show the one before.
@@ -42,7 +49,7 @@ def calendar() -> TradingCalendar:
     return TradingCalendar(HK)
 
 
-@pytest.mark.parametrize("seed", [*EPISODES, *KEPT])
+@pytest.mark.parametrize("seed", [*by_day(EPISODES, lambda seed: seed not in SPARED), *KEPT])
 def test_a_random_episode_keeps_every_promise(seed: int, tmp_path: Path, calendar: TradingCalendar) -> None:
     plan = plan_of(seed)
     verdict = judge_outcome(run_plan(plan, tmp_path, calendar), calendar)
