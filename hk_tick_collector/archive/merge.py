@@ -49,7 +49,7 @@ from hk_tick_collector.store.connect import (
     table_columns,
     translate,
 )
-from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
+from hk_tick_collector.store.copying import copy_together
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.read_only import open_read_only
@@ -276,18 +276,22 @@ def _store(
     changed: set[str] = set()
     lacking: dict[Recording, dict[str, list[int]]] = {}  # sequences by symbol
     for symbol, plan in plans.items():
-        if base not in plan.taken:  # the copy has it otherwise, or not at all
-            conn.execute("DELETE FROM ticks WHERE symbol = ?", (symbol,))
-            changed.add(symbol)
         sources = sorted(plan.taken, key=lambda source: source is not base)  # what the copy has comes first
         places = held.added(symbol, sources)
-        unkeyed = any(held.ticks(source, symbol).column("seq").null_count for source in sources)
+        is_vague = held.is_vague(symbol, sources)
+        if is_vague or base not in plan.taken:  # the copy has it otherwise, or not at all
+            conn.execute("DELETE FROM ticks WHERE symbol = ?", (symbol,))
+            changed.add(symbol)
+        if is_vague:
+            copy_together(conn, [rows_of(source.ticks([symbol], ROW_COLUMNS)) for source in plan.taken])
         for number, source in enumerate(sources):
             if source is base or not len(places[source]):
                 continue
             changed.add(symbol)
-            if unkeyed or not number:
-                added[source.name] += _store_whole(conn, symbol, source, is_first=not number)
+            if is_vague:
+                added[source.name] += len(places[source])
+            elif not number:
+                added[source.name] += _insert(conn, rows_of(source.ticks([symbol], ROW_COLUMNS)))
             else:
                 seqs = held.ticks(source, symbol).column("seq").take(pa.array(places[source]))
                 lacking.setdefault(source, {})[symbol] = seqs.to_pylist()
@@ -295,17 +299,6 @@ def _store(
         rows = rows_of(source.numbered(seqs_by_symbol, ROW_COLUMNS))
         added[source.name] += _insert(conn, rows)
     return added, changed
-
-
-def _store_whole(conn: sqlite3.Connection, symbol: str, source: Recording, *, is_first: bool) -> int:
-    """All rows of a symbol that the copy does not have; how many it had not. Unless the source is the first one, any of
-    them may be a row that is there, in another form."""
-    rows = rows_of(source.ticks([symbol], ROW_COLUMNS))
-    if is_first:
-        return _insert(conn, rows)
-    before_rows = conn.total_changes
-    copy_rows(conn, sorted(rows, key=lambda row: not is_keyed(row)), CopiedRows())
-    return conn.total_changes - before_rows
 
 
 def _insert(conn: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
@@ -341,7 +334,7 @@ def _check(part: Path, read: _Read, conflicts: Sequence[Conflict]) -> None:
                 if lacks_rows and (source.name, symbol) not in left_out:
                     raise StoreCorrupt(
                         f"{part.name}, read back, lacks {lacks_rows} ticks of {symbol} that {source.name} has: nothing "
-                        "was put into place; check the disk"
+                        "was put into place; check the disk, and if it is sound, merge fewer of these recordings"
                     )
 
 

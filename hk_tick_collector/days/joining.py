@@ -21,6 +21,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -130,6 +131,13 @@ class Held(Generic[_R]):
         if (first, second) not in self._differences:
             self._differences[first, second] = self._compared(first, second)
         return self._differences[first, second][symbol]
+
+    def is_vague(self, symbol: str, sources: Sequence[_R]) -> bool:
+        """Does one of these tell less of a tick than another: no sequence, or a time that was cut to the second? What
+        they have is not put together by its sequences alone then, but by the store's rules (``copy_together``)."""
+        if any(self.ticks(source, symbol).column("seq").null_count for source in sources):
+            return len(sources) > 1
+        return any(self.difference(symbol, *two).first_cut for two in combinations(sources, 2))
 
     def added(self, symbol: str, sources: Sequence[_R]) -> dict[_R, npt.NDArray[np.int64]]:
         """Of each of these recordings the places, among its rows of the symbol, of the ticks that none before it has;

@@ -58,6 +58,8 @@ class Difference:
     renumbered: int  # the same trade, and not the same sequence
     first_came_first: int  # of those that both have: how many the first recording received earlier
     second_came_first: int
+    first_cut: int  # of those that both have: how many the first tells to the second, and the other one finer
+    second_cut: int
 
     @property
     def common_rows(self) -> int:
@@ -84,6 +86,8 @@ class Difference:
             second_only=self.first_only,
             first_came_first=self.second_came_first,
             second_came_first=self.first_came_first,
+            first_cut=self.second_cut,
+            second_cut=self.first_cut,
         )
 
 
@@ -112,8 +116,12 @@ def compare_all(
     renumbered += np.where(counting, _counted_otherwise(sides, only, len(symbols)), 0)
     of_pair = sides[0].numbers[pairs.first]
     leads = _leads_ms(first, second, pairs)[pairs.same]
+    times, others_times = (
+        _numbers(table.column("ts_ms"))[places] for table, places in ((first, pairs.first), (second, pairs.second))
+    )
+    finer = (others_times - times)[pairs.same]  # of two times of one moment the later one tells more
     told = [_counts(of_pair[~pairs.same], symbols), renumbered]
-    told += [_counts(of_pair[pairs.same][came], symbols) for came in (leads > 0, leads < 0)]
+    told += [_counts(of_pair[pairs.same][counted], symbols) for counted in (leads > 0, leads < 0, finer > 0, finer < 0)]
     rows = [np.diff(side.edges).tolist() for side in sides]
     alone = [_by_symbol(side, places) for side, places in zip(sides, only, strict=True)]
     values = zip(symbols, *rows, *alone, *(column.tolist() for column in told), strict=True)

@@ -53,6 +53,26 @@ def is_keyed(row: Row) -> bool:
     return row[_SEQ] is not None or row[_OCCURRENCE] < 0
 
 
+def vagueness(row: Row) -> tuple[bool, bool]:
+    """How little it tells of which trade it is: the vaguer of two rows may be either of two trades, and must not take
+    the place of the one that the other row is."""
+    return not is_keyed(row), row[_TS_MS] % 1000 == 0
+
+
+def copy_together(conn: sqlite3.Connection, files: Sequence[Sequence[Row]]) -> None:
+    """Copy what several files have of the same symbols, inside the caller's transaction: afterwards each row of each
+    file has a row of its own among them.
+
+    What tells most goes in first, of all files. Else a time that was cut, say, takes the place of a tick without a
+    sequence, and gives it up again when a later file tells that time whole.
+    """
+    copied = [CopiedRows() for _ in files]
+    for kind in sorted({vagueness(row) for rows in files for row in rows}):
+        for rows, taken in zip(files, copied, strict=True):
+            alike = [row for row in rows if vagueness(row) == kind]
+            copy_rows(conn, sorted(alike, key=lambda row: (row[_TS_MS], row[_OCCURRENCE])), taken)
+
+
 def copy_rows(conn: sqlite3.Connection, rows: Sequence[Row], copied: CopiedRows) -> int:
     """Copy them inside the caller's transaction; returns how many were new. ``coverage`` is the caller's to count."""
     by_symbol: dict[str, SymbolRows] = {}
@@ -74,7 +94,7 @@ def without_a_row(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
         stored = Stored(rowid, other[_TS_MS], other[_SEQ], other[_OCCURRENCE])
         equals.setdefault((other[_SYMBOL], *content_of(other)), Equals()).add(stored)
     lacking = []
-    for row in sorted(rows, key=is_keyed, reverse=True):
+    for row in sorted(rows, key=vagueness):
         among = equals.get((row[_SYMBOL], *content_of(row)), Equals())
         own = _own_row(row, among)
         if own is None:

@@ -39,7 +39,7 @@ from hk_tick_collector.days.twins import COMPARED
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick, same_moment
-from hk_tick_collector.records.views import without_sequences
+from hk_tick_collector.records.views import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
@@ -327,6 +327,48 @@ def test_ticks_without_a_sequence_have_one_row_each(tmp_path: Path) -> None:
     assert coverage(result).state == "unproven"
 
 
+def equal_trade(number: int, ms: int, **fields: object) -> Tick:
+    """One of several trades of one second that look alike."""
+    second = BASE_MS // 1000
+    return make_tick(number, **{"ts_ms": second * 1000 + ms, "seq": second << 32 | number, **fields})
+
+
+def test_a_time_that_was_cut_takes_no_place_of_another_tick_without_a_sequence(tmp_path: Path) -> None:
+    """A has two of the trades without sequences. Of the third one B does not know the milliseconds, C does."""
+    a = record(tmp_path / "a", number_equal_ticks(equal_trade(n, 100, seq=None) for n in (1, 2)))
+    b = record(tmp_path / "b", [equal_trade(3, 0), equal_trade(4, 900, price=2.0)])
+    c = record(tmp_path / "c", [equal_trade(3, 500)])
+    result = merged(tmp_path, a, b, c)
+    second_ms = BASE_MS // 1000 * 1000
+    assert [(seq and seq & 0xFF, ts_ms - second_ms) for _, seq, ts_ms in stored(result)] == [
+        (None, 100), (None, 100), (3, 500), (4, 900),
+    ]  # fmt: skip
+
+
+def test_the_finer_time_of_a_tick_is_taken_from_whoever_has_it(tmp_path: Path) -> None:
+    """Also where the other one has more ticks, all with sequences."""
+    a = record(tmp_path / "a", [*(equal_trade(n, 0) for n in (1, 2)), *make_ticks(10, 20, "HK.00005")])
+    b = record(tmp_path / "b", [equal_trade(1, 100), equal_trade(2, 200)])
+    result = merged(tmp_path, a, b)
+    assert [ts_ms % 1000 for symbol, _, ts_ms in stored(result) if symbol == SYMBOL] == [100, 200]
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_equal_trades_of_one_second_are_merged_as_they_are_read_together(tmp_path: Path, seed: int) -> None:
+    """Each recording lacks some, and tells some without a sequence, or to the second, or both."""
+    draw = Random(seed)
+    moments = sorted(draw.choices((0, 100, 100, 250, 500, 999), k=draw.randint(2, 8)))
+    truth = [equal_trade(n, ms, price=draw.choice((1.0, 1.0, 2.0))) for n, ms in enumerate(moments, start=1)]
+    roots = []
+    for name in "abc":
+        share_bare, share_cut = (draw.choice((0, 0, 0.4, 1)) for _ in range(2))
+        told = [tick for tick in truth if draw.random() < 0.85] or truth[:1]
+        told = [tick._replace(seq=None) if draw.random() < share_bare else tick for tick in told]
+        told = [tick._replace(ts_ms=tick.ts_ms // 1000 * 1000) if draw.random() < share_cut else tick for tick in told]
+        roots.append(record(tmp_path / name, number_equal_ticks(told), whole()))
+    assert merged(tmp_path, *roots).rows <= len(truth)
+
+
 def test_the_order_of_recordings_does_not_matter_and_three_are_joined(tmp_path: Path) -> None:
     parts = [without(ALL, 100 * n, 100 * n + 150) for n in (1, 4, 7)]
     gaps = [gap(100 * n, 100 * n + 150) for n in (1, 4, 7)]
@@ -560,10 +602,12 @@ def slowly(first: Sequence[Tick], second: Sequence[Tick], *, counts: bool) -> di
             taken = {tick.seq & 0xFFFFFFFF for tick in other if tick.seq is not None}
             renumbered += sum((seq := side[n].seq) is not None and seq & 0xFFFFFFFF in taken for n in alone)
     leads = [second[m].recv_ts_ms - first[n].recv_ts_ms for n, m in same]
+    finer = [second[m].ts_ms - first[n].ts_ms for n, m in same]
     return {
         "first_rows": len(first), "second_rows": len(second), "first_only": left, "second_only": others_left,
         "otherwise": len(pairs) - len(same), "renumbered": renumbered,
         "first_came_first": sum(lead > 0 for lead in leads), "second_came_first": sum(lead < 0 for lead in leads),
+        "first_cut": sum(more > 0 for more in finer), "second_cut": sum(more < 0 for more in finer),
     }  # fmt: skip
 
 
