@@ -61,14 +61,14 @@ def test_a_settings_file_on_a_disk_that_stumbles_is_read_again(
     env_file = tmp_path / ".env"
     env_file.write_text("FUTU_SYMBOLS=HK.00700\n")
     waits_sec: list[float] = []
-    real = Path.open
+    real = os.open
 
-    def stumbles(self: Path, *arguments: Any, **named: Any) -> Any:
-        if self == env_file and not waits_sec:
+    def stumbles(path: Any, *arguments: Any, **named: Any) -> int:
+        if path == env_file and not waits_sec:
             raise OSError(number, "the disk stumbles")
-        return real(self, *arguments, **named)
+        return real(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", stumbles)
+    monkeypatch.setattr(os, "open", stumbles)
     try:
         until_it_works(lambda: given_settings(env_file, {}, ["FUTU_SYMBOLS"]), waits_sec.append)
     except ConfigError:
