@@ -33,6 +33,7 @@ from xml.etree import ElementTree as ET
 
 import urllib3
 from minio import Minio
+from minio.credentials.credentials import Credentials
 from minio.credentials.providers import AWSConfigProvider, ChainedProvider, EnvAWSProvider, IamAwsProvider
 from minio.datatypes import parse_list_objects
 from minio.error import MinioException, S3Error, ServerError
@@ -84,8 +85,19 @@ def open_bucket(bucket: str, prefix: str) -> S3Store:
 def _providers() -> list[Any]:
     providers: list[Any] = [EnvAWSProvider(), AWSConfigProvider()]
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
-        providers.append(IamAwsProvider(http_client=Lines(2.0, 10.0, urllib3.Retry(1))))
+        providers.append(_Role(http_client=Lines(2.0, 10.0, urllib3.Retry(1))))
     return providers
+
+
+class _Role(IamAwsProvider):
+    """Of a machine in a cloud. Where nobody answers to that, there are no credentials: it is no word about the bucket,
+    which was not asked."""
+
+    def retrieve(self) -> Credentials:
+        try:
+            return super().retrieve()
+        except HTTPError as exc:
+            raise ValueError("this machine has no role that could be asked for") from exc
 
 
 def _check_credentials_file() -> None:

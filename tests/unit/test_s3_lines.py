@@ -184,3 +184,17 @@ def test_a_machine_without_a_role_is_asked_for_its_credentials_for_a_moment_only
             lines.urlopen("GET", f"http://{server.address}/latest/meta-data")
         assert time.perf_counter() - started_sec < 5
         assert server.asked == 2
+
+
+def test_a_machine_without_a_role_is_told_of_its_credentials_and_not_of_the_bucket(
+    bucket: Callable[[Dripping], s3.S3Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with closing(Answering()) as nobody, closing(Answering(LISTED)) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{nobody.address}/")
+        nobody.close()
+        words, _ = refused(lambda: bucket(server).names(""))
+        assert "cannot list s3://ticks/hk/: no credentials for S3; set AWS_ACCESS_KEY_ID" in words
+        assert server.asked == 0
