@@ -39,7 +39,7 @@ from minio.datatypes import parse_list_objects
 from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from hk_tick_collector.archive.s3_lines import Lines, NoAnswer
+from hk_tick_collector.archive.s3_lines import SLOWEST_BYTES_PER_SEC, Lines, NoAnswer
 from hk_tick_collector.archive.stores import Stored, Taken, check_room
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.core.limit import TimeLimit
@@ -49,7 +49,6 @@ PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that a slow line tak
 BLOCK_BYTES = 256 * 1024
 READ_ATTEMPTS = 5  # in a row that brought less than a block
 GRACE_SEC = 60.0
-SLOWEST_BYTES_PER_SEC = 8 * 1024
 MAX_NAMES = 1_000_000
 MAX_EMPTY_PAGES = 100  # of a listing
 MAX_UPLOADS = 5  # unfinished ones of a name that are looked at

@@ -1,12 +1,15 @@
 """The connections to a bucket: how long is waited for what.
 
-Each answer has ANSWER_SEC altogether, however often it is asked for and in however small pieces it comes. A store that
-was not heard yet, or fell silent, has FIRST_SEC: a command that asks it for one thing after the other says so then, and
-not after minutes. Who asks within REST_SEC after a silence is told of it at once.
+Each answer has ANSWER_SEC altogether, however often it is asked for and in however small pieces it comes, and a second
+for each SLOWEST_BYTES_PER_SEC that came. A store that was not heard yet, or fell silent, has FIRST_SEC instead: a
+command that asks it for one thing after the other says so then, and not after minutes. Who asks within REST_SEC after a
+silence is told of it at once.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import socket
 import time
 from typing import Any
@@ -22,6 +25,7 @@ TIMEOUT_SEC = 60.0  # without a byte; also of sending a part
 ANSWER_SEC = 300.0
 FIRST_SEC, CONNECT_SEC = 30.0, 10.0
 REST_SEC = 30.0
+SLOWEST_BYTES_PER_SEC = 8 * 1024
 RETRIES = urllib3.Retry(
     3,
     redirect=0,  # signed requests go where they were meant to
@@ -36,8 +40,37 @@ class NoAnswer(HTTPError):
     """Within the time that it had. The text continues ``the store``."""
 
 
+class _Counted(io.RawIOBase):
+    """What comes on a line. It gives whoever asks the time that it may have taken."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        came_bytes: int | None = self._raw.readinto(buffer)
+        limit = current()
+        if limit is not None and came_bytes:
+            limit.lengthen(came_bytes / SLOWEST_BYTES_PER_SEC)
+        return came_bytes
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, line: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(line, *given, **named)
+        self.fp: Any = io.BufferedReader(_Counted(self.fp.detach()))
+
+
 class _Watched(HTTPConnection):
     """Held to the time limits of the thread that asks, also while it is opened and when it was kept."""
+
+    response_class = _Answer
 
     def _new_conn(self) -> socket.socket:
         limit = current()

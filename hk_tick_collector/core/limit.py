@@ -29,10 +29,16 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.is_over = False
         self.outer: TimeLimit | None = None
+        self._more_sec = 0.0
+        self._is_left = False
         self._line: socket.socket | None = None
         self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
+        self._timer = self._timer_of(seconds)
+
+    def _timer_of(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._end)
+        timer.daemon = True
+        return timer
 
     def __enter__(self) -> TimeLimit:
         self.outer = getattr(_asking, "limit", None)
@@ -41,10 +47,16 @@ class TimeLimit:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
-        self._timer.cancel()
         _asking.limit = self.outer
         with self._lock:
+            self._is_left = True
+            self._timer.cancel()
             self._leave()
+
+    def lengthen(self, seconds: float) -> None:
+        """It is over so much later."""
+        with self._lock:
+            self._more_sec += seconds
 
     def watch(self, line: socket.socket) -> None:
         """From now on it is this one. A second handle of it is kept: encryption takes the first one away."""
@@ -56,6 +68,12 @@ class TimeLimit:
 
     def _end(self) -> None:
         with self._lock:
+            if self._is_left:
+                return
+            if self._more_sec > 0:
+                self._timer, self._more_sec = self._timer_of(self._more_sec), 0.0
+                self._timer.start()
+                return
             self.is_over = True
             self._break()
 

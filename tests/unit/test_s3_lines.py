@@ -120,6 +120,28 @@ def test_a_slow_bucket_that_answers_is_waited_for(bucket: Callable[[Dripping], s
         assert store.names("") == []
 
 
+def test_a_first_answer_that_comes_slowly_and_steadily_is_waited_for(
+    bucket: Callable[[Dripping], s3.S3Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the list of a large archive over a slow line."""
+    monkeypatch.setattr(s3_lines, "SLOWEST_BYTES_PER_SEC", 1_000)
+    body = EMPTY + b" " * 6_000
+
+    class Slowly(Answering):
+        def _say(self, line: socket.socket) -> None:
+            with contextlib.suppress(OSError), line:
+                line.recv(65_536)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+                for start in range(0, len(body), 500):
+                    self._closed.wait(0.2)
+                    line.sendall(body[start : start + 500])
+
+    with closing(Slowly()) as server:
+        started_sec = time.perf_counter()
+        assert bucket(server).names("") == []
+        assert time.perf_counter() - started_sec > 2 * FIRST_SEC
+
+
 def test_one_that_was_heard_and_falls_silent_has_as_little_time_as_a_new_one(
     bucket: Callable[[Dripping], s3.S3Store],
 ) -> None:
