@@ -379,3 +379,33 @@ def test_deletion_believes_no_manifest(tmp_path: Path) -> None:
     assert (data / f"{DAY}.db").exists()
     (result,) = tickctl_json("verify", DAY, data_root=data, code=1)
     assert not result["fine"]
+
+
+RESTORED_WITH_LITTLE_MEMORY = """
+import sys
+from pathlib import Path
+from hk_tick_collector.archive import restore
+
+restore.FILLING_CACHE_KB = 256
+print(restore.restore_day(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), now_ms=0).rows)
+"""
+
+
+def test_a_day_is_sorted_on_its_own_disk_and_not_among_temporary_files(tmp_path: Path, small_disk: Path) -> None:
+    data, into = tmp_path / "data", tmp_path / "it's here"
+    data.mkdir()
+    into.mkdir()
+    writer = DayFileWriter(data)
+    for symbol in ("HK.00005", "HK.00700", "HK.09988"):
+        writer.write(day_ticks(symbol, 20_000, DAY))
+    writer.close()
+    made = tickctl("archive", DAY, "--format", "parquet", "--archive-root", tmp_path / "archive", data_root=data)
+    assert made.returncode == 0
+    free_bytes = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+    (small_disk / "filler").write_bytes(b"x" * (free_bytes - 100_000))
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORED_WITH_LITTLE_MEMORY, str(tmp_path / "archive"), DAY, str(into)],
+        env={**os.environ, "SQLITE_TMPDIR": str(small_disk)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("60000\n", "")
+    assert [path.name for path in into.iterdir()] == [f"{DAY}.db"]
