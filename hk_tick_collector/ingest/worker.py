@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,7 +100,7 @@ class PersistWorker(Generic[RecordT]):
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._wants_bell = False
         self._hurry = asyncio.Event()
-        self._flushing = False
+        self._flushing = threading.Event()
         self._hand: Hand[RecordT] = Hand(queue)
         self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
@@ -150,7 +150,7 @@ class PersistWorker(Generic[RecordT]):
             if self._spill.due and self._queue.rows < self._options.batch_rows:
                 # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
                 await self._until_it_works(self._drain_spill)
-            elif self._flushing and not self._is_work_left():
+            elif self._flushing.is_set() and not self._is_work_left():
                 return
             await self._close_idle_days()
             if self._quarantine.due:
@@ -175,7 +175,7 @@ class PersistWorker(Generic[RecordT]):
 
     def flush(self) -> None:
         """Make ``run`` return once queue and spill are empty. No more rows may be put."""
-        self._flushing = True
+        self._flushing.set()
         self.wake()
 
     def hurry(self) -> None:
@@ -234,7 +234,7 @@ class PersistWorker(Generic[RecordT]):
     async def _wait_for_work(self) -> None:
         self._work.clear()
         self.wants_wake = True  # before looking: who puts rows after this look wakes us
-        if not self._is_work_left() and not self._flushing:
+        if not self._is_work_left() and not self._flushing.is_set():
             await self._work.wait()
         self.wants_wake = False
 
@@ -267,29 +267,34 @@ class PersistWorker(Generic[RecordT]):
             if not self._hand.stored(turn, partial(self._note_commit, result, batch, facts)):
                 return
             self._tell_commit(result, batch)
-            is_over = self._flushing or self._spill.due or self._quarantine.due or self._clock.monotonic() >= until_sec
+            is_over = (
+                self._flushing.is_set()
+                or self._spill.due
+                or self._quarantine.due
+                or self._clock.monotonic() >= until_sec
+            )
 
     def _wait_for_company(self) -> None:
         """Commits are so far apart, unless a full batch waits. A flush is in no greater hurry than that."""
-        if self._queue.rows >= self._options.batch_rows or self._flushing:
+        if self._queue.rows >= self._options.batch_rows or self._flushing.is_set():
             return
         quiet = self._rows_per_sec < QUIET_ROWS_PER_SEC
         interval_sec = min(QUIET_COMMIT_INTERVAL_SEC if quiet else COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
         wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
         if wait_sec > 0:
-            time.sleep(wait_sec)
+            self._flushing.wait(wait_sec)
 
     def _rows_come(self) -> bool:
         """Wait for rows, as long as they come one upon another. False: the loop waits for the next ones."""
         self._wants_bell = True  # before looking: who puts rows after this look rings
         try:
-            if not self._are_rows_queued() and not self._flushing:
+            if not self._are_rows_queued() and not self._flushing.is_set():
                 self._bell.get(timeout=PAUSE_SEC)
         except Empty:
             return False
         finally:
             self._wants_bell = False
-        return not self._flushing
+        return not self._flushing.is_set()
 
     def _note_taken(self, rows: int) -> None:
         """Of the queue. The rate is smoothed over the last batches."""
