@@ -199,7 +199,7 @@ class DayCoverage:
             self._doubt(self._touch(symbol), reason)
         for symbol in self._names.without_numbers(rows):
             if self.track(symbol).gaps:
-                gaps.fill(conn, self._touch(symbol), [row for row in rows if row.symbol == symbol])
+                gaps.fill(conn, self._touch(symbol), [row for row in rows if row.symbol == symbol], self._market)
         return self._names.told_apart(rows)
 
     def _doubt(self, track: SymbolCoverage, reason: str) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,8 +30,10 @@ from typing import Any, Protocol
 from hk_tick_collector.core.facts import GapFound, NotSubscribed
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_MASK, Tick, same_moment, seq_counter
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
+from hk_tick_collector.store.neighbours import rows_in, stretches
 
 OPEN, CLOSED = "open", "closed"
 NOT_SUBSCRIBED = "not subscribed: "  # begins the reason of a window
@@ -41,10 +44,6 @@ _TS_OF_COUNTER = (
 _PUSHED = (
     "SELECT seq FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL AND (seq & ?3) = ?2 AND push_type = ?4 "
     "ORDER BY seq DESC LIMIT 1"
-)
-_ALIKE = (
-    "SELECT DISTINCT ts_ms FROM ticks WHERE symbol = ? AND ts_ms BETWEEN ? AND ? AND price IS ? AND volume IS ? "
-    "AND turnover IS ?"
 )
 _WRITE = (
     "INSERT INTO gaps (trading_day, symbol, gap_start_ts_ms, gap_end_ts_ms, gap_sec, detected_at_ms, reason, "
@@ -206,21 +205,35 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
         _write(conn, day, track.symbol, gap, now_ms if closed else None)
 
 
-def fill(conn: sqlite3.Connection, track: Track, rows: Iterable[Tick]) -> None:
+def fill(conn: sqlite3.Connection, track: Track, rows: Sequence[Tick], market: Market) -> None:
     """Note which rows of a batch fill gaps, though they are about to be stored without their numbers, since pushes and
     answers number each for itself (``numbering``). To be called before they are stored.
 
     A number of a push that stands between those of two stored pushes is theirs, and was not stored. One of the content
     of another trade of its moment fills nothing: it may be taken for that one.
+
+    Costs nothing but a comparison a row while all come behind the gaps, as they do but for those that are late.
     """
-    pushed = [row for row in rows if row.seq is not None and row.push_type == PUSH_TYPE_PUSH]
-    for gap in [gap for gap in track.gaps if gap.extents] if pushed and track.counted else ():
-        after, before = _between(conn, track, gap)
-        for place, row in enumerate(pushed):
-            seq, counter = row.seq or 0, seq_counter(row.seq or 0)
-            is_of_gap = after < seq < before and any(first <= counter <= last for first, last in gap.extents)
-            if is_of_gap and not any(_are_alike(row, other) for other in pushed[:place]) and not _is_told(conn, row):
-                gap.filled.append((counter, counter))
+    counted = [gap for gap in track.gaps if gap.extents] if track.counted else []
+    last = max((gap.extents[-1][1] for gap in counted), default=-1)
+    late = [row for row in rows if _is_counted(row) and seq_counter(row.seq or 0) <= last]
+    if not late:
+        return
+    alone = [(seq, seq_counter(seq)) for seq in _alone(conn, track.symbol, rows, late, market)]
+    for gap in counted:
+        inside = [(seq, counter) for seq, counter in alone if _holds(gap.extents, counter)]
+        if inside:
+            after, before = _between(conn, track, gap)
+            gap.filled += [(counter, counter) for seq, counter in inside if after < seq < before]
+
+
+def _is_counted(row: Tick) -> bool:
+    return row.seq is not None and row.push_type == PUSH_TYPE_PUSH
+
+
+def _holds(extents: Sequence[Extent], counter: int) -> bool:
+    place = bisect_right(extents, counter, key=lambda extent: extent[0]) - 1
+    return place >= 0 and counter <= extents[place][1]
 
 
 def _between(conn: sqlite3.Connection, track: Track, gap: Gap) -> tuple[int, int]:
@@ -238,16 +251,22 @@ def _between(conn: sqlite3.Connection, track: Track, gap: Gap) -> tuple[int, int
     return int(seqs[0][0]), int(seqs[1][0])
 
 
-def _are_alike(row: Tick, other: Tick) -> bool:
-    is_same = (row.price, row.volume, row.turnover) == (other.price, other.volume, other.turnover)
-    return is_same and same_moment(row.ts_ms, other.ts_ms)
-
-
-def _is_told(conn: sqlite3.Connection, row: Tick) -> bool:
-    """Is a trade of its content and moment stored?"""
-    whole_ms = row.ts_ms - row.ts_ms % 1000
-    values = (row.symbol, whole_ms, whole_ms + 999, row.price, row.volume, row.turnover)
-    return any(same_moment(row.ts_ms, ts_ms) for (ts_ms,) in conn.execute(_ALIKE, values))
+def _alone(
+    conn: sqlite3.Connection, symbol: str, rows: Iterable[Tick], late: Iterable[Tick], market: Market
+) -> set[int]:
+    """The sequences of the pushes that are of another content or moment than all before them, and all that was told on
+    another way or is stored."""
+    times: dict[tuple[object, ...], set[int]] = {}
+    for first, last in stretches(row.ts_ms // 1000 for row in late):
+        for _, ts_ms, _, _, *numbers, _, _ in rows_in(conn, symbol, first, last, market):
+            times.setdefault((ts_ms // 1000, *numbers), set()).add(ts_ms)
+    alone: set[int] = set()
+    for row in sorted(rows, key=_is_counted):
+        alike = times.setdefault((row.ts_ms // 1000, row.price, row.volume, row.turnover), set())
+        if row.seq is not None and _is_counted(row) and not any(same_moment(row.ts_ms, ts_ms) for ts_ms in alike):
+            alone.add(row.seq)
+        alike.add(row.ts_ms)
+    return alone
 
 
 def _head_gap(opens_ms: int, track: Track, fact: GapFound) -> Gap | None:

@@ -717,6 +717,34 @@ class TestNumbersThatNameNothing:
             writer.write([other])
             assert self.gap_rows(db) == [("open", 3, "4-6")], other
 
+    def test_a_late_push_that_an_answer_of_its_batch_may_have_told_fills_no_gap(self, writer, db) -> None:
+        writer.write([*ticks(3), *ticks(9, first=7)], [self.GAP])
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        told = tick(5)._replace(seq=tick(50).seq, push_type="poll", recv_ts_ms=tick(5).recv_ts_ms + 900)
+        assert writer.write([tick(5), told]).inserted_rows == 1
+        assert self.gap_rows(db) == [("open", 3, "4-6")], "two trades, or one: nothing tells"
+
+    def test_gaps_cost_nothing_until_a_late_row_comes(self, writer, db) -> None:
+        """Each is looked for from the newest row back, and a day has many of both."""
+        holes = range(2, 40, 2)
+        writer.write([tick(n) for n in range(1, 41) if n not in holes])
+        writer.write([], [GapFound(SYMBOL, DAY, n, n, NOW_MS, "mid_session") for n in holes])
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        writer.write([tick(41)])
+        told: list[str] = []
+        conn = writer._files.open[DAY].conn
+        conn.set_trace_callback(told.append)
+        writer.write([tick(42)])
+        reads = [sql for sql in told if sql.startswith("SELECT") and "ticks" in sql]
+        assert not any("seq &" in sql for sql in reads), reads
+        told.clear()
+        assert writer.write([tick(4), tick(6), tick(43)]).inserted_rows == 3
+        conn.set_trace_callback(None)
+        assert sum(missing for _, missing, _ in self.gap_rows(db)) == len(holes) - 2
+        for sql in [sql for sql in told if sql.startswith("SELECT") and "FROM ticks" in sql]:
+            plan = query(db, f"EXPLAIN QUERY PLAN {sql}")
+            assert not any(step[-1] == "SCAN ticks" for step in plan), sql
+
     def test_a_gap_between_pulled_rows_has_numbers_of_their_own(self, writer, db) -> None:
         writer.write([*ticks(3), *(tick(n, push_type="poll") for n in (7, 8))], [self.GAP])
         writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
