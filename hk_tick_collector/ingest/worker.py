@@ -184,6 +184,7 @@ class PersistWorker(Generic[RecordT]):
 
     def request_writer_recovery(self, reason: str) -> None:
         """Replace the writer's thread and connections; the batch in hand is written again by the new one."""
+        self._hand.end_turn()  # before the old one is interrupted: it may come back before its waiter is heard
         self._progress.recoveries += 1
         self._plain_log.warning(
             event(
@@ -241,15 +242,20 @@ class PersistWorker(Generic[RecordT]):
     async def _store_queue(self) -> None:
         """The writer thread stores what waits; what it failed at is stored from here."""
         turn = self._hand.begin_turn()
-        error: StoreError | None = None
         try:
             await self._writer.call(lambda writer: self._store_in_turn(writer, turn))
         except StoreError as exc:
             error = exc
+        else:
+            self._retry.reset()
+            return
         finally:  # also when we are cancelled: it may be in the middle of it
             self._hand.end_turn()
-        if error is not None:
-            await self._store(self._hand.rows, self._hand.facts, error)
+        if not self._hand.rows and not self._hand.facts:
+            await self._wait_retry(error)  # nothing to be written is no commit either
+        else:  # rows that are refused for what they are need no wait to be found
+            refused = isinstance(error, RowRefused)
+            await self._store(self._hand.rows, self._hand.facts, None if refused else error)
 
     def _store_in_turn(self, writer: RecordWriter[RecordT], turn: int) -> None:
         """On the writer thread: commit one batch after another until the queue is empty, or the loop has to see to
@@ -331,7 +337,7 @@ class PersistWorker(Generic[RecordT]):
         """What is to be tried next, and not before it is worth it."""
         if isinstance(error, StoreCorrupt):
             await self._set_aside(error)
-        elif not isinstance(error, RowRefused):
+        else:
             await self._wait_retry(error)
             if self._is_fault_of_ours(error):
                 return self._with_company(batch, facts)

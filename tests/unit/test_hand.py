@@ -7,8 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from hk_tick_collector.core.aside import in_thread
+from hk_tick_collector.core.errors import RowRefused
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.hand import Hand
@@ -19,7 +23,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.layout import prepare_data_root
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.ticks import make_ticks
+from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
 
 PATIENCE_SEC = 20
@@ -113,6 +117,82 @@ def test_a_writer_that_comes_back_late_takes_no_row_and_counts_none(tmp_path: Pa
         assert (progress.out_rows, progress.persisted_rows, progress.ignored_rows) == (150, 150, 0)
 
     run(scenario, root, make_writer=lambda: LateWriter(root))
+
+
+def test_a_writer_that_is_given_up_takes_nothing_before_its_waiter_is_heard(tmp_path: Path) -> None:
+    """It comes back while the loop is still busy with its replacement."""
+    LateWriter.release, LateWriter.hung = threading.Event(), 0
+    root = tmp_path / "data"
+
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 40))
+        await bench.until(lambda: LateWriter.hung, "the writer hangs")
+        bench.queue.put(make_ticks(41, 100))
+        old = bench.worker._writer
+        bench.worker.request_writer_recovery("test")
+        LateWriter.release.set()
+        deadline_sec = time.monotonic() + PATIENCE_SEC
+        while old.alive and time.monotonic() < deadline_sec:  # the loop stands still here
+            time.sleep(0.001)
+        assert (LateWriter.hung, old.alive) == (2, False)
+        assert (bench.queue.rows, bench.worker.in_hand_rows) == (60, 40)
+        await bench.finish()
+        assert bench.stored() == bench.progress.out_rows == 100
+
+    run(scenario, root, make_writer=lambda: LateWriter(root))
+
+
+def test_a_writer_that_is_replaced_with_nothing_in_hand_commits_nothing(tmp_path: Path) -> None:
+    """The watchdog would take it for a commit, and the status that no tick is missing in files that are not open."""
+
+    async def scenario(bench: Bench) -> None:
+        progress = bench.progress
+        while not bench.worker._wants_bell:  # a turn may be over just then
+            if bench.worker.wants_wake:
+                bench.queue.put([make_tick(progress.in_rows + 1)])
+            await asyncio.sleep(0.002)
+        commits = progress.commits
+        bench.worker.request_writer_recovery("test")
+        await bench.until(lambda: bench.worker.wants_wake, "the worker waits for rows")
+        assert (progress.write_errors, progress.commits) == (1, commits)
+        assert bench.worker._retry.attempts == 1
+        bench.queue.put([make_tick(progress.in_rows + 1)])
+        await bench.until(lambda: bench.worker._retry.attempts == 0, "storing works again")
+        await bench.finish()
+        assert bench.stored() == progress.in_rows
+
+    run(scenario, tmp_path / "data")
+
+
+class RefusingWriter(DayFileWriter):
+    """Refuses a batch, and cannot tell why."""
+
+    isolated = 0
+
+    def write(self, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:
+        raise RowRefused("this one not")
+
+    def isolate(self, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> NoReturn:
+        RefusingWriter.isolated += 1
+        raise RowRefused("none of these")
+
+
+def test_a_refusal_of_no_row_is_waited_for_and_ends_with_patience(tmp_path: Path) -> None:
+    """Not tried again and again at once: that would take a core, and no stop would end it."""
+    RefusingWriter.isolated = 0
+    root = tmp_path / "data"
+
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 10))
+        await bench.until(lambda: RefusingWriter.isolated >= 3, "tries")
+        assert bench.progress.write_errors >= 2
+        bench.worker.hurry()
+        with pytest.raises(RowRefused):
+            await asyncio.wait_for(bench.task, PATIENCE_SEC)
+        assert await in_thread("rescue", bench.worker.rescue) == 10
+        await bench.worker.close()
+
+    run(scenario, root, make_writer=lambda: RefusingWriter(root))
 
 
 def test_what_a_turn_has_in_hand_is_rescued_and_nothing_is_taken_behind_it(tmp_path: Path) -> None:
