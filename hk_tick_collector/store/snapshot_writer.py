@@ -76,8 +76,8 @@ class SnapshotWriter:
     def isolate_fault(
         self, records: Sequence[Snapshot], facts: Sequence[Fact | DayFact], /
     ) -> tuple[WriteResult, list[tuple[Snapshot, str]]]:
-        """Likewise, of rows that our own code failed on; a fault that all of them meet is raised."""
-        result, refused = self._apart(records, facts, StoreFault)
+        """Likewise, also of rows that our own code failed on; a fault that all of them meet is raised."""
+        result, refused = self._apart(records, facts, RowRefused, StoreFault)
         if records and len(refused) == len(records):
             raise StoreFault(refused[0][1])
         return result, refused
@@ -197,13 +197,13 @@ class SnapshotWriter:
         )
 
     def _apart(
-        self, records: Sequence[Snapshot], facts: Sequence[Fact | DayFact], refusal: type[StoreError]
+        self, records: Sequence[Snapshot], facts: Sequence[Fact | DayFact], *of_the_row: type[StoreError]
     ) -> tuple[WriteResult, list[tuple[Snapshot, str]]]:
         result, refused = self.write((), facts), []
         for row in records:
             try:
                 result = result.merged(self.write((row,)))
-            except refusal as exc:
+            except of_the_row as exc:
                 refused.append((row, str(exc)))
         return result, refused
 

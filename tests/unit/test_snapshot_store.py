@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.errors import RowRefused, StoreCorrupt
+from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreFault
 from hk_tick_collector.core.facts import SnapshotsCopied
 from hk_tick_collector.ingest.frames import decode, encode
 from hk_tick_collector.records.snapshot import COPY, LIVE, SNAPSHOTS, Series, Snapshot
@@ -115,6 +115,18 @@ def test_a_row_that_is_refused_stands_alone(tmp_path: Path, writer: SnapshotWrit
         writer.write([snapshot(), bad])
     result, refused = writer.isolate([snapshot(), bad, snapshot(4)], ())
     assert (result.inserted_rows, [row for row, _ in refused]) == (2, [bad])
+    writer.close()
+
+
+def test_rows_that_are_refused_and_that_our_code_fails_on_are_told_in_one_batch(writer: SnapshotWriter) -> None:
+    """Or neither is ever put aside, and nothing behind them stored."""
+    refused_row, faulty = snapshot(3)._replace(recv_ts_ms=2**70), snapshot(4)._replace(body=None)  # type: ignore[arg-type]
+    with pytest.raises(StoreFault):
+        writer.isolate([snapshot(), refused_row, faulty], ())
+    result, refused = writer.isolate_fault([snapshot(), refused_row, faulty, snapshot(5)], ())
+    assert (result.inserted_rows + result.ignored_rows, [row for row, _ in refused]) == (2, [refused_row, faulty])
+    with pytest.raises(StoreFault):
+        writer.isolate_fault([faulty], ())
     writer.close()
 
 
