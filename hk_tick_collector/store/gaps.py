@@ -192,6 +192,7 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
         return
     for gap in list(track.gaps):
         extents = subtract(subtract(gap.extents, track.ranges.ranges), sorted(gap.filled))
+        gap.filled.clear()
         at_most = gap.at_most
         if at_most is not None and track.ranges:
             at_most = min(at_most, track.ranges.first - 1)

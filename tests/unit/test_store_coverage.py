@@ -697,6 +697,8 @@ class TestNumbersThatNameNothing:
         assert self.gap_rows(db) == [("open", 3, "4-6")]
         assert writer.write([tick(5)]).inserted_rows == 1
         assert self.gap_rows(db) == [("open", 2, "4-4 6-6")]
+        (gap,) = writer._files.open[DAY].coverage.track(SYMBOL).gaps
+        assert not gap.filled, "every later commit would look at it again"
         writer.close()
         again = DayFileWriter(tmp_path, SqliteOptions())
         assert again.write([tick(4), tick(6)]).inserted_rows == 2
