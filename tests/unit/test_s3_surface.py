@@ -14,7 +14,7 @@ import urllib3
 from minio import Minio, datatypes
 from minio.error import S3Error
 
-from hk_tick_collector.archive import s3
+from hk_tick_collector.archive import s3, s3_lines
 from hk_tick_collector.core.errors import StoreUnavailable
 
 
@@ -132,8 +132,8 @@ def test_conditions_are_tried_once_a_run(tmp_path: Path) -> None:
 def test_a_store_says_neither_where_to_go_nor_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", slept.append)
-    s3.RETRIES.sleep(urllib3.HTTPResponse(status=503, headers={"Retry-After": "31536000"}))
+    s3_lines.RETRIES.sleep(urllib3.HTTPResponse(status=503, headers={"Retry-After": "31536000"}))
     assert not slept
     away = urllib3.HTTPResponse(status=307, headers={"Location": "http://elsewhere.example"})
     with pytest.raises(urllib3.exceptions.MaxRetryError):
-        s3.RETRIES.increment("GET", "/", response=away)
+        s3_lines.RETRIES.increment("GET", "/", response=away)
