@@ -340,10 +340,12 @@ class Apprise:
     def __init__(self, url: str) -> None:
         self._url = url
         self._at_work: threading.Thread | None = None
+        self._late: tuple[str, list[object]] = ("", [])  # a letter that was not waited for, and how it ended since
 
     def send(self, letter: Letter) -> None:
         """It tells only true or false. Its own limits begin anew with each byte that a service answers: it is waited
-        for on a thread of its own, and that is left to itself, one at a time."""
+        for on a thread of its own, and that is left to itself, one at a time. A letter that was taken meanwhile is not
+        sent again: a slow service would bring it once more with each try."""
         import apprise  # noqa: PLC0415 - an extra
 
         _silence_apprise()
@@ -352,11 +354,13 @@ class Apprise:
             raise NotSent("apprise does not know such an address")
         if self._at_work is not None and self._at_work.is_alive():
             raise NotSent("the letter before is not answered yet")
+        if self._late == (letter.id, [True]):
+            return
         ended: list[object] = []
 
         def notify() -> None:
             try:
-                ended.append(sender.notify(title=letter.title, body=letter.text))
+                ended.append(bool(sender.notify(title=letter.title, body=letter.text)))
             except Exception as exc:  # noqa: BLE001 - a hundred services' own code, and its texts hold addresses
                 ended.append(exc)
 
@@ -364,6 +368,7 @@ class Apprise:
         self._at_work.start()
         self._at_work.join(APPRISE_SEC)
         if not ended:
+            self._late = (letter.id, ended)
             raise NotSent(f"no answer within {APPRISE_SEC:g} s")
         if isinstance(ended[0], Exception):
             raise NotSent(type(ended[0]).__name__)

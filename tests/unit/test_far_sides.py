@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,36 @@ def days_elsewhere(url: str) -> None:
 
 def ticks_elsewhere(url: str) -> None:
     Recordings(remote.Server(url, timeout_sec=LIMIT_SEC, tries=1)).load("HK.00700", "20261127")
+
+
+class Late(Dripping):
+    """It answers when it is told to, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.may_answer, self.asked = threading.Event(), 0
+        super().__init__(b"")
+
+    def _say(self, line: socket.socket) -> None:
+        with contextlib.suppress(OSError), line:
+            line.recv(65_536)
+            self.asked += 1
+            self.may_answer.wait(DEADLINE_SEC)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_a_letter_that_a_slow_service_takes_after_all_is_not_sent_again() -> None:
+    with closing(Late()) as server:
+        target = targets.Apprise(f"json://{server.address}/?rto={DEADLINE_SEC}")
+        for words in ("no answer within", "not answered yet"):
+            with pytest.raises(targets.NotSent, match=words):
+                target.send(LETTER)
+        server.may_answer.set()
+        assert target._at_work is not None
+        target._at_work.join(DEADLINE_SEC)
+        target.send(LETTER)
+        assert server.asked == 1
+        target.send(replace(LETTER, id="2"))
+        assert server.asked == 2
 
 
 @pytest.fixture
