@@ -275,6 +275,7 @@ def _store(
     added: Counter[str] = Counter()
     changed: set[str] = set()
     lacking: dict[Recording, dict[str, list[int]]] = {}  # sequences by symbol
+    finer: list[tuple[int, int, str]] = []  # time, sequence, symbol
     for symbol, plan in plans.items():
         sources = sorted(plan.taken, key=lambda source: source is not base)  # what the copy has comes first
         places = held.added(symbol, sources)
@@ -284,6 +285,10 @@ def _store(
             changed.add(symbol)
         if is_vague:
             copy_together(conn, [rows_of(source.ticks([symbol], ROW_COLUMNS)) for source in plan.taken])
+        else:
+            seqs, times_ms = held.finer(symbol, sources)
+            finer += [(*told, symbol) for told in zip(times_ms.tolist(), seqs.tolist(), strict=True)]
+            changed.update([symbol] if len(seqs) else [])
         for number, source in enumerate(sources):
             if source is base or not len(places[source]):
                 continue
@@ -293,11 +298,12 @@ def _store(
             elif not number:
                 added[source.name] += _insert(conn, rows_of(source.ticks([symbol], ROW_COLUMNS)))
             else:
-                seqs = held.ticks(source, symbol).column("seq").take(pa.array(places[source]))
-                lacking.setdefault(source, {})[symbol] = seqs.to_pylist()
+                numbers = held.ticks(source, symbol).column("seq").take(pa.array(places[source]))
+                lacking.setdefault(source, {})[symbol] = numbers.to_pylist()
     for source, seqs_by_symbol in lacking.items():
         rows = rows_of(source.numbered(seqs_by_symbol, ROW_COLUMNS))
         added[source.name] += _insert(conn, rows)
+    conn.executemany("UPDATE ticks SET ts_ms = ? WHERE seq = ? AND symbol = ?", finer)
     return added, changed
 
 

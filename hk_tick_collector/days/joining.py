@@ -133,11 +133,23 @@ class Held(Generic[_R]):
         return self._differences[first, second][symbol]
 
     def is_vague(self, symbol: str, sources: Sequence[_R]) -> bool:
-        """Does one of these tell less of a tick than another: no sequence, or a time that was cut to the second? What
-        they have is not put together by its sequences alone then, but by the store's rules (``copy_together``)."""
-        if any(self.ticks(source, symbol).column("seq").null_count for source in sources):
-            return len(sources) > 1
-        return any(self.difference(symbol, *two).first_cut for two in combinations(sources, 2))
+        """Has one of these ticks without a sequence? What they have is put together by the store's rules then
+        (``copy_together``)."""
+        return len(sources) > 1 and any(self.ticks(source, symbol).column("seq").null_count for source in sources)
+
+    def finer(self, symbol: str, sources: Sequence[_R]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The sequences, ascending, of ticks whose time one of these cut to the second, and the time in milliseconds
+        that a later one of them tells."""
+        seqs, times = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for two in combinations(sources, 2):
+            if self.difference(symbol, *two).first_cut:
+                (seqs_1, times_1), (seqs_2, times_2) = (_keyed(self.ticks(source, symbol)) for source in two)
+                common, at_1, at_2 = np.intersect1d(seqs_1, seqs_2, return_indices=True)
+                is_finer = times_2[at_2] > times_1[at_1]
+                seqs.append(common[is_finer])
+                times.append(times_2[at_2][is_finer])
+        different, places = np.unique(np.concatenate(seqs), return_index=True)
+        return different, np.concatenate(times)[places]
 
     def added(self, symbol: str, sources: Sequence[_R]) -> dict[_R, npt.NDArray[np.int64]]:
         """Of each of these recordings the places, among its rows of the symbol, of the ticks that none before it has;
@@ -189,6 +201,11 @@ def plan_symbol(symbol: str, held: Held[_R]) -> SymbolPlan[_R]:
         plan.cautions = plan.taken[1:]
         plan.interruptions = _open_interruptions(symbol, ticks)
     return plan
+
+
+def _keyed(table: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The sequences and times, in milliseconds, of ticks that all have a sequence."""
+    return table.column("seq").to_numpy(), table.column("ts_ms").cast(pa.int64()).to_numpy()
 
 
 def _bare_times_ms(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import StoreCorrupt
@@ -43,6 +45,15 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
         kind = TICKS.field(name)
         joined = joined.set_column(joined.schema.get_field_index(name), kind, pa.array(values, kind.type))
     return joined
+
+
+def with_finer_times(table: pa.Table, seqs: npt.NDArray[np.int64], times_ms: npt.NDArray[np.int64]) -> pa.Table:
+    """The ticks, which all have a sequence, with the times of these sequences, which are ascending."""
+    own = table.column("seq").to_numpy()
+    at = np.minimum(np.searchsorted(seqs, own), len(seqs) - 1)
+    told = np.where(seqs[at] == own, times_ms[at], table.column("ts_ms").cast(pa.int64()).to_numpy())
+    kind = TICKS.field("ts_ms")
+    return table.set_column(table.schema.get_field_index("ts_ms"), kind, pa.array(told).cast(kind.type))
 
 
 def _rows(table: pa.Table, start: int) -> Iterator[tuple[Any, ...]]:

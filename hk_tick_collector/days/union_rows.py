@@ -13,7 +13,7 @@ from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.joining import Held, SymbolPlan, joined_notes, plan_symbol
 from hk_tick_collector.days.rows import in_stretch
 from hk_tick_collector.days.schema import empty_table
-from hk_tick_collector.days.together import together
+from hk_tick_collector.days.together import together, with_finer_times
 from hk_tick_collector.days.union import GROUP_ROWS, Joint, Side, UnionDay
 from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.verdict import PROVEN
@@ -61,11 +61,12 @@ def _joined(symbol: str, sides: Sequence[Side], held: Held[Side]) -> tuple[tuple
     """The rows of all of them, each tick once, and who adds to those before it; the first one always."""
     if held.is_vague(symbol, sides):
         return tuple(sides), together([held.ticks(side, symbol) for side in sides])
-    added = held.added(symbol, sides)
-    adding = (sides[0], *(side for side in sides[1:] if len(added[side])))
+    added, finer = held.added(symbol, sides), held.finer(symbol, sides)
+    adding = tuple(sides) if len(finer[0]) else (sides[0], *(side for side in sides[1:] if len(added[side])))
     first, *others = (held.ticks(side, symbol) for side in adding)
     more = [table.take(pa.array(added[side])) for side, table in zip(adding[1:], others, strict=True)]
-    return adding, pa.concat_tables([first, *more]).unify_dictionaries() if more else first
+    joined = pa.concat_tables([first, *more]).unify_dictionaries() if more else first
+    return adding, with_finer_times(joined, *finer) if len(finer[0]) else joined
 
 
 def _held(sides_of: Mapping[str, Sequence[Side]], columns: Sequence[str]) -> Held[Side]:

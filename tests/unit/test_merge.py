@@ -348,9 +348,10 @@ def test_a_time_that_was_cut_takes_no_place_of_another_tick_without_a_sequence(t
 def test_the_finer_time_of_a_tick_is_taken_from_whoever_has_it(tmp_path: Path) -> None:
     """Also where the other one has more ticks, all with sequences."""
     a = record(tmp_path / "a", [*(equal_trade(n, 0) for n in (1, 2)), *make_ticks(10, 20, "HK.00005")])
-    b = record(tmp_path / "b", [equal_trade(1, 100), equal_trade(2, 200)])
-    result = merged(tmp_path, a, b)
-    assert [ts_ms % 1000 for symbol, _, ts_ms in stored(result) if symbol == SYMBOL] == [100, 200]
+    b = record(tmp_path / "b", [equal_trade(1, 100), equal_trade(2, 200), equal_trade(3, 0), equal_trade(4, 0)])
+    c = record(tmp_path / "c", [equal_trade(3, 300)])
+    result = merged(tmp_path, a, b, c)
+    assert [ts_ms % 1000 for symbol, _, ts_ms in stored(result) if symbol == SYMBOL] == [100, 200, 300, 0]
 
 
 @pytest.mark.parametrize("seed", range(18))
@@ -443,6 +444,7 @@ def test_a_merged_day_is_the_same_however_many_rows_are_looked_at_together(
             dump = sorted(conn.iterdump())
         told.append((dump, result.added_rows, result.states, result.conflicts))
     assert told[0] == told[1] == told[2]
+    merged(tmp_path, *roots)  # and as it is read without a merge
 
 
 def test_each_recording_is_read_once_and_what_was_made_of_them_once(
