@@ -261,8 +261,7 @@ class PersistWorker(Generic[RecordT]):
         """On the writer thread: commit one batch after another until the queue is empty, or the loop has to see to
         something else."""
         until_sec = self._clock.monotonic() + TURN_SEC
-        is_over = False
-        while not is_over:
+        while self._clock.monotonic() < until_sec:
             self._wait_for_company()
             if not self._hand.take(turn, self._batch_limit_rows(), self._note_taken):
                 if not self._hand.is_turn(turn) or not self._rows_come():
@@ -273,12 +272,8 @@ class PersistWorker(Generic[RecordT]):
             if not self._hand.stored(turn, partial(self._note_commit, result, batch, facts)):
                 return
             self._tell_commit(result, batch)
-            is_over = (
-                self._flushing.is_set()
-                or self._spill.due
-                or self._quarantine.due
-                or self._clock.monotonic() >= until_sec
-            )
+            if self._flushing.is_set() or self._spill.due or self._quarantine.due:
+                return
 
     def _wait_for_company(self) -> None:
         """Commits are so far apart, unless a full batch waits. A flush is in no greater hurry than that."""
