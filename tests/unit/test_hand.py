@@ -98,14 +98,19 @@ class LateWriter(DayFileWriter):
         return super().write(ticks, facts)
 
 
-def test_a_writer_that_comes_back_late_takes_no_row_and_counts_none(tmp_path: Path) -> None:
+async def hang_with_forty_rows(bench: Bench) -> None:
+    """The ``LateWriter`` has forty in hand, and sixty are behind them."""
     LateWriter.release, LateWriter.hung = threading.Event(), 0
+    bench.queue.put(make_ticks(1, 40))
+    await bench.until(lambda: LateWriter.hung, "the writer hangs")
+    bench.queue.put(make_ticks(41, 100))
+
+
+def test_a_writer_that_comes_back_late_takes_no_row_and_counts_none(tmp_path: Path) -> None:
     root = tmp_path / "data"
 
     async def scenario(bench: Bench) -> None:
-        bench.queue.put(make_ticks(1, 40))
-        await bench.until(lambda: LateWriter.hung, "the writer hangs")
-        bench.queue.put(make_ticks(41, 100))
+        await hang_with_forty_rows(bench)
         bench.worker.request_writer_recovery("test")
         await bench.until(lambda: bench.progress.persisted_rows == 100, "everything through the new writer")
         LateWriter.release.set()
@@ -121,13 +126,10 @@ def test_a_writer_that_comes_back_late_takes_no_row_and_counts_none(tmp_path: Pa
 
 def test_a_writer_that_is_given_up_takes_nothing_before_its_waiter_is_heard(tmp_path: Path) -> None:
     """It comes back while the loop is still busy with its replacement."""
-    LateWriter.release, LateWriter.hung = threading.Event(), 0
     root = tmp_path / "data"
 
     async def scenario(bench: Bench) -> None:
-        bench.queue.put(make_ticks(1, 40))
-        await bench.until(lambda: LateWriter.hung, "the writer hangs")
-        bench.queue.put(make_ticks(41, 100))
+        await hang_with_forty_rows(bench)
         old = bench.worker._writer
         bench.worker.request_writer_recovery("test")
         LateWriter.release.set()
@@ -197,13 +199,10 @@ def test_a_refusal_of_no_row_is_waited_for_and_ends_with_patience(tmp_path: Path
 
 def test_what_a_turn_has_in_hand_is_rescued_and_nothing_is_taken_behind_it(tmp_path: Path) -> None:
     """As at a stop whose patience is over: the writer comes back while all else is in the spill."""
-    LateWriter.release, LateWriter.hung = threading.Event(), 0
     root = tmp_path / "data"
 
     async def scenario(bench: Bench) -> None:
-        bench.queue.put(make_ticks(1, 40))
-        await bench.until(lambda: LateWriter.hung, "the writer hangs")
-        bench.queue.put(make_ticks(41, 100))
+        await hang_with_forty_rows(bench)
         bench.task.cancel()
         await asyncio.wait([bench.task])
         assert await in_thread("rescue", bench.worker.rescue) == 100
