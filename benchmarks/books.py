@@ -4,15 +4,17 @@
 
 The simulator makes a steady number of ticks a second over 900 symbols. Pushes of order books, made before, are added on
 the way from it to the recorder (``book_injector``), for symbols that trade seldom: the simulator is one process on one
-core and would have no time for ticks. Three programs take turns:
+core and would have no time for ticks. Four programs take turns:
 
     books     the recorder takes ticks and books
     off       it takes ticks alone: what books cost the ticks is "books" to "off"
     floor     the floor, which knows no books: what they cost who has none is "off" to "floor"
+    beside    the floor, to which the same books are sent: it receives them as the SDK does, and keeps none. What the
+              machine, the load and the SDK make of ticks beside so many books is there without a recorder
 
 "read" is the part of a tick's age until the program's thread has it from the socket; the rest is storing it. Each run
-is checked against the truth file of ticks, and in every session of the book file received = stored + merged +
-unread must hold, received being at least what was added: else the exit code is 1.
+but the last kind is checked against the truth file of ticks, and in every session of the book file received = stored +
+merged + unread must hold, received being at least what was added: else the exit code is 1.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts
 from hk_tick_collector.store.layout import book_days, book_file
-from tests.harness import Process, check, clean_env, ended
+from tests.harness import Process, Simulator, check, clean_env, ended
 
-BOOKS, OFF, FLOOR = "books", "off", rig.FLOOR
-PROGRAMS = (BOOKS, OFF, FLOOR)
+BOOKS, OFF, FLOOR, BESIDE = "books", "off", rig.FLOOR, "beside"
+SHORT_PROGRAMS = (BOOKS, OFF, FLOOR)
+PROGRAMS = (*SHORT_PROGRAMS, BESIDE)
 BOOK_SYMBOLS = 100
 TICKS_PER_SEC, BOOKS_PER_SEC = 5000, 20_000
 WINDOW_SEC, SHORT_WINDOW_SEC = 15.0, 3.0
@@ -67,7 +70,7 @@ class Run:
 def measure(directory: Path, program: str, load: Load) -> Run:
     """One program. AssertionError when a tick is missing or a push is not accounted for."""
     symbols = ",".join(default_symbols(rig.SYMBOLS_COUNT)[-BOOK_SYMBOLS:])
-    kind = rig.FLOOR if program == FLOOR else rig.RECORDER
+    kind = rig.FLOOR if program in (FLOOR, BESIDE) else rig.RECORDER
     with contextlib.ExitStack() as cleanup:
         simulator = rig.simulator(directory / "sim", "--rate", load.ticks_per_sec)
         cleanup.enter_context(ended(simulator))
@@ -83,25 +86,32 @@ def measure(directory: Path, program: str, load: Load) -> Run:
             collector.wait_for("backfill_done")
         if program == BOOKS:
             collector.wait_for(f"books_subscribed symbols={BOOK_SYMBOLS}")
+        if program in (BOOKS, BESIDE):
             injector.signal(signal.SIGUSR1)
         time.sleep(SETTLE_SEC)
         since_ms = time.time_ns() // 1_000_000
         window = watch(collector, load.window_sec)
         until_ms = time.time_ns() // 1_000_000
         sent = _injected(injector)
-        cleared_sec = time.monotonic()
-        _wait_until_caught_up(collector)
-        if kind == rig.RECORDER:  # a client that is too slow is disconnected, and fetches what it missed
-            rig.wait_quickly(lambda: _is_backfilled(collector), "backfill after a reconnect", collector)
-        code = collector.stop()
-        assert code == 0, f"{program} ended with {code}\n{collector.output}"
-        simulator.stop()
-        # Up to then all must be there; what was made while the recorder came to its end need not.
-        tail_ms = round((time.monotonic() - cleared_sec) * 1000) + 500
-        result = check(simulator, collector.data_root, "--since-ms", str(since_ms), "--allow-tail-ms", str(tail_ms))
-    assert result.returncode == 0, f"{program} did not store what was made:\n{result.stdout}{result.stderr}"
+        if program != BESIDE:
+            _end_and_check(collector, simulator, program, since_ms)
     counts = _counts(directory / "data", sent) if program == BOOKS else None
     return Run(window, _read_ms(directory / "data", since_ms, until_ms), sent / (load.window_sec + SETTLE_SEC), counts)
+
+
+def _end_and_check(collector: rig.Collector, simulator: Simulator, program: str, since_ms: int) -> None:
+    """AssertionError when something that was made is not stored."""
+    cleared_sec = time.monotonic()
+    _wait_until_caught_up(collector)
+    if collector.kind == rig.RECORDER:  # a client that is too slow is disconnected, and fetches what it missed
+        rig.wait_quickly(lambda: _is_backfilled(collector), "backfill after a reconnect", collector)
+    code = collector.stop()
+    assert code == 0, f"{program} ended with {code}\n{collector.output}"
+    simulator.stop()
+    # Up to then all must be there; what was made while the recorder came to its end need not.
+    tail_ms = round((time.monotonic() - cleared_sec) * 1000) + 500
+    result = check(simulator, collector.data_root, "--since-ms", str(since_ms), "--allow-tail-ms", str(tail_ms))
+    assert result.returncode == 0, f"{program} did not store what was made:\n{result.stdout}{result.stderr}"
 
 
 def _read_ms(data_root: Path, since_ms: int, until_ms: int) -> tuple[float, float]:
@@ -178,17 +188,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rig.print_machine()
     load = Load(args.rate, args.books, SHORT_WINDOW_SEC if args.short else args.window)
-    runs: dict[str, list[Run]] = {program: [] for program in PROGRAMS}
+    programs = SHORT_PROGRAMS if args.short else PROGRAMS
+    runs: dict[str, list[Run]] = {program: [] for program in programs}
     with rig.workspace(args.keep) as directory:
         for number in range(1 if args.short else args.rounds):
-            for program in PROGRAMS if number % 2 == 0 else reversed(PROGRAMS):
+            for program in programs if number % 2 == 0 else reversed(programs):
                 try:
                     runs[program].append(measure(directory / f"{program}-{number}", program, load))
                 except AssertionError as exc:
                     print(exc, file=sys.stderr)
                     return 1
-    rows = [_row(program, runs[program]) for program in PROGRAMS]
+    rows = [_row(program, runs[program]) for program in programs]
     rows += [_ratio_row(BOOKS, OFF, runs), _ratio_row(OFF, FLOOR, runs)]
+    if BESIDE in runs:
+        rows.append(_ratio_row(BOOKS, BESIDE, runs))
     print(rig.table(COLUMNS, rows))
     return 0
 
