@@ -110,6 +110,25 @@ class _Stored(NamedTuple):
     turnover: float
 
 
+class _Told:
+    """Rows of one second, told together: found by number, and by what they look like, each at once. A burst has
+    thousands in a second, and is held against as many stored ones."""
+
+    def __init__(self, rows: Iterable[Tick]) -> None:
+        self._seqs: set[int] = set()
+        self._alike: dict[tuple[object, ...], list[Tick]] = {}
+        for row in rows:
+            self._seqs.add(row.seq or 0)
+            self._alike.setdefault(_content(row), []).append(row)
+
+    def otherwise(self, stored: _Stored) -> list[int]:
+        """Under which numbers do they hold the stored trade, or one that looks like it, where they lack its own?"""
+        if stored.seq in self._seqs:
+            return []
+        alike = self._alike.get(_content(stored), ())
+        return [row.seq or 0 for row in alike if same_moment(row.ts_ms, stored.ts_ms)]
+
+
 def numbered_otherwise(conn: sqlite3.Connection, symbol: str, rows: Iterable[Tick]) -> bool:
     """Is one of these trades of ``symbol`` stored as the other way told it, under another number than it has here?
 
@@ -134,8 +153,9 @@ def _is_told_otherwise(conn: sqlite3.Connection, symbol: str, told: Sequence[Tic
         first_seq = second << 32
         values = (symbol, first_seq, first_seq | 0xFFFF_FFFF, PUSH_TYPE_PUSH, is_push)
         is_inside = not is_push and began < second < ended
+        of_second = _Told(rows)
         stored = [_Stored(*row) for row in conn.execute(_OF_SECOND, values)]
-        if any(_is_one_of(trade, rows, is_inside=is_inside, taken=taken) for trade in stored):
+        if any(_is_one_of(trade, of_second, is_inside=is_inside, taken=taken) for trade in stored):
             return True
     return False
 
@@ -150,14 +170,14 @@ def _counters_in_order(told: Sequence[Tick]) -> Collection[int]:
     return set(counters) if all(earlier < later for earlier, later in pairwise(counters)) else ()
 
 
-def _is_one_of(stored: _Stored, rows: Sequence[Tick], *, is_inside: bool, taken: Collection[int]) -> bool:
+def _is_one_of(stored: _Stored, told: _Told, *, is_inside: bool, taken: Collection[int]) -> bool:
     """Is the trade among these rows of its second, under another number than its own? ``is_inside``: they are all of
     that second; ``taken``: the counters of their answer."""
-    alike = [row.seq or 0 for row in rows if _content(row) == _content(stored) and same_moment(row.ts_ms, stored.ts_ms)]
-    if not alike or any(row.seq == stored.seq for row in rows):
+    seqs = told.otherwise(stored)
+    if not seqs:
         return False
     is_shown = is_inside or seq_counter(stored.seq) in taken
-    return is_shown or all(abs(seq - stored.seq) > NEAR_NUMBERS for seq in alike)
+    return is_shown or all(abs(seq - stored.seq) > NEAR_NUMBERS for seq in seqs)
 
 
 def _content(trade: Tick | _Stored) -> tuple[object, ...]:

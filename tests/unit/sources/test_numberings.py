@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -319,3 +320,22 @@ def test_of_near_strays_that_nobody_has_compared_both_are_stored_and_not_proven(
     desk.pull([stray(2, 1)])
     assert len(desk.stored(day=TOMORROW)) == 2
     assert desk.state(day=TOMORROW) == "unproven"
+
+
+def test_a_burst_within_a_second_is_held_against_what_is_stored_in_one_walk(tmp_path: Path) -> None:
+    """Each row against each stored one would keep the writer busy for seconds; every answer shows the burst anew."""
+
+    def calls_for(rows: int) -> int:
+        burst = [tick(n, 1.003, price=n) for n in range(1, rows + 1)]
+        pulled = [trade._replace(push_type="poll") for trade in burst]
+        path = stored_pushes(tmp_path / str(rows), *burst)
+        calls = Counter[str]()
+        with closing(sqlite3.connect(path)) as conn:
+            sys.setprofile(lambda _frame, event, _arg: calls.update([event]))
+            try:
+                assert not numbered_otherwise(conn, SYMBOL, pulled)
+            finally:
+                sys.setprofile(None)
+        return calls["call"]
+
+    assert calls_for(800) < 5 * calls_for(200)
