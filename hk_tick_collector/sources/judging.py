@@ -148,7 +148,10 @@ class _Judging:
         track = self._track
         if track.distrust or not track.seen:
             newest_ms = max(track.newest_ms, track.recent[-1].ts_ms if track.recent else 0)
-            return sum(tick.ts_ms > newest_ms or tick.trading_day != track.day for tick in ticks)
+            return sum(
+                tick.trading_day > track.day or (tick.trading_day == track.day and tick.ts_ms > newest_ms)
+                for tick in ticks
+            )
         covers = track.seen.covers
         return sum(
             tick.trading_day == track.day and (tick.seq is None or not covers(seq_counter(tick.seq))) for tick in ticks

@@ -24,7 +24,7 @@ from hk_tick_collector.sources.poll import (
 )
 from hk_tick_collector.sources.repair import REPAIR_ATTEMPTS, Repairer
 from tests.unit.sources.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
-from tests.unit.sources.desk import OTHER, tick
+from tests.unit.sources.desk import OTHER, YESTERDAY, tick
 
 MANY = [f"HK.{n:05d}" for n in range(1, 61)]
 
@@ -135,6 +135,26 @@ async def test_quiet_symbols_are_polled_less_and_less_and_at_once_again_after_ne
         await asyncio.sleep(3)
     assert bench.progress.poll_accepted_rows == 6
     assert len(bench.opend.pulls()) - asked >= 4
+
+
+@on_a_bench
+async def test_ticks_of_days_before_are_no_news_of_a_symbol_whose_counters_prove_nothing(bench: Bench) -> None:
+    """OpenD shows them in front of the day's own. As news, they would be a push channel that fell silent, or a market
+    that speaks, for as long as nothing is traded."""
+    poller = Poller(bench.puller, bench.continuity, bench.progress, bench.clock, 3.0, 100, 10.0)
+    bench.continuity.observe_push([*run(1, 2), tick(1, 5)], 0.0)
+    assert bench.continuity.distrusted([SYMBOL])
+    bench.opend.ticks[SYMBOL] = [*run(1, 20, day=YESTERDAY), *run(1, 2), tick(1, 5)]
+    for _ in range(100):
+        await poller.poll_quiet(bench.link, [SYMBOL])
+        await asyncio.sleep(3)
+    assert 7 <= len(bench.opend.pulls()) <= 12
+    assert bench.progress.poll_accepted_rows == 0
+    bench.opend.ticks[SYMBOL].append(tick(2, 90))
+    for _ in range(20):
+        await poller.poll_quiet(bench.link, [SYMBOL])
+        await asyncio.sleep(3)
+    assert bench.progress.poll_accepted_rows == 1
 
 
 @on_a_bench
