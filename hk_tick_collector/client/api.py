@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from hk_tick_collector.client import question as asked
+from hk_tick_collector.client.answer import Answer
 from hk_tick_collector.client.coverage import Coverage, DayInfo
 from hk_tick_collector.client.errors import BadQuestion, IncompleteData, NotProven
 from hk_tick_collector.client.question import (
@@ -72,19 +72,6 @@ class BarOptions(StretchOptions, total=False):
     auctions: bool
     odd_lots: bool
     off_exchange: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Rows as they are read, once, and how complete they are.
-
-    ``coverage`` and the rows are of one state: what is recorded while they are read is in neither.
-    ``batches`` raises what reading raises; an answer that ends without an error is whole.
-    """
-
-    schema: pa.Schema  # of ``days.schema.ticks_schema``, ``days.books.schema_of`` or ``query.bars.BARS``; times in UTC
-    coverage: Coverage
-    batches: Iterator[pa.RecordBatch]
 
 
 class Backend(Protocol):

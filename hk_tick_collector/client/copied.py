@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hk_tick_collector.client.api import Answer
+from hk_tick_collector.client.answer import Answer
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.local import LocalFiles
 from hk_tick_collector.client.plan import MarketRoots

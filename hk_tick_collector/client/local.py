@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector.client.api import Answer
+from hk_tick_collector.client.answer import Answer
 from hk_tick_collector.client.coverage import MISSING, PROVEN, UNPROVEN, Coverage, DayInfo
 from hk_tick_collector.client.errors import BadQuestion, NoData, UnknownSymbol
 from hk_tick_collector.client.plan import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.client.api import Answer
+from hk_tick_collector.client.answer import Answer
 from hk_tick_collector.client.coverage import KEY
 from hk_tick_collector.client.errors import RecordingsError
 

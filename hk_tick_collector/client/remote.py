@@ -20,7 +20,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.client import errors
-from hk_tick_collector.client.api import Answer, Recordings
+from hk_tick_collector.client.answer import Answer
+from hk_tick_collector.client.api import Recordings
 from hk_tick_collector.client.coverage import KEY, Coverage, DayInfo
 from hk_tick_collector.client.question import (
     ALL,

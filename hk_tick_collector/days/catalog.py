@@ -48,6 +48,8 @@ from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, No
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hk_tick_collector.days.rows import DayFiles
+
 
 @dataclass(frozen=True)
 class Day:
@@ -277,7 +279,7 @@ class Day:
         ``ticks``."""
         from hk_tick_collector.days import rows  # noqa: PLC0415 - Arrow takes its time
 
-        return rows.batches(self, columns, workers=workers, last_rowid=last_rowid)
+        return rows.batches(self._files, columns, workers=workers, last_rowid=last_rowid)
 
     def sorted_tables(
         self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
@@ -286,7 +288,7 @@ class Day:
         of ``ticks``."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
 
-        return rows.sorted_tables(self, columns, workers=workers, last_rowid=last_rowid)
+        return rows.sorted_tables(self._files, self.rows_by_symbol, columns, workers=workers, last_rowid=last_rowid)
 
     def ticks(
         self,
@@ -301,14 +303,21 @@ class Day:
         ``last_rowid`` leaves out what was stored in the day file later (of an archive: nothing)."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
 
-        return rows.ticks(self, symbols, columns, start_ms, end_ms, last_rowid)
+        return rows.ticks(self._files, symbols, columns, start_ms, end_ms, last_rowid)
 
     def ticks_by_symbol(self, symbols: Sequence[str], columns: Sequence[str] = NAMES) -> Iterator[tuple[str, pa.Table]]:
         """What ``ticks`` gives of each symbol alone, for less: small ones are read together. Each symbol once, in the
         order given."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
 
-        return rows.by_symbol(self, symbols, columns)
+        yield from rows.by_symbol(self.ticks, self.rows_by_symbol(), symbols, columns)
+
+    @property
+    def _files(self) -> DayFiles:
+        from hk_tick_collector.days.rows import DayFiles  # noqa: PLC0415
+
+        db = None if self.is_archived_only else self.db
+        return DayFiles(db, self.overlap if self.is_joined else None, lambda: self.parquet)
 
     @cached_property
     def _live_notes(self) -> Notes:
@@ -331,7 +340,7 @@ class Day:
         rows = {**self._live_coverage}
         rows.update({symbol: archived[symbol] for symbol in self.overlap.archived_only if symbol in archived})
         for symbol in self.overlap.differing:
-            rows[symbol] = joined_row(rows[symbol], archived.get(symbol), added(self, symbol, KEY_COLUMNS))
+            rows[symbol] = joined_row(rows[symbol], archived.get(symbol), added(self._files, symbol, KEY_COLUMNS))
         return [rows[symbol] for symbol in sorted(rows)]
 
     def _claim(self) -> Manifest:

@@ -7,45 +7,59 @@ have a sequence, that alone is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.days import order, parquet, scan
 from hk_tick_collector.days.groups import in_groups
-from hk_tick_collector.days.overlap import KEY_COLUMNS
+from hk_tick_collector.days.overlap import KEY_COLUMNS, Overlap
 from hk_tick_collector.days.schema import UTC_MS, empty_table
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
-
-if TYPE_CHECKING:
-    from hk_tick_collector.days.catalog import Day
 
 # Read together: a fraction of a second of reading, and some 10 MB.
 GROUP_ROWS, GROUP_SYMBOLS = 65_536, 100
 
 
-def batches(day: Day, columns: Sequence[str], *, workers: int, last_rowid: int | None) -> Iterator[pa.RecordBatch]:
+class DayFiles(NamedTuple):
+    """What the ticks of a day are read from. Which of its files that is, ``Day`` decides."""
+
+    db: Path | None  # the day file; None when the archive alone is read
+    overlap: Overlap | None  # how the two stand to each other, when both are read
+    parquet: Callable[[], Path]  # the archive's file. StoreUnavailable when it has none that can be read in place
+
+
+def batches(
+    files: DayFiles, columns: Sequence[str], *, workers: int, last_rowid: int | None
+) -> Iterator[pa.RecordBatch]:
     """As ``Day.batches``."""
-    if day.is_archived_only:
-        return parquet.read_batches(day.parquet, columns)
-    assert day.db is not None
-    live = scan.scan_day_file(day.db, columns, workers=workers, last_rowid=last_rowid)
-    return chain(live, _added_batches(day, columns, last_rowid)) if day.is_joined else live
+    if files.db is None:
+        return parquet.read_batches(files.parquet(), columns)
+    live = scan.scan_day_file(files.db, columns, workers=workers, last_rowid=last_rowid)
+    return live if files.overlap is None else chain(live, _added_batches(files, files.overlap, columns, last_rowid))
 
 
-def sorted_tables(day: Day, columns: Sequence[str], *, workers: int, last_rowid: int | None) -> Iterator[pa.Table]:
-    """As ``Day.sorted_tables``."""
-    if day.is_archived_only:
-        return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(day.parquet, columns))
-    return order.sorted_tables(batches(day, columns, workers=workers, last_rowid=last_rowid), day.rows_by_symbol())
+def sorted_tables(
+    files: DayFiles,
+    rows_by_symbol: Callable[[], Mapping[str, int]],
+    columns: Sequence[str],
+    *,
+    workers: int,
+    last_rowid: int | None,
+) -> Iterator[pa.Table]:
+    """As ``Day.sorted_tables``. ``rows_by_symbol`` as of ``Day``; an archive, which is in order, needs none."""
+    if files.db is None:
+        return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(files.parquet(), columns))
+    return order.sorted_tables(batches(files, columns, workers=workers, last_rowid=last_rowid), rows_by_symbol())
 
 
 def ticks(
-    day: Day,
+    files: DayFiles,
     symbols: Sequence[str],
     columns: Sequence[str],
     start_ms: int | None,
@@ -55,49 +69,53 @@ def ticks(
     """As ``Day.ticks``."""
     names = tuple(columns)
     needed = tuple(dict.fromkeys((*names, "symbol", "ts_ms", "seq")))
-    if day.is_archived_only:
-        table = parquet.read_symbols(day.parquet, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+    if files.db is None:
+        table = parquet.read_symbols(files.parquet(), symbols, needed, start_ms=start_ms, end_ms=end_ms)
     else:
-        assert day.db is not None
-        table = scan.scan_symbols(day.db, symbols, needed, start_ms=start_ms, end_ms=end_ms, last_rowid=last_rowid)
-    if day.is_joined:
-        parts = [in_stretch(added(day, symbol, needed, last_rowid), start_ms, end_ms) for symbol in symbols]
+        table = scan.scan_symbols(files.db, symbols, needed, start_ms=start_ms, end_ms=end_ms, last_rowid=last_rowid)
+    if files.overlap is not None:
+        parts = [in_stretch(added(files, symbol, needed, last_rowid), start_ms, end_ms) for symbol in symbols]
         table = pa.concat_tables([table, *parts]).unify_dictionaries()
     return order.sort_table(table).select(list(names))
 
 
-def by_symbol(day: Day, symbols: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-    """As ``Day.ticks_by_symbol``."""
+def by_symbol(
+    ticks_of: Callable[[Sequence[str], Sequence[str]], pa.Table],
+    rows_by_symbol: Mapping[str, int],
+    symbols: Sequence[str],
+    columns: Sequence[str],
+) -> Iterator[tuple[str, pa.Table]]:
+    """As ``Day.ticks_by_symbol``, of a day of any kind; ``ticks_of`` and ``rows_by_symbol`` are its own."""
     names = tuple(columns)
-    held = day.rows_by_symbol()
-    for group in in_groups({symbol: held.get(symbol, 0) for symbol in symbols}, GROUP_ROWS, GROUP_SYMBOLS):
-        table = day.ticks(group, tuple(dict.fromkeys((*names, "symbol"))))
+    held = {symbol: rows_by_symbol.get(symbol, 0) for symbol in symbols}
+    for group in in_groups(held, GROUP_ROWS, GROUP_SYMBOLS):
+        table = ticks_of(group, tuple(dict.fromkeys((*names, "symbol"))))
         tables = order.parted(table)
         for symbol in group:
             yield symbol, tables.get(symbol, table.slice(0, 0)).select(list(names))
 
 
-def added(day: Day, symbol: str, columns: Sequence[str], last_rowid: int | None = None) -> pa.Table:
+def added(files: DayFiles, symbol: str, columns: Sequence[str], last_rowid: int | None = None) -> pa.Table:
     """What the archive has of a symbol and the day file, up to a row, has not; nothing of symbols that the file has
-    whole."""
-    assert day.overlap is not None
-    assert day.db is not None
+    whole. For a day of which both are read."""
+    assert files.overlap is not None
+    assert files.db is not None
     names = tuple(columns)
-    if symbol in day.overlap.archived_only:
-        return parquet.read_symbols(day.parquet, [symbol], names)
-    if symbol not in day.overlap.differing:
+    if symbol in files.overlap.archived_only:
+        return parquet.read_symbols(files.parquet(), [symbol], names)
+    if symbol not in files.overlap.differing:
         return empty_table(names)
     needed = tuple(dict.fromkeys((*names, *KEY_COLUMNS)))
-    archived = parquet.read_symbols(day.parquet, [symbol], needed)
-    return lacking(archived, scan.scan_symbols(day.db, [symbol], KEY_COLUMNS, last_rowid=last_rowid)).select(
-        list(names)
-    )
+    archived = parquet.read_symbols(files.parquet(), [symbol], needed)
+    live = scan.scan_symbols(files.db, [symbol], KEY_COLUMNS, last_rowid=last_rowid)
+    return lacking(archived, live).select(list(names))
 
 
-def _added_batches(day: Day, columns: Sequence[str], last_rowid: int | None) -> Iterator[pa.RecordBatch]:
-    assert day.overlap is not None
-    for symbol in sorted(day.overlap.archived_only | day.overlap.differing):
-        yield from added(day, symbol, columns, last_rowid).to_batches()
+def _added_batches(
+    files: DayFiles, overlap: Overlap, columns: Sequence[str], last_rowid: int | None
+) -> Iterator[pa.RecordBatch]:
+    for symbol in sorted(overlap.archived_only | overlap.differing):
+        yield from added(files, symbol, columns, last_rowid).to_batches()
 
 
 def in_stretch(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:

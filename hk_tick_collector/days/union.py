@@ -19,16 +19,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.groups import in_groups
-from hk_tick_collector.days.overlap import uncovered
+from hk_tick_collector.days.sides import GROUP_ROWS, Joint, Side
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.columns import NAMES
-from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolCount, SymbolRow
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,53 +37,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 MAX_DAYS = 4  # kept by a catalog, each with the notes of all its symbols
-GROUP_ROWS = 200_000  # of all roots, about so many of shared symbols are in memory at a time
-
-
-class Side:
-    """A day in one of the data roots, as it was at the first look. Raises as ``Day.notes``."""
-
-    def __init__(self, day: Day) -> None:
-        self.day = day
-        self.name = str(day.data_root or day.archive_root)
-        self.damage: StoreCorrupt | None = None  # that showed when its rows were read
-        notes = day.notes(last_row=True)
-        self.last_rowid = notes.last_rowid
-        self.coverage = {row.symbol: row for row in notes.coverage}
-        if not self.coverage:  # an earlier recorder's: it noted nothing
-            rows = day.rows_by_symbol()
-            self.coverage = {symbol: uncovered(SymbolCount(symbol, rows[symbol], None)) for symbol in rows}
-        self.gaps: dict[str, list[GapRow]] = {}
-        for gap in notes.gaps:
-            self.gaps.setdefault(gap.symbol, []).append(gap)
-
-    def rows(self, symbol: str) -> int:
-        """How many ticks it has."""
-        return self.coverage[symbol].stored_ticks if symbol in self.coverage else 0
-
-    def ticks(
-        self, symbols: Sequence[str], columns: Sequence[str], start_ms: int | None = None, end_ms: int | None = None
-    ) -> pa.Table:
-        """As ``Day.ticks``, up to the newest row of the first look."""
-        day = self.day.as_it_is_now()
-        try:
-            return day.ticks(symbols, columns, start_ms=start_ms, end_ms=end_ms, last_rowid=self.last_rowid)
-        except StoreCorrupt as exc:
-            self.damage = exc
-            raise
-
-    def batches(self, columns: Sequence[str], workers: int) -> Iterator[pa.RecordBatch]:
-        """As ``Day.batches``, likewise."""
-        return self.day.as_it_is_now().batches(columns, workers=workers, last_rowid=self.last_rowid)
-
-
-class Joint(NamedTuple):
-    """A symbol that several roots have. ``sides``: whose ticks are its ticks, each adding to those before it."""
-
-    sides: tuple[Side, ...]
-    row: CoverageRow
-    gaps: list[GapRow]
-    conflicts: list[Conflict]
 
 
 @dataclass(frozen=True)
@@ -275,7 +228,7 @@ class UnionDay(Day):
         """As of ``Day``."""
         from hk_tick_collector.days import union_rows  # noqa: PLC0415 - Arrow takes its time
 
-        return union_rows.batches(self, columns, workers)
+        yield from union_rows.batches(self.sides, self.sides_of(self.symbols()), columns, workers)
 
     def sorted_tables(
         self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
@@ -296,7 +249,7 @@ class UnionDay(Day):
         """As of ``Day``."""
         from hk_tick_collector.days import union_rows  # noqa: PLC0415
 
-        return union_rows.ticks(self, symbols, columns, start_ms, end_ms)
+        return union_rows.ticks(self.sides_of(symbols), columns, start_ms, end_ms)
 
     # -- whose symbol is whose -----------------------------------------------------------------------------------------
 
@@ -337,7 +290,8 @@ class UnionDay(Day):
 
             rows = {symbol: sum(side.rows(symbol) for side in self._known[symbol]) for symbol in new}
             for group in in_groups(rows, GROUP_ROWS):
-                joints = union_rows.joints(self, group, self._known)
+                known = {symbol: self._known[symbol] for symbol in group}
+                joints = union_rows.joints(self.trading_day, self.market, known)
                 self._joints.update(joints)
                 conflicts = [conflict for joint in joints.values() for conflict in joint.conflicts]
                 self.contradicted.update(

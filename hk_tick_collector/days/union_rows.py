@@ -13,8 +13,9 @@ from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.joining import Held, SymbolPlan, joined_notes, plan_symbol
 from hk_tick_collector.days.rows import in_stretch
 from hk_tick_collector.days.schema import empty_table
+from hk_tick_collector.days.sides import GROUP_ROWS, Joint, Side
 from hk_tick_collector.days.together import together, with_finer_times
-from hk_tick_collector.days.union import GROUP_ROWS, Joint, Side, UnionDay
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.verdict import PROVEN
 
@@ -25,19 +26,20 @@ _JOINED = (*twins.COLUMNS, "provider")
 _SORT = ("symbol", "ts_ms", "seq")
 
 
-def joints(day: UnionDay, symbols: Sequence[str], known: Mapping[str, Sequence[Side]]) -> dict[str, Joint]:
-    """What several roots have of these symbols, held against each other. StoreError as of ``Day.ticks``."""
-    held = _held({symbol: known[symbol] for symbol in symbols}, _JOINED)
+def joints(trading_day: str, market: Market, known: Mapping[str, Sequence[Side]]) -> dict[str, Joint]:
+    """What several roots have of symbols, held against each other; ``known``: the roots that know of each. StoreError
+    as of ``Day.ticks``."""
+    held = _held(known, _JOINED)
     plans: dict[str, SymbolPlan[Side]] = {}
     adding: dict[str, tuple[Side, ...]] = {}
     doubtful: dict[str, pa.Table] = {}
-    for symbol in symbols:
+    for symbol in known:
         plan = plans[symbol] = plan_symbol(symbol, held)
         adding[symbol], rows = _joined(symbol, plan.taken, held)
         row = plan.notes_of.coverage[symbol]
         if row.state != PROVEN or plan.doubt is not None or len(adding[symbol]) > 1:
             doubtful[symbol] = rows
-    notes = joined_notes(day.trading_day, {symbol: plans[symbol] for symbol in doubtful}, doubtful, day.market)
+    notes = joined_notes(trading_day, {symbol: plans[symbol] for symbol in doubtful}, doubtful, market)
     judged = {row.symbol: row for row in notes.coverage}
     gaps: dict[str, list[GapRow]] = {}
     for gap in notes.gaps:
@@ -83,14 +85,14 @@ def _held(sides_of: Mapping[str, Sequence[Side]], columns: Sequence[str]) -> Hel
 
 
 def ticks(
-    day: UnionDay, symbols: Sequence[str], columns: Sequence[str], start_ms: int | None, end_ms: int | None
+    sides_of: Mapping[str, tuple[Side, ...]], columns: Sequence[str], start_ms: int | None, end_ms: int | None
 ) -> pa.Table:
-    """As ``Day.ticks``."""
+    """As ``Day.ticks``; ``sides_of``: whose ticks are the ticks of each symbol."""
     needed = tuple(dict.fromkeys((*columns, *_SORT)))
     alone: dict[Side, list[str]] = {}
     several: dict[str, tuple[Side, ...]] = {}
     parts: list[pa.Table] = []
-    for symbol, sides in day.sides_of(symbols).items():
+    for symbol, sides in sides_of.items():
         if len(sides) == 1:
             alone.setdefault(sides[0], []).append(symbol)
         else:
@@ -112,12 +114,14 @@ def _of_several(several: Mapping[str, Sequence[Side]], columns: Sequence[str]) -
             yield _joined(symbol, ordered[symbol], held)[1].select(list(columns))
 
 
-def batches(day: UnionDay, columns: Sequence[str], workers: int) -> Iterator[pa.RecordBatch]:
-    """As ``Day.batches``: what one root has alone by one scan of it, the others some symbols at a time."""
+def batches(
+    in_turn: Sequence[Side], sides_of: Mapping[str, tuple[Side, ...]], columns: Sequence[str], workers: int
+) -> Iterator[pa.RecordBatch]:
+    """As ``Day.batches``: what one root has alone by one scan of it, ``in_turn``, the others some symbols at a time."""
     needed = tuple(dict.fromkeys((*columns, "symbol")))
-    mine: dict[Side, set[str]] = {side: set() for side in day.sides}
+    mine: dict[Side, set[str]] = {side: set() for side in in_turn}
     several: dict[str, tuple[Side, ...]] = {}
-    for symbol, sides in day.sides_of(day.symbols()).items():
+    for symbol, sides in sides_of.items():
         if len(sides) == 1:
             mine[sides[0]].add(symbol)
         else:

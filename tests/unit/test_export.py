@@ -381,8 +381,8 @@ def test_a_day_being_recorded_is_exported_as_it_was_at_the_start(tmp_path: Path,
     writer = DayFileWriter(tmp_path / "HK")
     batches = days_rows.batches
 
-    def batches_while_recording(day: Day, *args: object, **options: object) -> Iterator[pa.RecordBatch]:
-        for batch in batches(day, *args, **options):  # type: ignore[arg-type]
+    def batches_while_recording(*args: object, **options: object) -> Iterator[pa.RecordBatch]:
+        for batch in batches(*args, **options):  # type: ignore[arg-type]
             writer.write([tick for name in SYMBOLS for tick in day_ticks(name, 300)[200:]])
             yield batch
 
