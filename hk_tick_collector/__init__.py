@@ -8,7 +8,9 @@ Nothing of it is loaded before the first use of a name: the recorder, which impo
 ``__init__.pyi`` names it all for type checkers.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -33,7 +35,7 @@ _FROM = {
     ),
 }
 _MODULE_OF = {name: f"{_API}.{module}" for module, names in _FROM.items() for name in names}
-# ``days`` is the package of that name, which can be called (``days/__init__.py``).
+# ``days`` is the package of that name, which can be called (``_Face``).
 __all__ = ["__version__", "days", *_MODULE_OF]  # noqa: PLE0604 - texts, all of them
 
 
@@ -49,3 +51,22 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Days(ModuleType):
+    def __call__(self) -> Any:
+        """The recorded days, oldest first, as ``client.coverage.DayInfo``."""
+        return import_module(f"{_API}.default").days()
+
+
+class _Face(ModuleType):
+    """Python puts the package ``days`` into this one under its own name when it is imported, so ``hk.days`` can be
+    nothing else. That it can be called is known here alone: the package is below ``client``."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "days" and isinstance(value, ModuleType):
+            value.__class__ = _Days
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
