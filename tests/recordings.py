@@ -16,12 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hk_tick_collector.market.hours import hm
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
-from tests.harness import BIN, Process, clean_env, ended, wait_until
+from tests.harness import BIN, Process, clean_env, ended, other_clock, wait_until
 from tests.scid_files import run_of, write_scid
 
 FILE_SECONDS = 300  # that a day's file of gexbot speaks of
@@ -144,14 +142,8 @@ def ticks_by_symbol(path: Path) -> Counter[str]:
 
 def clock_of(market: Market, day: str, clock_ms: int = CLOCK_MS) -> dict[str, object]:
     """Settings of a process for which it is that time of that day now, in the market's zone."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.skip("another time needs libfaketime (apt-get install libfaketime)")
     offset_sec = market.zone.at_ms(day, clock_ms) // 1000 - int(time.time())
-    return {
-        "LD_PRELOAD": library, "FAKETIME": f"{offset_sec:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": 1,
-        "DONT_FAKE_MONOTONIC": 1, "NO_FAKE_STAT": 1,
-    }  # fmt: skip
+    return other_clock(FAKETIME=f"{offset_sec:+d}")
 
 
 class Gexbot:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-
-import pytest
 
 from tests.faults.lab import Lab, Verdict, codes, healed, more_recorded, one_more_line, recorded, select
-from tests.harness import Recorder, stored_rows, wait_until
+from tests.harness import Recorder, other_clock, stored_rows, wait_until
 
 THIRTY = codes(30)
 
 
 def test_the_machines_clock_is_stepped_by_an_hour(lab: Lab) -> None:
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.skip("stepping a clock needs libfaketime (apt-get install libfaketime)")
     offset = lab.directory / "offset"
 
     def step_to(text: str) -> None:
@@ -26,16 +20,7 @@ def test_the_machines_clock_is_stepped_by_an_hour(lab: Lab) -> None:
 
     step_to("+0")
     simulator = lab.market(rate=150)
-    recorder = lab.recording(
-        simulator,
-        300,
-        LD_PRELOAD=library,
-        FAKETIME_TIMESTAMP_FILE=offset,
-        FAKETIME_NO_CACHE=1,
-        FAKETIME_DONT_FAKE_MONOTONIC=1,
-        DONT_FAKE_MONOTONIC=1,
-        NO_FAKE_STAT=1,
-    )
+    recorder = lab.recording(simulator, 300, **other_clock(FAKETIME_TIMESTAMP_FILE=offset, FAKETIME_NO_CACHE=1))
     for step in ("+3600", "-3600", "+0"):
         step_to(step)
         more_recorded(recorder, 400)
