@@ -44,7 +44,7 @@ from tests.tickctl import record_day
 AIM_OUTBOX_SEC, AIM_SENT_SEC, AIM_DIGEST_SEC = 5.0, 10.0, 300.0
 STEP_SEC = 0.005
 DEADLINE_SEC = 120.0
-DAY, BEFORE_DUE = "20261120", "2026-11-20T16:19:40"
+DAY, BEFORE_DUE = "20261120", "2026-11-20T16:19:50"
 FILE = """
 [[targets]]
 name = "desk"

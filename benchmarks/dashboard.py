@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         directory = cleanup.enter_context(rig.workspace(args.keep))
         simulator = rig.simulator(directory / "sim", "--rate", SHORT_RATE if args.short else RATE)
         cleanup.enter_context(ended(simulator))
-        collector = rig.Collector(rig.RECORDER, directory / "data", simulator.port)
+        sooner = {"HEALTH_INTERVAL_SEC": 1} if args.short else {}  # than a minute after the start
+        collector = rig.Collector(rig.RECORDER, directory / "data", simulator.port, **sooner)
         cleanup.enter_context(ended(collector))
         collector.wait_subscribed()
         collector.wait_for("status=ok", timeout_sec=120)
