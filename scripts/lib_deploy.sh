@@ -40,6 +40,7 @@ readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
 
 me=${0##*/}
+scripts_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DRY_RUN=${DRY_RUN:-0}
 scratch=
 
@@ -167,7 +168,7 @@ export_tree() { # export_tree COMMIT DIRECTORY: its files and nothing that lies 
 
 has_module() { "$1" -I -c "import $2" 2>/dev/null; } # has_module PYTHON NAME
 
-make_venv() { "${PYTHON:-python3}" -I -m venv "$1"; } # make_venv DIRECTORY
+make_venv() { "${PYTHON:-python3}" -I -m venv "$@"; } # make_venv [--without-pip] DIRECTORY
 
 # Makes releases/COMMIT unless it is there, with what METRICS_PORT and hk-tickctl need. With "quick" what the quick tests
 # need comes along, with "dev" what all of them need.
@@ -178,21 +179,47 @@ build_release() { # build_release COMMIT SOURCE [quick|dev]
     say "release ${1:0:12} is already built"
     return 0
   fi
-  build_wheels "$2" "$what" || return 1
-  say "installing release ${1:0:12}"
-  if [[ ! -f $release/.complete ]]; then
-    rm -rf "$release"
-    mkdir -p "$RELEASES" || return 1
-    make_venv "$release" || return 1
-  fi
+  fill_release "$release" "$2" "$what" && return 0
+  [[ -f $release/.complete ]] || rm -rf "$release"
+  return 1
+}
+
+fill_release() { # fill_release RELEASE SOURCE service|quick|dev
+  local release=$1 lock=$2/requirements/$3.txt wanted
+  wanted=$lock
+  [[ -f $release/.complete ]] || begin_release "$release" "$lock" || return 1
+  build_wheels "$2" "$3" "$release/bin/python" "$wanted" || return 1
+  say "installing release $(basename "$release" | cut -c1-12)"
   # Wheels are unpacked: nothing of them runs. There are no others than those of the lock file to choose from.
   "$release/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check --no-input --no-index \
-    --no-cache-dir --no-compile --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$(extras_of "$what")]" || return 1
+    --no-cache-dir --no-compile --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$(extras_of "$3")]" || return 1
   # The service may write nothing there, so it is compiled now: all but the tests that libraries bring along, which are a
   # quarter of it. A file that no Python of today understands is none that is imported.
   "$release/bin/python" -I -m compileall -q -x 'site-packages/.*/tests?/' "$release/lib" >/dev/null || true
+  [[ ! -f $lock ]] || cp "$lock" "$release/.locked" || return 1
   touch "$release/.complete" || return 1
 }
+
+# An environment with what the release in use has of it already (scripts/take_over.py), which is nearly all of it in most
+# updates. Sets "wanted" to the lock file of the rest.
+begin_release() { # begin_release RELEASE LOCK
+  local in_use total rest
+  in_use=$(current_release)
+  make_empty "$1" || return 1
+  [[ -n $in_use && -f $2 ]] || return 0
+  if "$1/bin/python" -I "$scripts_dir/take_over.py" "$RELEASES/$in_use" "$1" "$2" >"$scratch/missing.txt"; then
+    wanted=$scratch/missing.txt
+    total=$(count_packages "$2") rest=$(count_packages "$wanted")
+    say "$((total - rest)) of $total packages are linked from the release in use"
+  else
+    say "the release in use could not be linked from (above): all is built anew"
+    make_empty "$1"
+  fi
+}
+
+make_empty() { rm -rf "$1" && mkdir -p "$RELEASES" && make_venv "$1"; } # make_empty RELEASE
+
+count_packages() { grep -c '^[^#[:space:]]' "$1" || true; } # count_packages LOCK
 
 has_tests_of() { # has_tests_of service|quick|dev PYTHON: what those tests need is installed
   case $1 in
@@ -210,7 +237,7 @@ extras_of() { # extras_of service|quick|dev: of the package
 }
 
 # Fills $scratch/build/wheels, as BUILD_USER, and makes the wheels root's.
-build_wheels() { # build_wheels SOURCE service|quick|dev
+build_wheels() { # build_wheels SOURCE service|quick|dev PYTHON LOCK: see wheels_of
   local work=$scratch/build ticker status=0
   make_build_user || return 1
   rm -rf "$work"
@@ -218,7 +245,7 @@ build_wheels() { # build_wheels SOURCE service|quick|dev
   say "building as $BUILD_USER; what is not in $BUILD_CACHE is downloaded"
   report_progress "$work" 9>&- &
   ticker=$!
-  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv extras_of wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || status=1
+  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv extras_of wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "${@:2}") || status=1
   { kill "$ticker" && wait "$ticker"; } 2>/dev/null || true
   ((status == 0)) || return 1
   # Nobody writes there any more. A link, by name or to another file, is no wheel.
@@ -260,20 +287,22 @@ as_build_user() { # as_build_user WORK COMMAND...
     ${keep[@]+"${keep[@]}"} "$@" 9>&-
 }
 
-# The part that runs as BUILD_USER. A version from before the lock files (rollback) gets the newest packages that fit.
-wheels_of() { # wheels_of SOURCE WORK service|quick|dev
+# The part that runs as BUILD_USER: wheels of what LOCK names, and of the version. PYTHON, of an environment of root's, has
+# the pip: one more would be a third of the build. A version from before the lock files (rollback) gets the newest
+# packages that fit.
+wheels_of() { # wheels_of SOURCE WORK service|quick|dev PYTHON LOCK
   set -e
   local source=$1 work=$2 locks=$1/requirements
-  make_venv "$work/venv"
+  make_venv --without-pip "$work/venv"
   cp -R "$source" "$work/source" # a build writes beside its source
-  local pip=("$work/venv/bin/python" -I -m pip --quiet)
+  local pip=("$4" -I -m pip --python "$work/venv/bin/python" --quiet)
   if [[ ! -e $locks/$3.txt ]]; then
     echo "this version has no $3.txt in requirements/: it gets the newest packages that fit"
     "${pip[@]}" wheel --wheel-dir "$work/wheels" "$work/source[$(extras_of "$3")]"
     return
   fi
-  "${pip[@]}" install --require-hashes -r "$locks/build.txt"
-  "${pip[@]}" wheel --no-build-isolation --require-hashes --no-deps --wheel-dir "$work/wheels" -r "$locks/$3.txt"
+  "${pip[@]}" install --no-compile --require-hashes -r "$locks/build.txt"
+  "${pip[@]}" wheel --no-build-isolation --require-hashes --no-deps --wheel-dir "$work/wheels" -r "$5"
   "${pip[@]}" wheel --no-build-isolation --no-index --no-deps --wheel-dir "$work/wheels" "$work/source"
 }
 

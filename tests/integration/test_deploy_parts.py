@@ -268,7 +268,7 @@ def test_every_settings_file_with_a_name_is_a_recorder(tmp_path: Path) -> None:
 # --- all of it as one, and the way out
 
 
-def _elsewhere(place: Path) -> Path:
+def elsewhere(place: Path) -> Path:
     """The scripts with all that they write to below a directory of the test, and without the call of main."""
     shutil.copytree(ROOT / "scripts", place / "scripts")
     library, script = place / "scripts/lib_deploy.sh", place / "scripts/install_systemd.sh"
@@ -284,7 +284,7 @@ def _elsewhere(place: Path) -> Path:
 
 def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tmp_path: Path) -> None:
     """From a version that had none; a way back takes it away with its links."""
-    script, units = _elsewhere(tmp_path), tmp_path / "etc/systemd/system"
+    script, units = elsewhere(tmp_path), tmp_path / "etc/systemd/system"
     source = tmp_path / "opt/futu_tick_downloader/deploy/systemd"
     for directory in (units / "multi-user.target.wants", source):
         directory.mkdir(parents=True)
@@ -307,7 +307,7 @@ def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tm
 
 def test_a_unit_joins_the_target_once(tmp_path: Path) -> None:
     """Each "enable" has systemd read all of its units anew."""
-    script, units = _elsewhere(tmp_path), tmp_path / "etc/systemd/system"
+    script, units = elsewhere(tmp_path), tmp_path / "etc/systemd/system"
     (units / "hk-tick.target.wants").mkdir(parents=True)
     (units / "hk-tick.target").touch()
 
@@ -326,7 +326,7 @@ def test_a_unit_joins_the_target_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_at_once", [True, False], ids=["a rollback that goes back itself", "a later update"])
 def test_what_an_earlier_version_has_not_goes_on_with_one_that_has_it(tmp_path: Path, is_at_once: bool) -> None:
     """The one that served, and not the one that somebody had stopped."""
-    script, units, prefix = _elsewhere(tmp_path), tmp_path / "etc/systemd/system", tmp_path / "opt/futu_tick_downloader"
+    script, units, prefix = elsewhere(tmp_path), tmp_path / "etc/systemd/system", tmp_path / "opt/futu_tick_downloader"
     source, runs = prefix / "deploy/systemd", tmp_path / "runs"
     for directory in (units, source, runs, prefix / "releases"):
         directory.mkdir(parents=True)
@@ -398,7 +398,7 @@ class Installed:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Installed:
-    _elsewhere(tmp_path)
+    elsewhere(tmp_path)
     library, prefix, systemctl = (
         tmp_path / "scripts/lib_deploy.sh", tmp_path / "opt/futu_tick_downloader", tmp_path / "bin/systemctl",
     )  # fmt: skip
@@ -485,7 +485,7 @@ def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) ->
     drop_ins = [f"{name}{at}" for name in ("hk-tick-collector", *jobs) for at in ("", "@us")]
     written = "\n".join(
         [
-            f". {_elsewhere(tmp_path)}",
+            f". {elsewhere(tmp_path)}",
             "declare -A facts=()",
             *(f"write_drop_in {name} 360 /data" for name in drop_ins),
             *(f"write_timer_drop_in {job}{at} '{at[:1]}' 'Mon..Fri 17:00 UTC'" for job in jobs for at in ("", "@us")),

@@ -15,7 +15,7 @@ from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
 # Of the quick tests the first file says what is wrong with a version; the others are as they are.
 VERSION, MAIN, TESTS = "hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_config.py"
-# A release takes a minute to build, so one version serves all these tests: this file says what is wrong with it.
+# A release takes a while to build, so one version serves all these tests: this file says what is wrong with it.
 FAULT = "/srv/fault"
 ARGUMENTS_LINE = "    args = _parser().parse_args(argv)\n"
 FAULTY_MAIN = f"""\
@@ -120,12 +120,13 @@ class Update:
     built_by: list[str]
     still_running: str
     foreign_files: str
+    in_use: tuple[str, str]  # files of the release that recorded, before and after the update
     output_of_rollback: str
 
 
 @pytest.fixture(scope="module")
 def update(installed: Server, another: str) -> Update:
-    """One for all tests that look at what it did: each release costs a minute."""
+    """One for all tests that look at what it did: each release takes a while."""
     run = installed.machine.run
     installed.recover()
     states = [(_in_use(installed), _version(installed))]
@@ -133,7 +134,10 @@ def update(installed: Server, another: str) -> Update:
     run("rm -f /srv/built-by; touch /srv/built-by; chmod 666 /srv/built-by")
     # An installation that was interrupted left this: without .complete it counts for nothing.
     run(f"mkdir -p {PREFIX}/releases/{another}/bin && touch {PREFIX}/releases/{another}/bin/python")
+    listed = f"cd {PREFIX}/releases/{states[0][0]} && find . -printf '%p %i %m %s %T@\\n' | sort"
+    before = run(listed).stdout
     output = installed.redeploy("--market open", another).stdout
+    after = run(listed).stdout
     new_pid = installed.pid()
     states.append((_in_use(installed), _version(installed)))
     installed.wait_recording()
@@ -147,6 +151,7 @@ def update(installed: Server, another: str) -> Update:
         built_by=run("cat /srv/built-by").stdout.splitlines(),
         still_running=run("pgrep -f 'sleep 99887[7]'", check=False).stdout,
         foreign_files=run(f"find {PREFIX}/releases ! -user root").stdout,
+        in_use=(before, after),
         output_of_rollback=output_of_rollback,
     )
 
@@ -177,6 +182,16 @@ def test_a_version_is_built_without_roots_rights(server: Server, update: Update)
     assert all(line.endswith("False") for line in update.built_by), update.built_by
     assert update.still_running == "", "what it left running has ended with the build"
     assert update.foreign_files == ""
+
+
+def test_what_an_update_leaves_as_it_is_is_shared_and_never_written(update: Update) -> None:
+    """All libraries but what the quick tests need; both versions run from the same files."""
+    told = re.search(r"(\d+) of (\d+) packages are linked from the release in use", update.output)
+    assert told is not None, update.output
+    assert 50 < int(told[1]) < int(told[2])
+    before, after = update.in_use
+    assert len(before.splitlines()) > 3000
+    assert before == after
 
 
 @at_night(held_by="test_a_good_commit_and_the_way_back")
