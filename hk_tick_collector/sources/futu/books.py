@@ -13,8 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from hk_tick_collector.core.errors import TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
@@ -24,15 +23,19 @@ from hk_tick_collector.records.book_codec import MAX_VOLUME
 from hk_tick_collector.sources.books import BookSink
 from hk_tick_collector.sources.futu.heads import Heads
 from hk_tick_collector.sources.futu.mapping import TickMapper
-from hk_tick_collector.sources.futu.sdk import decode_book, decode_brokers
+from hk_tick_collector.sources.futu.sdk import decode_book, decode_broker, decode_brokers, decode_level
 
 log = logging.getLogger(__name__)
 
 MAX_TRAIL = 500  # pushes of one symbol in a second or two
+KNOWN_PARTS = 1 << 15  # some 8 MB: the books of 1,500 symbols with ten levels a side
+KNOWN_BYTES = 64  # a level, or broker, without orders has 10 to 45
 MAX_LEVELS = 4000  # a side; the whole book of a busy stock has some hundreds, a queue 40 brokers
 MAX_NAME_CHARS = 100  # of a broker
 _LATEST_SEC = 4_102_444_800  # 2100-01-01
 _NORMAL_LOTS = 0  # S2C.orderBookType
+
+Part = TypeVar("Part")  # a level, or a broker's place
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def read_book(raw: RawPush) -> BookPush:
         raw.recv_ts_us,
         _ms(body.svrRecvTimeBidTimestamp),
         _ms(body.svrRecvTimeAskTimestamp),
-        book_of(body),
+        Book(_LEVELS.side(body.orderBookBidList), _LEVELS.side(body.orderBookAskList)),
     )
 
 
@@ -121,9 +124,10 @@ def read_brokers(raw: RawPush) -> BrokerPush:
     """The push as a queue. ValueError for one that is longer than any. Orders and shares, which SF shows, are left out,
     as the orders of books are."""
     body = _s2c(BROKER_PUSHES, raw)
-    brokers = [*body.brokerBidList, *body.brokerAskList]
-    names = {broker.id: cut(broker.name, MAX_NAME_CHARS) for broker in brokers}
-    return BrokerPush(raw.symbol, raw.recv_ts_us, queue_of(body), tuple(names.items()))
+    bids, asks = _BROKERS.side(body.brokerBidList), _BROKERS.side(body.brokerAskList)
+    names = dict(named for _, named in (*bids, *asks))
+    queue = BrokerQueue(tuple(place for place, _ in bids), tuple(place for place, _ in asks))
+    return BrokerPush(raw.symbol, raw.recv_ts_us, queue, tuple(names.items()))
 
 
 def _s2c(kind: StatePushes, raw: RawPush) -> Any:
@@ -139,34 +143,64 @@ def _s2c(kind: StatePushes, raw: RawPush) -> Any:
 
 
 def queue_of(body: Any) -> BrokerQueue:
-    """The places of a ``Qot_UpdateBroker.S2C``, or of a ``Qot_GetBroker.S2C``. ValueError as ``read_brokers``."""
-    return BrokerQueue(_places(body.brokerBidList), _places(body.brokerAskList))
-
-
-def _places(brokers: Any) -> tuple[Place, ...]:
-    if len(brokers) > MAX_LEVELS:
-        raise ValueError(f"a side of {len(brokers)} brokers, more than {MAX_LEVELS}")
-    return tuple((broker.pos, broker.id) for broker in brokers)
+    """The places of a ``Qot_GetBroker.S2C``. ValueError as ``read_brokers``."""
+    return BrokerQueue(_side(body.brokerBidList, _place), _side(body.brokerAskList, _place))
 
 
 def book_of(body: Any) -> Book:
-    """The levels of a ``Qot_UpdateOrderBook.S2C``, or of a ``Qot_GetOrderBook.S2C``. ValueError as ``read_book``."""
-    return Book(_side(body.orderBookBidList), _side(body.orderBookAskList))
+    """The levels of a ``Qot_GetOrderBook.S2C``. ValueError as ``read_book``."""
+    return Book(_side(body.orderBookBidList, _level), _side(body.orderBookAskList, _level))
 
 
-_exact_price = lru_cache(maxsize=1 << 15)(exact_price)  # the same few thousand prices all day
+def _side(parts: Any, read: Callable[[Any], Part]) -> tuple[Part, ...]:
+    if len(parts) > MAX_LEVELS:
+        raise ValueError(f"a side of {len(parts)} places, more than {MAX_LEVELS}")
+    return tuple(map(read, parts))
 
 
-def _side(levels: Any) -> tuple[Level, ...]:
-    if len(levels) > MAX_LEVELS:
-        raise ValueError(f"a side of {len(levels)} levels, more than {MAX_LEVELS}")
-    side = []
-    for level in levels:
-        price, volume, orders = _exact_price(level.price), level.volume or _whole(level.hpVolume), level.orederCount
-        if not math.isfinite(price) or not -MAX_VOLUME < volume < MAX_VOLUME or orders < 0:
-            raise ValueError(f"a level of {volume} shares in {orders} orders at {price}")
-        side.append((price, volume, orders))
-    return tuple(side)
+def _level(level: Any) -> Level:
+    price, volume, orders = exact_price(level.price), level.volume or _whole(level.hpVolume), level.orederCount
+    if not math.isfinite(price) or not -MAX_VOLUME < volume < MAX_VOLUME or orders < 0:
+        raise ValueError(f"a level of {volume} shares in {orders} orders at {price}")
+    return price, volume, orders
+
+
+def _place(broker: Any) -> Place:
+    return broker.pos, broker.id
+
+
+def _named_place(broker: Any) -> tuple[Place, tuple[int, str]]:
+    return _place(broker), (broker.id, cut(broker.name, MAX_NAME_CHARS))
+
+
+class _Known(dict[bytes, Part]):
+    """Levels, or brokers, by the bytes they came in: a push has nearly all of those of the one before, and reading them
+    all again was two thirds of what a push costs. Whichever thread reads: what is lost of it is read again."""
+
+    def __init__(self, decode: Callable[[bytes], Any], read: Callable[[Any], Part]) -> None:
+        super().__init__()
+        self._decode = decode
+        self._read = read
+
+    def side(self, messages: Any) -> tuple[Part, ...]:
+        """Of a side's list. ValueError for what cannot be read, or is longer than any."""
+        return _side(messages, self.__getitem__)
+
+    def __missing__(self, message: bytes) -> Part:
+        try:
+            decoded = self._decode(message)
+        except Exception as exc:
+            raise ValueError(f"a level that cannot be read: {exc!r}") from exc
+        part = self._read(decoded)
+        if len(message) <= KNOWN_BYTES:
+            if len(self) >= KNOWN_PARTS:
+                self.clear()
+            self[message] = part
+        return part
+
+
+_LEVELS = _Known(decode_level, _level)
+_BROKERS = _Known(decode_broker, _named_place)
 
 
 def _whole(shares: float) -> int:

@@ -18,6 +18,7 @@ from hk_tick_collector.sources.futu import books as futu_books
 from hk_tick_collector.sources.futu.answers import Notice
 from hk_tick_collector.sources.futu.books import MAX_LEVELS, BookHandler, book_of, read_book
 from hk_tick_collector.sources.futu.mapping import TickMapper
+from hk_tick_collector.sources.futu.sdk import decode_level
 from tests.unit.sources.bench import DAY, Bench, play
 
 CODES = ("HK.00700", "HK.00005", "HK.00001")
@@ -306,11 +307,61 @@ def test_values_that_no_book_can_have_are_refused(level: tuple[float, int, int])
 
 
 def test_a_side_is_bounded_and_large_volumes_come_in_their_other_field() -> None:
-    with pytest.raises(ValueError, match="levels, more than"):
+    with pytest.raises(ValueError, match="places, more than"):
         book_of(_pulled("HK.00700", Book(tuple((float(n), 100, 1) for n in range(MAX_LEVELS + 1)), ())))
     message = Qot_GetOrderBook_pb2.S2C()
     message.orderBookBidList.add(price=1.0, volume=0, orederCount=1, hpVolume=5e9)
     assert book_of(message).bids == ((1.0, 5_000_000_000, 1),)
+
+
+def _read(book: Book) -> Book:
+    return read_book(RawPush("HK.00700", 1, _push("HK.00700", book).SerializeToString())).book
+
+
+def test_of_a_push_only_the_levels_that_are_new_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All twenty of each were two thirds of what a push costs."""
+    decoded: list[bytes] = []
+
+    def decode(message: bytes) -> Any:
+        decoded.append(message)
+        return decode_level(message)
+
+    monkeypatch.setattr(futu_books, "_LEVELS", futu_books._Known(decode, futu_books._level))
+    bids = tuple((400.0 - n, 100 * n, n) for n in range(1, 11))
+    assert _read(Book(bids, bids)) == (bids, bids)
+    assert len(decoded) == 10, "the same bytes are the same level, on either side"
+    changed = (*bids[:4], (396.5, 500, 2), *bids[5:])
+    assert _read(Book(changed, bids)) == (changed, bids)
+    assert len(decoded) == 11
+
+
+def test_the_levels_that_are_known_are_bounded_in_number_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(futu_books, "KNOWN_PARTS", 50)
+    known = futu_books._Known(decode_level, futu_books._level)
+    monkeypatch.setattr(futu_books, "_LEVELS", known)
+    for number in range(200):
+        levels = tuple((float(number + n), 100 + number, 1) for n in range(10))
+        assert _read(Book(levels, ())).bids == levels
+        assert 10 <= len(known) <= 50
+    known.clear()
+    with_orders = _push("HK.00700", Book(((412.2, 3000, 7),), ()))
+    with_orders.s2c.orderBookBidList[0].detailList.add(orderID=1, volume=100)
+    for order in range(20):
+        with_orders.s2c.orderBookBidList[0].detailList.add(orderID=order, volume=1 << 40)
+    assert read_book(RawPush("HK.00700", 1, with_orders.SerializeToString())).book.bids == ((412.2, 3000, 7),)
+    assert not known, "one with its orders is never the same again, and as long as its sender likes"
+
+
+def test_a_level_that_is_none_is_named() -> None:
+    message = _push("HK.00700", Book(((412.25, 3000, 7),), ())).SerializeToString()
+    (level,) = (
+        entry.SerializeToString() for entry in _push("HK.00700", Book(((412.25, 3000, 7),), ())).s2c.orderBookBidList
+    )
+    damaged = message.replace(level, b"\x09" + level[1:-1] + b"\xff")
+    assert len(damaged) == len(message)
+    assert damaged != message
+    with pytest.raises(ValueError, match="a level that cannot be read"):
+        read_book(RawPush("HK.00700", 1, damaged))
 
 
 def test_what_nobody_asked_for_goes_nowhere() -> None:

@@ -188,7 +188,7 @@ def test_what_overrules_its_first_bytes_is_no_book_of_that_symbol() -> None:
     }
     for what_is_wrong, body in bodies.items():
         assert _taken([body]) == ["HK.00700"], what_is_wrong
-        with pytest.raises(ValueError, match=r"begins as a push of books and is none|no message of books"):
+        with pytest.raises(ValueError, match=r"begins as a push of books and is none|a level that cannot be read"):
             read_book(RawPush("HK.00700", AT_US, body))
 
 

@@ -34,7 +34,8 @@ from hk_tick_collector.sources.futu.sdk.process import (
 # Not before ``process``, which sees to what an import of futu finds.
 from hk_tick_collector.sources.futu.answers import GlobalState, Notice, SubscriptionInfo
 from hk_tick_collector.sources.futu.sdk.connection import NAMES, Connection
-from hk_tick_collector.sources.futu.sdk.context import decode_book, decode_brokers, decode_security
+from hk_tick_collector.sources.futu.sdk.context import decode_security
+from hk_tick_collector.sources.futu.sdk.levels import decode_book, decode_broker, decode_brokers, decode_level
 
 __all__ = [
     "NAMES",
@@ -44,7 +45,9 @@ __all__ = [
     "SubscriptionInfo",
     "configure",
     "decode_book",
+    "decode_broker",
     "decode_brokers",
+    "decode_level",
     "decode_security",
     "file_log",
     "network_thread_alive",

@@ -13,7 +13,7 @@ import futu
 from futu.common.constant import ProtoId
 from futu.common.network_manager import CloseReason, ConnectErr
 from futu.common.open_context_base import PacketErr, ReqInfo
-from futu.common.pb import Qot_Common_pb2, Qot_UpdateBroker_pb2, Qot_UpdateOrderBook_pb2, Qot_UpdateTicker_pb2
+from futu.common.pb import Qot_Common_pb2, Qot_UpdateTicker_pb2
 from futu.common.utils import ProtoInfo
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, RequestNotBuilt
@@ -28,8 +28,6 @@ TCP_CONNECT_TIMEOUT_SEC = 10
 UPDATE_TICKER = ProtoId.Qot_UpdateTicker
 UPDATE_BOOK = ProtoId.Qot_UpdateOrderBook
 UPDATE_BROKER = ProtoId.Qot_UpdateBroker
-decode_book = Qot_UpdateOrderBook_pb2.Response.FromString
-decode_brokers = Qot_UpdateBroker_pb2.Response.FromString
 decode_security = Qot_Common_pb2.Security.FromString
 
 PushCallback = Callable[[list[Any]], None]
