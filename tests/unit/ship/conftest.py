@@ -1,4 +1,4 @@
-"""One engine for all tests of a process, with a database of its own for each."""
+"""One engine for all tests here of a process, with a database of its own for each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from tests.ticks import BASE_MS
 _NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    """No longer than these tests take: with a few databases it uses a fortieth of a core for nothing."""
     with clickhouse_server(tmp_path_factory.mktemp("clickhouse") / "data") as server:
         yield server
 
