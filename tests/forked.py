@@ -123,16 +123,18 @@ class Child:
 class Parent:
     """The process that forks. Ends with the last of those that asked for it."""
 
-    def __init__(self, program: str, *more: str) -> None:
-        """``program`` is the module of the command's ``main``; ``more`` are imported beside it."""
-        command = [program, *more]
-        directory = _run_directory() / hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+    def __init__(self, program: str, *more: str, under: tuple[str, ...] = ()) -> None:
+        """``program`` is the module of the command's ``main``; ``more`` are imported beside it. Its start and what it
+        forks are ``under`` another command, as one that takes rights away."""
+        told = (*under, program, *more)
+        directory = _run_directory() / hashlib.sha256(" ".join(told).encode()).hexdigest()[:8]
         self.address = f"{directory}/socket"
         self._begun: subprocess.Popen[bytes] | None = None
         directory.mkdir(0o700, parents=True, exist_ok=True)
         with _only_one(directory):
             self._line = self._hold()
             if self._line is None:
+                command = [*under, sys.executable, "-m", "tests.forked", self.address, program, *more]
                 self._begun = self._begin(directory, command)
 
     def _hold(self) -> socket.socket | None:
@@ -153,8 +155,8 @@ class Parent:
         (directory / "home").mkdir(exist_ok=True)
         changed = {"HOME": str(directory / "home"), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         begun = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", self.address, *command], cwd=ROOT, env={**os.environ, **changed},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # it ends its own after them
+            command, cwd=ROOT, env={**os.environ, **changed}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,  # it ends its own after them
         )  # fmt: skip
         assert begun.stdout is not None
         assert begun.stdout.readline().strip() == READY
@@ -251,13 +253,13 @@ def _only_one(directory: Path) -> Iterator[None]:
 
 
 @cache
-def _one(program: str, *more: str) -> Parent:
-    return Parent(program, *more)
+def _one(program: str, *more: str, under: tuple[str, ...] = ()) -> Parent:
+    return Parent(program, *more, under=under)
 
 
-def parent(command: str) -> Parent:
-    """Of ``hk-tickctl``: one for all tests, and another for commands that ask OpenD."""
-    return _one(TICKCTL, SDK) if command in ASK_OPEND else _one(TICKCTL)
+def parent(command: str, under: Sequence[str] = ()) -> Parent:
+    """Of ``hk-tickctl``: one for all tests, another for commands that ask OpenD, and one ``under`` each command."""
+    return _one(TICKCTL, SDK) if command in ASK_OPEND and not under else _one(TICKCTL, under=tuple(under))
 
 
 def simulators() -> Parent:

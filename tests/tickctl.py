@@ -39,13 +39,13 @@ def tickctl(
     under: Sequence[str] = (),
     **settings: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own (``tests.forked``), or the console script where BUILT is ``under`` it or
-    another command is. ``settings`` are environment variables."""
+    """Run the command in a process of its own (``tests.forked``), ``under`` another command, as one that takes rights
+    away; after BUILT it is the console script. ``settings`` are environment variables."""
     where: Sequence[object] = () if data_root is None else ("--data-root", data_root)
     home = Path(_home().name) if data_root is None else (data_root / ".." / "home").absolute()
     words, environment = [str(word) for word in (*arguments, *where)], clean_env(home, **settings)
-    if not under and forked.may_fork(settings):
-        return forked.parent(words[0]).run(words, environment, timeout_sec)
+    if tuple(under[:1]) != BUILT and forked.may_fork(settings):
+        return forked.parent(words[0], under).run(words, environment, timeout_sec)
     return subprocess.run(
         [*under, str(BIN / "hk-tickctl"), *words], env=environment, capture_output=True, text=True,
         timeout=timeout_sec, check=False,

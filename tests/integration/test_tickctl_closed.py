@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.nights import by_day
-from tests.tickctl import record_day, tickctl
+from tests.tickctl import BUILT, record_day, tickctl
 from tests.ticks import DAY
 
 COMMANDS = ("day", "gaps", "top", "ticks 700", "bars 700", "status", "export csv -o .", "verify")
@@ -33,8 +33,8 @@ def data_root(tmp_path: Path) -> Iterator[Path]:
             path.chmod(0o700)
 
 
-def run(command: str, *more: object) -> subprocess.CompletedProcess[str]:
-    return tickctl(*command.split(), *more, under=UNDER)
+def run(command: str, *more: object, under: Sequence[str] = UNDER) -> subprocess.CompletedProcess[str]:
+    return tickctl(*command.split(), *more, under=under)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -118,6 +118,14 @@ def test_a_target_that_is_closed_is_no_file_of_the_recorder(tmp_path: Path, data
 
 def test_who_may_read_is_not_disturbed(data_root: Path) -> None:
     assert run("gaps", "--data-root", data_root).returncode == 0
+
+
+def test_the_script_itself_says_so_too(data_root: Path) -> None:
+    script = (*BUILT, *UNDER)
+    assert run("gaps", "--data-root", data_root, under=script).returncode == 0
+    data_root.chmod(0)
+    done = run("gaps", "--data-root", data_root, under=script)
+    assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {data_root} {ADVICE}\n")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 
 from hk_tick_collector import __file__ as package
 from tests import tickctl as built
-from tests.tickctl import record_day
+from tests.tickctl import BUILT, record_day
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user's rights")
 
@@ -204,6 +204,16 @@ def test_no_link_to_a_directory_leads_root_out(place: Place, command: str) -> No
     place.plant(*(name for name in names if not os.path.lexists(place.data / name)), target=place.outside)
     before = place.seen_outside()
     run(place, command)
+    assert place.seen_outside() == before
+
+
+def test_the_script_itself_goes_on_as_the_owner(place: Place) -> None:
+    """What it imports later, the owner can read."""
+    before = place.seen_outside()
+    for command in (("eod", "--format", "both"), ("day", DAY, "--html")):
+        done = built.tickctl(*command, data_root=place.data, under=(*BUILT, *opener()))
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.lstat().st_uid for path in (place.data, *place.data.rglob("*"))} == {NOBODY}
     assert place.seen_outside() == before
 
 
