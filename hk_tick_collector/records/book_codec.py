@@ -28,7 +28,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from hk_tick_collector.records.book import EMPTY_BOOK, Book, BookPush, Level, RowKind, StoredRow
-from hk_tick_collector.records.leb128 import numbers_of, put_number, unzigzag, zigzag
+from hk_tick_collector.records.leb128 import numbers_of, put_numbers, unzigzag, zigzag
 
 FULL_EVERY_PUSHES = 100  # a reader goes back over so many rows of a symbol at most ...
 FULL_EVERY_US = 60_000_000  # ... and over so much of its activity
@@ -47,6 +47,9 @@ class Action(IntEnum):
     SET = 0
     INSERT = 1
     REMOVE = 2
+
+
+_SET, _INSERT, _REMOVE = map(int, Action)  # an enum's member is slow to compute with, and to look up
 
 
 class Step(NamedTuple):
@@ -193,7 +196,7 @@ def _side_steps(out: bytearray, side: int, before: Sequence[Level], after: Seque
             at += 1
         if at < known and before[at][0] == price:
             if before[at] != level:
-                _put(out, ((slot * 2 + side) * 3 + Action.SET) * 2, 0, level[1], level[2])
+                _put(out, ((slot * 2 + side) * 3 + _SET) * 2, 0, level[1], level[2])
             at += 1
         else:
             _insert(out, side, slot, level)
@@ -210,7 +213,7 @@ def _is_better(side: int, price: float, other: float) -> bool:
 
 def _insert(out: bytearray, side: int, slot: int, level: Level) -> None:
     price = level[0]
-    code = ((slot * 2 + side) * 3 + Action.INSERT) * 2
+    code = ((slot * 2 + side) * 3 + _INSERT) * 2
     if not math.isfinite(price):
         raise ValueError(f"a price of {price}")
     thousandths = round(price * 1000.0) if abs(price) < 1e15 else -1
@@ -221,16 +224,14 @@ def _insert(out: bytearray, side: int, slot: int, level: Level) -> None:
 
 
 def _remove(out: bytearray, side: int, slot: int) -> None:
-    for number in (((slot * 2 + side) * 3 + Action.REMOVE) * 2, 0, 0, 0):
-        put_number(out, number)
+    put_numbers(out, ((slot * 2 + side) * 3 + _REMOVE) * 2, 0, 0, 0)
 
 
 def _put(out: bytearray, code: int, price: int, volume: int, orders: int) -> None:
     if not -MAX_VOLUME < volume < MAX_VOLUME or not 0 <= orders < MAX_ORDERS:
         raise ValueError(f"a level of {volume} shares in {orders} orders")
     hundreds, rest = divmod(volume, 100)
-    for number in (code, price, zigzag(volume) * 2 + 1 if rest else zigzag(hundreds) * 2, orders):
-        put_number(out, number)
+    put_numbers(out, code, price, zigzag(volume) * 2 + 1 if rest else zigzag(hundreds) * 2, orders)
 
 
 def _price(number: int, odd: int) -> float:

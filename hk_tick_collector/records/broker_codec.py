@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hk_tick_collector.records.book import BrokerPush, BrokerQueue, RowKind, StoredRow
 from hk_tick_collector.records.book_codec import FULL_EVERY_PUSHES
-from hk_tick_collector.records.leb128 import numbers_of, put_number, unzigzag, zigzag
+from hk_tick_collector.records.leb128 import numbers_of, put_numbers, unzigzag, zigzag
 
 MAX_NUMBER = 1 << 31  # of levels and brokers: int32 at the source
 
@@ -17,12 +17,11 @@ MAX_NUMBER = 1 << 31  # of levels and brokers: int32 at the source
 def payload_of(queue: BrokerQueue) -> bytes:
     """The bytes of a queue. ValueError for a number that cannot be kept."""
     out = bytearray()
-    put_number(out, len(queue.bids))
+    put_numbers(out, len(queue.bids))
     for level, broker_id in (*queue.bids, *queue.asks):
         if not -MAX_NUMBER <= level < MAX_NUMBER or not -MAX_NUMBER <= broker_id < MAX_NUMBER:
             raise ValueError(f"broker {broker_id} at level {level}")
-        put_number(out, zigzag(level))
-        put_number(out, zigzag(broker_id))
+        put_numbers(out, zigzag(level), zigzag(broker_id))
     return bytes(out)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 
-def put_number(out: bytearray, number: int) -> None:
-    """Add a number that is not negative."""
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
+def put_numbers(out: bytearray, *numbers: int) -> None:
+    """Add numbers that are not negative."""
+    for number in numbers:
+        while number > 0x7F:
+            out.append(number & 0x7F | 0x80)
+            number >>= 7
+        out.append(number)
 
 
 def numbers_of(payload: bytes) -> list[int]:
