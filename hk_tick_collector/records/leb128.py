@@ -6,10 +6,11 @@ from __future__ import annotations
 def put_numbers(out: bytearray, *numbers: int) -> None:
     """Add numbers that are not negative."""
     for number in numbers:
-        while number > 0x7F:
-            out.append(number & 0x7F | 0x80)
-            number >>= 7
-        out.append(number)
+        rest = number
+        while rest > 0x7F:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        out.append(rest)
 
 
 def numbers_of(payload: bytes) -> list[int]:
