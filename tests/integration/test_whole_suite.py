@@ -103,6 +103,8 @@ def test_every_test_is_in_one_of_four_runs(tree: Path) -> None:
         "it gives way to those that judge real time"
     )
     assert nice["quick"] == nice["rest"]
+    processes = {part: " ".join(words).split("-n ")[-1].split()[0] for part, words in parts.items() if "-n" in words}
+    assert processes["quick"] == processes["rest"], "it ends last, with nobody beside it"
     for part in parts:
         assert f"what {part} said" in script.lines
 
@@ -114,7 +116,7 @@ def test_on_a_single_core_the_parts_go_one_after_the_other(tree: Path) -> None:
     assert (tree / "order").read_text().splitlines() == [
         f"{part} {what}" for part in ("systemd", "faults", "rest", "quick") for what in ("begins", "ends")
     ]
-    assert [call.split("-n ")[-1].split()[0] for call in calls(tree) if " -n " in call] == ["1", "2", "1"]
+    assert [call.split("-n ")[-1].split()[0] for call in calls(tree) if " -n " in call] == ["1", "2", "2"]
 
 
 def test_what_computes_has_the_place_of_the_faults_when_they_are_over(tree: Path) -> None:
