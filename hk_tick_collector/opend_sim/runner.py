@@ -104,6 +104,7 @@ def _market(options: RunOptions) -> tuple[MarketFeed, Firehose | None]:
         span_ms = round(options.firehose_ticks / MARKET_TICKS_PER_SEC * 1000)
         exchange = Exchange(options.market, now_ms - span_ms)
         still = StillMarket(exchange, SimClock(options.start_ms, options.speed), truth)
+        still.record_history()
         return still, Firehose(still, now_ms - span_ms, options.firehose_ticks, options.settings.ticks_per_push)
     clock = SimClock(options.start_ms, options.speed, held=options.wait_for_client)
     exchange = Exchange(options.market, clock.now_ms())

@@ -11,7 +11,7 @@ import pytest
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import pb, wire
 from hk_tick_collector.opend_sim.instruments import default_symbols
-from hk_tick_collector.opend_sim.truth import read_truth
+from hk_tick_collector.opend_sim.truth import read_truth, read_truth_flagged
 from tests.harness import Simulator, ended, wait_until
 from tests.integration.sim_client import RawClient, SdkClient
 
@@ -33,10 +33,19 @@ def read_ticks(raw: RawClient, count: int) -> tuple[list[tuple[str, int]], list[
     return ticks, sizes
 
 
+def pulled(raw: RawClient, symbol: str) -> Any:
+    """The newest ticks of a symbol, as the poll and the auditor ask for them."""
+    request = pb.load("Qot_GetTicker").Request()
+    request.c2s.security.market, request.c2s.security.code = 1, symbol.removeprefix("HK.")
+    request.c2s.maxRetNum = 1000
+    return raw.ask(3010, "Qot_GetTicker", request).s2c.tickerList
+
+
 def test_the_firehose_sends_every_tick_of_its_truth_file_once(tmp_path: Path) -> None:
     simulator = Simulator(tmp_path, "--firehose", "20000", "--ticks-per-push", "5", "--symbols-count", "40")
     with ended(simulator):
-        made = [(t.symbol, t.seq) for t in read_truth(simulator.truth)]
+        truth = list(read_truth_flagged(simulator.truth))
+        made = [(t.symbol, t.seq) for t, is_history in truth if not is_history]
         assert len(made) >= 20_000
         with RawClient(simulator.port) as raw:
             raw.init()
@@ -45,12 +54,15 @@ def test_the_firehose_sends_every_tick_of_its_truth_file_once(tmp_path: Path) ->
             assert simulator.find("firehose_begin") is None  # one symbol is missing still
             assert raw.subscribe(default_symbols(40)).retType == 0
             got, sizes = read_ticks(raw, len(made))
+            simulator.wait_for(r"firehose_done .*ticks=\d+")
+            shown = [(symbol, t.sequence) for symbol in default_symbols(40) for t in pulled(raw, symbol)]
+        assert set(shown) - set(made), "of before the load: the auditor asks for it"
+        assert set(shown) <= {(t.symbol, t.seq) for t, _ in truth}
         assert sorted(got) == sorted(made)
         assert sizes.count(5) >= 0.98 * len(sizes)
         for symbol in default_symbols(3):
             own = [seq for s, seq in got if s == symbol]
             assert own == sorted(own)
-        simulator.wait_for(r"firehose_done .*ticks=\d+")
 
 
 def test_the_firehose_waits_for_a_slow_reader(tmp_path: Path) -> None:
