@@ -29,6 +29,7 @@ from hk_tick_collector.opend_sim.simclock import hk_time_ms, time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
 from hk_tick_collector.opend_sim.venue import VENUES, Venue
 from hk_tick_collector.sims.command import port, positive, printed, reason_of
+from hk_tick_collector.sims.tail import MAX_MS, tail_ms
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
@@ -195,7 +196,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--symbols", metavar="LIST", help="compare only these: HK.00700,HK.00005 or @FILE")
     parser.add_argument(
-        "--allow-tail-ms", type=_count, default=0, metavar="MS", help="ticks this new need not be stored yet"
+        "--allow-tail-ms",
+        type=tail_ms,
+        default=0,
+        metavar="MS",
+        help=f"ticks this new need not be stored yet (to {MAX_MS})",
     )
     parser.add_argument("--since-ms", type=int, metavar="MS", help="ticks before this UTC epoch time need not be there")
     parser.set_defaults(command=_check)

@@ -25,6 +25,7 @@ from pathlib import Path
 from hk_tick_collector import __version__
 from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.sims.rest import HOST
+from hk_tick_collector.sims.tail import MAX_MS, tail_ms
 from hk_tick_collector.sims.truth import TruthError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
@@ -110,7 +111,11 @@ class Simulator:
         check.add_argument("truth", type=Path)
         check.add_argument("data_root", type=Path)
         check.add_argument(
-            "--allow-tail-ms", type=count, default=0, metavar="MS", help=f"{self.record}s this new may differ yet"
+            "--allow-tail-ms",
+            type=tail_ms,
+            default=0,
+            metavar="MS",
+            help=f"{self.record}s this new may differ yet (to {MAX_MS})",
         )
         check.set_defaults(command=self._check)
         return parser
@@ -152,14 +157,6 @@ def port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is not from 0 to 65535")
-    return number
-
-
-def count(text: str) -> int:
-    """An option's type: a whole number from 0 on."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is below 0")
     return number
 
 

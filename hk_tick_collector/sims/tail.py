@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+MAX_MS = 600_000
+
+
+def tail_ms(text: str) -> int:
+    """An option's type: so long that a busy machine is excused, and not so long that a loss is."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is below 0")
+    if number > MAX_MS:
+        raise argparse.ArgumentTypeError(
+            f"{number} is above {MAX_MS}: what is older than ten minutes and not stored is missing"
+        )
+    return number
 
 
 @dataclass(frozen=True, slots=True)

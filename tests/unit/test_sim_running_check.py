@@ -125,3 +125,12 @@ def test_what_is_older_than_the_tail_is_missing_and_invented(
     with pytest.raises(SystemExit, match="2"):
         cli.main(["check", str(running.truth), str(running.root), "--allow-tail-ms", "-1"])
     assert "--allow-tail-ms: -1 is below 0" in capsys.readouterr().err
+
+
+def test_a_tail_that_would_excuse_a_loss_is_refused(
+    cli: ModuleType, running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.told(1, 10_000)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["check", str(running.truth), str(running.root), "--allow-tail-ms", "600001"])
+    assert "600001 is above 600000: what is older than ten minutes and not stored is missing" in capsys.readouterr().err
