@@ -227,13 +227,15 @@ def _judged(
 
 
 def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
+    from hk_tick_collector.ship.alone import Alone  # noqa: PLC0415
     from hk_tick_collector.ship.claim import claim, owner_of  # noqa: PLC0415
     from hk_tick_collector.ship.keeper import Keeper  # noqa: PLC0415
     from hk_tick_collector.ship.state import State  # noqa: PLC0415
 
     sink = claim(copies.engine, settings.recorder, owner_of(settings.data_root), SystemClock().now_ms())
-    state = State(settings.ship_dir)
+    state, alone = State(settings.ship_dir), Alone(settings.data_root)
     try:
+        alone.hold(sink, settings.recorder)
         state.begin(sink, settings.recorder)
         copies.clear_stages()
         keeper = Keeper(catalog, copies, state)
@@ -244,4 +246,5 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
 
         return _judged(days, check, if_absent="sent", if_different="replaced")
     finally:
+        alone.let_go()
         state.close()

@@ -13,6 +13,7 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.ship.alone import Alone
 from hk_tick_collector.ship.claim import Claimed, claim, owner_of
 from hk_tick_collector.ship.copies import Copies
 from hk_tick_collector.ship.counts import ShipCounts
@@ -41,11 +42,12 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
         with (
             ClickHouse(settings.address, password) as engine,
             ClickHouse(settings.address, password, timeout_sec=LOOK_TIMEOUT_SEC) as looker,
+            Alone(settings.data_root) as alone,
         ):
             _log.info(
                 event("ship_started", data_root=settings.data_root, to=engine.address.shown, recorder=settings.recorder)
             )
-            while (sink := _begun(engine, settings, state, status, stop, counts)) is not None:
+            while (sink := _begun(engine, settings, alone, state, status, stop, counts)) is not None:
                 claimed = Claimed(looker, settings.recorder, owner, sink, counts)
                 holds = Holds()
                 beside = [
@@ -63,6 +65,7 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
 def _begun(
     engine: ClickHouse,
     settings: ShipSettings,
+    alone: Alone,
     state: State,
     status: StatusFile,
     stop: threading.Event,
@@ -74,6 +77,7 @@ def _begun(
         try:
             check(engine)
             sink = claim(engine, settings.recorder, owner_of(settings.data_root), SystemClock().now_ms())
+            alone.hold(sink, settings.recorder)
         except (EngineAway, EngineRefused) as exc:
             counts.live.on(exc)
             status.write()
