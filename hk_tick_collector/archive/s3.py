@@ -45,7 +45,7 @@ from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.core.limit import TimeLimit
 from hk_tick_collector.core.text import cut, printable
 
-PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that a slow line takes one in TIMEOUT_SEC; 10,000 are 50 GB
+PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that little is sent again; 10,000 are 50 GB
 BLOCK_BYTES = 256 * 1024
 READ_ATTEMPTS = 5  # in a row that brought less than a block
 GRACE_SEC = 60.0

@@ -1,13 +1,14 @@
 """The connections to a bucket: how long is waited for what.
 
 Each answer has ANSWER_SEC altogether, however often it is asked for and in however small pieces it comes, and a second
-for each SLOWEST_BYTES_PER_SEC that came. A store that was not heard yet, or fell silent, has FIRST_SEC instead: a
-command that asks it for one thing after the other says so then, and not after minutes. Who asks within REST_SEC after a
-silence is told of it at once.
+for each SLOWEST_BYTES_PER_SEC that came or went. A store that was not heard yet, or fell silent, has FIRST_SEC instead,
+and one that was heard has no longer for the next byte, of all tries together: a command that asks it for one thing
+after the other says so then, and not after minutes. Who asks within REST_SEC after a silence is told of it at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import socket
@@ -19,13 +20,15 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from hk_tick_collector.core.limit import TimeLimit, current, watch
+from hk_tick_collector.core.limit import TimeLimit, all_current, watch
 
-TIMEOUT_SEC = 60.0  # without a byte; also of sending a part
+TIMEOUT_SEC = 35.0  # for a byte; past FIRST_SEC, so that no try after it begins
 ANSWER_SEC = 300.0
 FIRST_SEC, CONNECT_SEC = 30.0, 10.0
 REST_SEC = 30.0
 SLOWEST_BYTES_PER_SEC = 8 * 1024
+_PIECE_BYTES = 64 * 1024  # of what is sent
+_UNSENT_BYTES = 128 * 1024  # that the kernel takes from us before the line does: what it took counts as moved
 RETRIES = urllib3.Retry(
     3,
     redirect=0,  # signed requests go where they were meant to
@@ -40,8 +43,21 @@ class NoAnswer(HTTPError):
     """Within the time that it had. The text continues ``the store``."""
 
 
+class _Silence(TimeLimit):
+    """For the next byte."""
+
+
+def _moved(moved_bytes: int) -> None:
+    """Give whoever asks the time that it may have taken."""
+    for limit in all_current():
+        if not isinstance(limit, _Silence):
+            limit.lengthen(moved_bytes / SLOWEST_BYTES_PER_SEC)
+            return
+        limit.begin_again()
+
+
 class _Counted(io.RawIOBase):
-    """What comes on a line. It gives whoever asks the time that it may have taken."""
+    """What comes on a line."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -51,9 +67,8 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         came_bytes: int | None = self._raw.readinto(buffer)
-        limit = current()
-        if limit is not None and came_bytes:
-            limit.lengthen(came_bytes / SLOWEST_BYTES_PER_SEC)
+        if came_bytes:
+            _moved(came_bytes)
         return came_bytes
 
     def close(self) -> None:
@@ -73,12 +88,24 @@ class _Watched(HTTPConnection):
     response_class = _Answer
 
     def _new_conn(self) -> socket.socket:
-        limit = current()
-        if limit is not None and limit.is_over:
+        if any(limit.is_over for limit in all_current()):
             raise NoAnswer  # which is not tried again
         made = super()._new_conn()
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         watch(made)
         return made
+
+    def send(self, data: Any) -> None:
+        if not isinstance(data, bytes):
+            super().send(data)
+            return
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self.sock is not None:
+                self.sock.settimeout(TIMEOUT_SEC)  # and not that of connecting
+            piece = memoryview(data)[start : start + _PIECE_BYTES]
+            super().send(piece)
+            _moved(len(piece))
 
     def request(self, *given: Any, **named: Any) -> None:
         if self.sock is not None:
@@ -104,10 +131,10 @@ class Lines(urllib3.PoolManager):
     def __init__(
         self, timeout_sec: float = TIMEOUT_SEC, answer_sec: float = ANSWER_SEC, retries: urllib3.Retry | None = None
     ) -> None:
-        super().__init__(timeout=urllib3.Timeout(timeout_sec), retries=RETRIES if retries is None else retries)
+        timeout = urllib3.Timeout(connect=min(CONNECT_SEC, timeout_sec), read=timeout_sec)
+        super().__init__(timeout=timeout, retries=RETRIES if retries is None else retries)
         self.pool_classes_by_scheme = {"http": _Pool, "https": _SafePool}
         self._answer_sec = answer_sec
-        self._first = urllib3.Timeout(connect=min(CONNECT_SEC, timeout_sec), read=min(FIRST_SEC, timeout_sec))
         self._is_heard = False
         self._silent_at_sec: float | None = None
 
@@ -116,18 +143,17 @@ class Lines(urllib3.PoolManager):
         rest_sec = 0.0 if self._silent_at_sec is None else self._silent_at_sec + REST_SEC - time.monotonic()
         if rest_sec > 0:
             raise NoAnswer(f"did not answer before; it is asked again in {rest_sec:.0f} s")
-        if not self._is_heard:
-            named.setdefault("timeout", self._first)
-        most_sec = self._answer_sec if self._is_heard else min(FIRST_SEC, self._answer_sec)
-        with TimeLimit(most_sec) as limit:
+        first_sec = min(FIRST_SEC, self._answer_sec)
+        most_sec = self._answer_sec if self._is_heard else first_sec
+        with TimeLimit(most_sec) as limit, _Silence(first_sec) as silence:
             try:
                 answer = super().urlopen(method, url, redirect, **named)
             except HTTPError:
                 self._is_heard = False
-                if not limit.is_over:
+                if not (limit.is_over or silence.is_over):
                     raise
-        if limit.is_over:  # what there is of an answer may be a part
+        if limit.is_over or silence.is_over:  # what there is of an answer may be a part
             self._is_heard, self._silent_at_sec = False, time.monotonic()
-            raise NoAnswer(f"did not answer within {most_sec:.0f} s")
+            raise NoAnswer(f"did not answer within {most_sec if limit.is_over else first_sec:.0f} s")
         self._is_heard, self._silent_at_sec = True, None
         return answer

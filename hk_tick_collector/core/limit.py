@@ -9,6 +9,8 @@ import http.client
 import os
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from types import TracebackType
 
 _asking = threading.local()
@@ -27,9 +29,10 @@ class TimeLimit:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.is_over = False
         self.outer: TimeLimit | None = None
-        self._more_sec = 0.0
+        self._ends_sec = time.monotonic() + seconds
         self._is_left = False
         self._line: socket.socket | None = None
         self._lock = threading.Lock()
@@ -43,6 +46,7 @@ class TimeLimit:
     def __enter__(self) -> TimeLimit:
         self.outer = getattr(_asking, "limit", None)
         _asking.limit = self
+        self._ends_sec = time.monotonic() + self.seconds
         self._timer.start()
         return self
 
@@ -56,7 +60,12 @@ class TimeLimit:
     def lengthen(self, seconds: float) -> None:
         """It is over so much later."""
         with self._lock:
-            self._more_sec += seconds
+            self._ends_sec += seconds
+
+    def begin_again(self) -> None:
+        """It has all its time from now on."""
+        with self._lock:
+            self._ends_sec = time.monotonic() + self.seconds
 
     def watch(self, line: socket.socket) -> None:
         """From now on it is this one. A second handle of it is kept: encryption takes the first one away."""
@@ -70,8 +79,9 @@ class TimeLimit:
         with self._lock:
             if self._is_left:
                 return
-            if self._more_sec > 0:
-                self._timer, self._more_sec = self._timer_of(self._more_sec), 0.0
+            left_sec = self._ends_sec - time.monotonic()
+            if left_sec > 0:
+                self._timer = self._timer_of(left_sec)
                 self._timer.start()
                 return
             self.is_over = True
@@ -94,12 +104,18 @@ def current() -> TimeLimit | None:
     return limit
 
 
-def watch(line: socket.socket) -> None:
-    """Held to the limits of this thread, if there are any."""
+def all_current() -> Iterator[TimeLimit]:
+    """Those of this thread, the inner one first."""
     limit = current()
     while limit is not None:
-        limit.watch(line)
+        yield limit
         limit = limit.outer
+
+
+def watch(line: socket.socket) -> None:
+    """Held to the limits of this thread, if there are any."""
+    for limit in all_current():
+        limit.watch(line)
 
 
 class Connection(http.client.HTTPConnection):
