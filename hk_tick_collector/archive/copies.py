@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from hk_tick_collector.archive.signing import Signers, is_signature
 from hk_tick_collector.archive.stores import ArchiveStore, Stored
 from hk_tick_collector.archive.verify import Check, OnRows, archive_paths, check_day, count, digest, opened
 from hk_tick_collector.core.errors import NoData, RecorderError, StoreCorrupt
+from hk_tick_collector.core.scratch import Scratch, remove_abandoned
 from hk_tick_collector.days.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -37,7 +37,6 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.layout import parse_day
 
 MAX_SIGNATURE_BYTES = 65_536
-STAGING_PREFIX = ".copy-"
 
 Sign = Callable[[Path], None]  # puts the signature of a manifest beside it
 
@@ -55,14 +54,13 @@ class _File:
 def staging(directory: Path | None = None) -> Iterator[Path]:
     """A directory for a day on its way, gone after the block. ``directory``: beside what, else where the system keeps
     temporary files (TMPDIR)."""
-    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=directory, ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    with Scratch("copy", directory) as path:
+        yield path
 
 
 def tidy(directory: Path) -> None:
     """Remove what a run that died left. Inside ``atomic.only_job(directory)``."""
-    for path in directory.glob(f"{STAGING_PREFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    remove_abandoned(directory)
 
 
 def sent_days(store: ArchiveStore) -> list[str]:

@@ -12,7 +12,6 @@ all. Recordings are only read, each of them once: what is compared waits compres
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
@@ -30,6 +28,7 @@ from hk_tick_collector.archive.contents import DayFileTicks, differing, rows_of
 from hk_tick_collector.archive.restore import make_logged, restore_day
 from hk_tick_collector.archive.verify import OnRows, count
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.scratch import Scratch, remove_abandoned
 from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.groups import in_groups
@@ -59,7 +58,6 @@ from hk_tick_collector.store.verdict import MISSING
 
 LOCK_FILE = ".merge.lock"
 GROUP_ROWS = 200_000  # of all recordings, about so many are in memory at a time
-_TEMPORARY = ".merging-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +135,7 @@ def tidy(into: Path) -> None:
     """Remove what a merge that died left. Inside ``atomic.only_job(into, LOCK_FILE)``."""
     for path in into.glob(f".{DAY_FILE_GLOB}{atomic.PART_SUFFIX}*"):
         path.unlink(missing_ok=True)
-    for path in into.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    remove_abandoned(into)
 
 
 @contextmanager
@@ -149,7 +146,7 @@ def recordings(days: Mapping[str, Day], into: Path, now_ms: int) -> Iterator[lis
         for name, day in days.items():
             db = day.db
             if db is None or day.manifest is not None:
-                directory = Path(stack.enter_context(TemporaryDirectory(dir=into, prefix=_TEMPORARY)))
+                directory = stack.enter_context(Scratch("merging", into))
                 if db is not None:
                     _copy(db, day_file(directory, day.trading_day))
                 restore_day(day.archive_root, day.trading_day, directory, now_ms=now_ms)

@@ -41,7 +41,9 @@ from hk_tick_collector.archive.verify import (
     digest,
     opened,
 )
-from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.disk import unavailable
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
+from hk_tick_collector.core.scratch import remove_abandoned
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import ALGORITHM, DayContent
@@ -318,7 +320,7 @@ def _signature(db: Path) -> list[tuple[int, int, int, int]]:
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+            raise unavailable(path, exc) from exc
         if status.st_size:
             file_states.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
     return file_states
@@ -435,6 +437,7 @@ def tidy(archive_root: Path) -> None:
     for pattern in ("manifests/.*", "sqlite/.*", "ticks/market=*/day=*/.*"):
         for path in archive_root.glob(f"{pattern}{atomic.PART_SUFFIX}*"):
             path.unlink(missing_ok=True)
+    remove_abandoned(archive_root / "sqlite")
 
 
 def _remove_parts(archive_root: Path, day: str, market: str) -> None:

@@ -36,7 +36,8 @@ from hk_tick_collector.archive import books, kept
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.pack import check_at_rest
 from hk_tick_collector.archive.verify import OnRows, check_day
-from hk_tick_collector.core.errors import StoreError, StoreUnavailable
+from hk_tick_collector.core.disk import unavailable
+from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.manifest import load_manifest
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.companions import connect_live
@@ -221,5 +222,5 @@ def _stamp(db: Path) -> _Stamp:
     try:
         status = db.stat()
     except OSError as exc:
-        raise StoreUnavailable(f"{db}: {exc.strerror or exc}") from exc
+        raise unavailable(db, exc) from exc
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hk_tick_collector.archive import atomic
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import RecorderError, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store.atomic import sync_file
-from hk_tick_collector.store.connect import unavailable
 
 BLOCK_BYTES = 1024 * 1024
 SPARED_BYTES = 64 * 1024 * 1024  # of the disk that objects are read to

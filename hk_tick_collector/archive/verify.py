@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any, BinaryIO
 import zstandard
 
 from hk_tick_collector.archive import kept
-from hk_tick_collector.archive.atomic import PART_SUFFIX
 from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, differing_notes, some
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.core.scratch import Scratch
 from hk_tick_collector.days.content import ALGORITHM, DayContent, new_key
 from hk_tick_collector.days.manifest import (
     PARQUET,
@@ -38,9 +38,9 @@ from hk_tick_collector.days.manifest import (
 )
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.book_file import STATE_KINDS, reading
-from hk_tick_collector.store.connect import translate, unavailable
+from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.kept import kept_files, problems_of
-from hk_tick_collector.store.layout import book_file, depth_dir, sqlite_files
+from hk_tick_collector.store.layout import book_file, depth_dir
 from hk_tick_collector.store.read_only import open_read_only
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -320,7 +320,7 @@ def digest(path: Path) -> tuple[int, str]:
                 sha256.update(block)
                 size_bytes += len(block)
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+        raise unavailable(path, exc) from exc
     return size_bytes, sha256.hexdigest()
 
 
@@ -333,15 +333,10 @@ def opened(kind: str, path: Path, archive_root: Path, rows: int | None = None) -
         return
     beside = archive_root / "sqlite"
     directory = beside if os.access(beside, os.W_OK) else None
-    descriptor, name = tempfile.mkstemp(prefix=".unpacked-", suffix=PART_SUFFIX, dir=directory)
-    os.close(descriptor)
-    unpacked = Path(name)
-    try:
+    with Scratch("day", directory) as place:
+        unpacked = place / ".unpacked"
         unpack(path, unpacked, rows)
         yield DayFileTicks(unpacked)
-    finally:
-        for leftover in sqlite_files(unpacked):
-            leftover.unlink(missing_ok=True)
 
 
 def unpack(path: Path, target: Path, rows: int | None = None) -> None:
@@ -351,7 +346,7 @@ def unpack(path: Path, target: Path, rows: int | None = None) -> None:
     try:
         source = open_regular(path)
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+        raise unavailable(path, exc) from exc
     try:
         with source:
             size_bytes = _unpacked_bytes(path, source.read(ZSTD_HEADER_BYTES), rows)

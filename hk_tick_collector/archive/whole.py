@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hk_tick_collector.archive.atomic import Refused
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
+from hk_tick_collector.store.connect import SqliteOptions, translate
 from hk_tick_collector.store.kept import KeptFile, check_room, keep_in, problems_of
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, sync_dir
 

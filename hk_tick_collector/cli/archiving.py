@@ -12,6 +12,7 @@ import click
 
 from hk_tick_collector.cli.common import App, be_gentle, print_table, progress
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.core.disk import told
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.store import layout
@@ -135,7 +136,7 @@ def problem_text(exc: RecorderError | OSError) -> str:
     """An error as one sentence."""
     if isinstance(exc, RecorderError):
         return str(exc)
-    return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc))
+    return told(exc)
 
 
 def day_file_of(app: App, day: str) -> Path | None:

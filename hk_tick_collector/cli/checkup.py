@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hk_tick_collector.core.disk import told
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 
@@ -97,5 +98,5 @@ class Checkup:
 
 def failure(exc: Exception) -> Outcome:
     """What a check raised, as its outcome."""
-    text = f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) and exc.filename else str(exc)
+    text = told(exc) if isinstance(exc, OSError) else str(exc)
     return fail(text, "correct that, and run doctor again")

@@ -35,6 +35,7 @@ from hk_tick_collector.cli.terminal import (
     width,
 )
 from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.disk import told
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData, QuestionError, RecorderError, StoreCorrupt
 from hk_tick_collector.core.tables import Column, aligned, folded, layout
 from hk_tick_collector.core.text import printable
@@ -406,7 +407,7 @@ def _ending(exc: BaseException) -> tuple[str, int]:
     if isinstance(exc, ConfigError):
         return f"the configuration is wrong\n{exc}", EXIT_USAGE
     if isinstance(exc, OSError):
-        return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc)), EXIT_PROBLEM
+        return told(exc), EXIT_PROBLEM
     says_what_to_do = not isinstance(exc, StoreCorrupt) or "hk-tickctl" in str(exc)
     return str(exc) if says_what_to_do else f"{exc}; {DAMAGED_ADVICE}", EXIT_PROBLEM
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import weakref
 
 from hk_tick_collector.core.errors import TooMuchAtOnce
+from hk_tick_collector.core.scratch import Scratch
 
 
 class Making:
@@ -15,9 +15,9 @@ class Making:
 
     def __init__(self, max_files: int | None = None, max_bytes: int | None = None) -> None:
         self.max_files, self.max_bytes = max_files, max_bytes
-        self._bytes_of: weakref.WeakKeyDictionary[tempfile.TemporaryDirectory[str], int] = weakref.WeakKeyDictionary()
+        self._bytes_of: weakref.WeakKeyDictionary[Scratch, int] = weakref.WeakKeyDictionary()
 
-    def begin(self, directory: tempfile.TemporaryDirectory[str], of_day: str, size_bytes: int) -> None:
+    def begin(self, directory: Scratch, of_day: str, size_bytes: int) -> None:
         """Count a file that is to be made in a directory. TooMuchAtOnce when it does not fit beside the others."""
         if not self._fits(size_bytes):
             gc.collect()  # a question that failed leaves its directories in a cycle, which nobody holds any more

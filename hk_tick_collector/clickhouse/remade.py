@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import EngineAway
 from hk_tick_collector.clickhouse.copy import Copy
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt
-from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
+from hk_tick_collector.core.scratch import Scratch
+from hk_tick_collector.store.connect import SqliteOptions, translate
 from hk_tick_collector.store.kept import check_room
 
 EXTERNAL_SORT_BYTES = 1 << 30  # what ClickHouse sorts beyond that, it sorts on its disk
@@ -20,7 +21,7 @@ EXTERNAL_SORT_BYTES = 1 << 30  # what ClickHouse sorts beyond that, it sorts on 
 class Remade(NamedTuple):
     """A file, which goes with its directory, and that with this."""
 
-    directory: tempfile.TemporaryDirectory[str]
+    directory: Scratch
     path: Path
 
 
@@ -38,14 +39,14 @@ def remade(
     EngineAway, also when one number has two rows; EngineRefused; TooMuchAtOnce beyond what may be made at once;
     StoreUnavailable without room on the disk; StoreCorrupt for rows that do not fit."""
     estimate_bytes = size_bytes()
+    directory = Scratch("remade")
     try:
-        directory = tempfile.TemporaryDirectory(prefix="hk-remade-")
         copy.making.begin(directory, of_day, estimate_bytes)
-        path = path_in(Path(directory.name))
+        path = path_in(directory.path)
         path.parent.mkdir()
         check_room(path.parent, estimate_bytes)
     except OSError as exc:
-        raise unavailable(Path(tempfile.gettempdir()), exc) from exc
+        raise unavailable(directory.path, exc) from exc
     conn = open_for_writing(path, SqliteOptions())
     try:
         conn.execute("PRAGMA synchronous = OFF")

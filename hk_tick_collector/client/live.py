@@ -50,6 +50,7 @@ from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
 from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.regular import read_named
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
@@ -81,6 +82,7 @@ NOW, DAY, ALL = "now", "day", "all"
 NOT_FOLLOWED = "-"  # in a cursor: a data root of which no symbol was asked for
 PATIENCE_SEC, RETRY_SEC = 60.0, 0.5
 SIGNALS_LOOK_SEC = 0.2
+_MAX_CURSOR_BYTES = 1 << 16
 _SYMBOL = ROW.index("symbol")
 _BACK = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
 _OF_KIND = {TICK: TICKS, BOOK: BOOKS, BROKER: BROKERS, SNAPSHOT: SNAPSHOTS}
@@ -492,5 +494,5 @@ def _kept(path: Path | None) -> str:
     if path is None:
         return ""
     with translated(), contextlib.suppress(FileNotFoundError):
-        return path.read_text(encoding="ascii").strip()
+        return read_named(path, _MAX_CURSOR_BYTES).decode("ascii", "replace").strip()
     return ""

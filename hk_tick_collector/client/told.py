@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from hk_tick_collector.client.errors import BadQuestion, Busy, Damaged, NoData, RecordingsError, Unreadable
 from hk_tick_collector.core import errors as core
+from hk_tick_collector.core.disk import told
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 from hk_tick_collector.watch.access import CLOSED_ADVICE, DAMAGED_ADVICE, closed_to_us
 
@@ -42,4 +43,5 @@ def as_ours(exc: BaseException) -> RecordingsError:
         return RecordingsError(f"the package {library} is missing", how_to_install(extra_with(library)))
     if closed_to_us(exc):
         return Unreadable(f"{closed_to_us(exc)}".removesuffix(f": {CLOSED_ADVICE}"), CLOSED_ADVICE)
-    return next(ours(str(exc), hint) for kind, ours, hint in _KINDS if isinstance(exc, kind))
+    text = told(exc) if isinstance(exc, OSError) else str(exc)
+    return next(ours(text, hint) for kind, ours, hint in _KINDS if isinstance(exc, kind))

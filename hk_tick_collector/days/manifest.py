@@ -22,8 +22,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.core.regular import open_regular, read_named
 from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.columns import SCHEMA_VERSION
@@ -143,7 +144,7 @@ def kept_dir(archive_root: Path, day: str) -> Path:
 def market_of_manifest(path: Path) -> str:
     """The market that a manifest names, whatever else it holds. StoreCorrupt when it names none."""
     try:
-        market = json.loads(path.read_bytes())["market"]
+        market = json.loads(read_named(path, MAX_MANIFEST_BYTES))["market"]
         if CODE.fullmatch(market):
             return str(market)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -191,7 +192,7 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+        raise unavailable(path, exc) from exc
     if len(text) > MAX_MANIFEST_BYTES:
         raise StoreCorrupt(f"{path} is larger than any manifest: {MAX_MANIFEST_BYTES} bytes at most")
     try:

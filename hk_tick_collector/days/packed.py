@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.store.connect import unavailable
+from hk_tick_collector.core.scratch import Scratch
 from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
 
 
@@ -27,12 +27,8 @@ from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
 def unpacked(packed: Path, entry: KeptFile, noun: str) -> Iterator[Path]:
     """The file, while the context lasts; ``noun``: what is in it, for messages. StoreCorrupt when it cannot be
     unpacked or is not what its entry says, StoreUnavailable."""
-    try:
-        directory = tempfile.TemporaryDirectory(prefix=f"hk-{noun.rpartition(' ')[2]}-")
-    except OSError as exc:
-        raise unavailable(Path(tempfile.gettempdir()), exc) from exc
-    with directory as place:
-        path = Path(place) / entry.name
+    with Scratch(noun.rpartition(" ")[2]) as place:
+        path = place / entry.name
         _unpack(packed, entry, path, noun)
         yield path
 

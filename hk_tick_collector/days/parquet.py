@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import check_regular
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
@@ -105,7 +106,7 @@ def open_file(path: Path) -> pq.ParquetFile:
     try:
         check_regular(path)
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+        raise unavailable(path, exc) from exc
     try:
         footer = pq.read_metadata(path)
         texts = [name for name in _TEXTS if name in footer.schema.names]

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +28,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hk_tick_collector.core.errors import NoData, StoreUnavailable
+from hk_tick_collector.core.disk import unavailable, unwritable
+from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.scratch import Scratch
 from hk_tick_collector.days import books
 from hk_tick_collector.days.books import Form
 from hk_tick_collector.days.catalog import Day
@@ -61,14 +60,13 @@ from hk_tick_collector.export.rows import Advance, DayPart
 from hk_tick_collector.export.target import check_free, writing
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.symbols import file_name
-from hk_tick_collector.store.atomic import is_alive, sync_file
+from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.layout import sync_dir
 
 FORMAT_VERSION = 1
 OWN_DIR = "hk_tick_collector"
 MAX_META_BYTES = 16 << 20
-_SCRATCH = ".hk-tickctl-nautilus-"
 _VENUES = {"HK": "SEHK", "SH": "SSE", "SZ": "SZSE"}
 _TRADES, _QUOTES, _EQUITY = "trade_tick", "quote_tick", "equity"
 _BEGINS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-\d{9}Z_.*[.]parquet", re.ASCII)
@@ -275,17 +273,12 @@ def _scratch_in(root: Path) -> Iterator[Path]:
     made = [directory for directory in (root, *root.parents) if not directory.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for path in root.glob(f"{_SCRATCH}*"):
-            pid = path.name.removeprefix(_SCRATCH).partition("-")[0]
-            if pid.isdecimal() and not is_alive(int(pid)):
-                shutil.rmtree(path, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=root))
     except OSError as exc:
-        raise StoreUnavailable(f"{root}: {exc.strerror or exc}; name another output") from exc
+        raise unwritable(root, exc) from exc
     try:
-        yield scratch
+        with Scratch("nautilus", root) as scratch:
+            yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         for directory in made:
             with contextlib.suppress(OSError):  # not empty
                 directory.rmdir()
@@ -308,7 +301,7 @@ def _put_in_place(scratch: Path, place: _Place, meta: Mapping[str, Any]) -> int:
             if target.exists():
                 sync_dir(target)
     except OSError as exc:
-        raise StoreUnavailable(f"{place.root}: {exc.strerror or exc}") from exc
+        raise unavailable(place.root, exc) from exc
     with writing(place.meta) as temporary:
         temporary.write_text(meta_text(meta), encoding="utf-8")
     return moved

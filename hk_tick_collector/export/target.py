@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.core.disk import unwritable
 from hk_tick_collector.core.errors import RecorderError, StoreUnavailable
 from hk_tick_collector.market.symbols import file_name
 from hk_tick_collector.store.atomic import replacing
@@ -102,5 +103,5 @@ def _make_parents(path: Path) -> list[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise StoreUnavailable(f"{path.parent}: {exc.strerror or exc}; name another output") from exc
+        raise unwritable(path.parent, exc) from exc
     return missing

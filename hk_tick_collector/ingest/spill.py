@@ -48,6 +48,7 @@ from typing import Generic, NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreBusy, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event, log_of_kind
 from hk_tick_collector.ingest.frames import (
@@ -61,7 +62,6 @@ from hk_tick_collector.ingest.frames import (
     walk,
 )
 from hk_tick_collector.records.kind import TICKS, RecordKind, RecordT
-from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, spill_dir, sync_dir, utc_stamp
 
 FRAME_ROWS = 500

@@ -14,7 +14,6 @@ some four seconds a million, 370 MiB.
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ import pyarrow.compute as pc
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, StoreUnavailable
+from hk_tick_collector.core.scratch import Scratch
 from hk_tick_collector.market.hk.classes import SymbolClass, symbol_class
 from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION
 from hk_tick_collector.market.market import Session
@@ -92,8 +92,8 @@ def day_facts(
 ) -> DayFacts:
     """Read a day and tell. NoData when it has no ticks, StoreError when it cannot be read."""
     kind = calendar.day_kind(day.trading_day)
-    with tempfile.TemporaryDirectory(prefix="hk-tickctl-") as temporary:
-        config = {"memory_limit": f"{MEMORY_MB}MB", "temp_directory": temporary, "threads": 2}
+    with Scratch("facts") as temporary:
+        config = {"memory_limit": f"{MEMORY_MB}MB", "temp_directory": str(temporary), "threads": 2}
         with duckdb.connect(":memory:", config=config) as connection:
             book = _Book(connection, day, name_symbols=name_symbols)
             try:

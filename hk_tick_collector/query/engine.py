@@ -18,15 +18,11 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -34,6 +30,7 @@ import duckdb
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.core.scratch import Scratch
 from hk_tick_collector.days import parquet, snapshots
 from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.brokers import SCHEMA as BROKERS
@@ -124,21 +121,18 @@ class Engine:
         self._for_strangers = for_strangers
         self._loading: Callable[[int], None] = lambda _rows: None
         self.loaded: Loaded | None = None
-        # Its name is known before it is there: an interrupt at any moment from here on, also between this and the
-        # ``with`` that closes the engine, leaves nothing behind.
-        self._temp = Path(tempfile.gettempdir()) / f"hk-tickctl-{secrets.token_hex(8)}"
-        self._tidy = weakref.finalize(self, shutil.rmtree, self._temp, ignore_errors=True)
-        self._temp.mkdir(mode=0o700)
-        free_bytes = shutil.disk_usage(self._temp).free
+        self._temp = Scratch("query")
+        temp = str(self._temp.path)
+        free_bytes = shutil.disk_usage(temp).free
         config: dict[str, Any] = {
             "memory_limit": f"{memory_mb or _default_memory_mb()}MB",
-            "temp_directory": str(self._temp),
+            "temp_directory": temp,
             "max_temp_directory_size": f"{min(temp_mb, int(free_bytes * TEMP_DISK_SHARE) >> 20)}MB",
             "threads": threads or os.cpu_count() or 1,
             **_CLOSED,
         }
         if for_strangers:  # both are in the home directory otherwise, which settings show
-            config.update(secret_directory=str(self._temp), extension_directory=str(self._temp))
+            config.update(secret_directory=temp, extension_directory=temp)
         self._connection = duckdb.connect(":memory:", config=config)
         self._thread = ThreadPoolExecutor(1, "duckdb")
         self._stop = threading.Event()
@@ -157,7 +151,7 @@ class Engine:
         self._connection.interrupt()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._connection.close()
-        self._tidy()
+        self._temp.remove()
 
     def run(self, sql: str, loading: Callable[[int], None] | None = None) -> Result:
         """Answer one question. ``loading`` is told how many rows more were loaded, from another thread.

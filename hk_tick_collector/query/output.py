@@ -21,11 +21,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.core.tables import Column, Layout, aligned, cells_of, layout_of
 from hk_tick_collector.query import cells
 from hk_tick_collector.store.atomic import new_temporary, sync_file
-from hk_tick_collector.store.connect import unavailable
 
 TABLE, CSV, JSON, JSONL, PARQUET, ARROW = "table", "csv", "json", "jsonl", "parquet", "arrow"
 FORMATS = (TABLE, CSV, JSON, JSONL, PARQUET, ARROW)

@@ -29,9 +29,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
 from hk_tick_collector.store.atomic import make_own_dir, open_lock_file, write_whole
-from hk_tick_collector.store.connect import unavailable
 
 PREFIX = "hktk"
 SCOPES = ("read", "live", "sql", "mute", "restart", "admin")  # and hook:<name>

@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from hk_tick_collector.store.connect import unavailable
+from hk_tick_collector.core.disk import unwritable
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, sqlite_files, sync_dir
 from hk_tick_collector.store.owner import hand_over
 
@@ -80,7 +80,7 @@ def replacing(target: Path, mode: int = PUBLIC_MODE) -> Iterator[Path]:
             path.replace(target)
         sync_dir(target.parent)
     except OSError as exc:
-        raise unavailable(target, exc) from exc
+        raise unwritable(target, exc) from exc
 
 
 @contextlib.contextmanager

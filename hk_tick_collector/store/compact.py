@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.companions import connect_live
-from hk_tick_collector.store.connect import identify, translate, unavailable
+from hk_tick_collector.store.connect import identify, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import sync_dir
 

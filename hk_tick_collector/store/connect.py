@@ -14,7 +14,6 @@ Anything else is SQL of the step. A step may be killed at any moment: all steps 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sqlite3
@@ -27,6 +26,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import (
     RowRefused,
     StoreBusy,
@@ -233,19 +233,6 @@ def keep_orphaned_wal(path: Path, now_ms: int | None = None) -> None:
     if move_companions(path, target):
         todo = f"if you moved the database, rename {target.name}-wal to fit it: it may hold its newest rows"
         _log.error(event("day_file_wal_orphaned", path=path, moved_to=f"{target}-wal", todo=todo))
-
-
-def unavailable(path: Path, exc: OSError) -> StoreUnavailable:
-    """The file system's refusal, with what an operator can do about it."""
-    cures = {
-        errno.ENOSPC: "free disk space",
-        errno.EDQUOT: "raise the disk quota",
-        errno.EROFS: "remount the file system read-write",
-        errno.EACCES: "give the service user write permission",
-        errno.EPERM: "give the service user write permission",
-    }
-    cure = cures.get(exc.errno or 0, "check the disk and the kernel log")
-    return StoreUnavailable(f"{path}: {exc.strerror or exc}; {cure}")
 
 
 def as_store_error(exc: Exception, path: Path) -> StoreError:

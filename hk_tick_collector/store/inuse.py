@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.store.layout import check_day, lock_file, spill_dir, sqlite_files
 
@@ -125,7 +126,7 @@ def _ids(db: Path) -> Iterator[_FileId]:
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+            raise unavailable(path, exc) from exc
         yield status.st_dev, status.st_ino
 
 

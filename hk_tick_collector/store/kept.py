@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import (
     DEPTH_DIR,
     FILE_MODE,
@@ -110,7 +110,7 @@ def kept_files(data_root: Path, day: str) -> list[KeptFile]:
     except FileNotFoundError:
         return []
     except OSError as exc:
-        raise StoreUnavailable(f"{directory}: {exc.strerror or exc}") from exc
+        raise unavailable(directory, exc) from exc
     return [entry for path in paths if (entry := _read_entry(path)) is not None]
 
 
@@ -130,7 +130,7 @@ def _read_entry(path: Path) -> KeptFile | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+        raise unavailable(path, exc) from exc
     try:
         if len(text) > MAX_LIST_BYTES:
             raise ValueError("it is too long")

@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.companions import Mark, connect_live, is_closed, opening, would_leave_shm
-from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
+from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.store.connect import keep_orphaned_wal, unavailable
+from hk_tick_collector.store.connect import keep_orphaned_wal
 from hk_tick_collector.store.layout import FILE_MODE, move_companions, rescue_path, set_aside_path, sync_dir
 
 Inode = tuple[int, int]  # of a file: device and inode

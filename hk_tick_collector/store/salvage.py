@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.disk import unavailable
 from hk_tick_collector.core.errors import RowRefused, StoreError
 from hk_tick_collector.core.facts import NOTES_LOST
 from hk_tick_collector.records.columns import BY_NAME
@@ -34,7 +35,6 @@ from hk_tick_collector.store.connect import (
     open_day_file,
     table_columns,
     translate,
-    unavailable,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import DayCoverage

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import InputError, RecorderError
+from hk_tick_collector.core.regular import read_named
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.store.atomic import write_whole
 
@@ -31,6 +32,7 @@ MIN_TICKS_A_DAY = 50  # with fewer trades the spread is what moves the price
 MIN_KEPT = 0.5  # of yesterday's symbols; a ranking that names fewer has failed
 FORMAT_VERSION = 1
 
+_MAX_BYTES = 16 << 20
 _FILE = re.compile(r"(\d{8})\.json", re.ASCII)
 
 
@@ -215,7 +217,7 @@ def newest(data_root: Path, until: str) -> Choice | None:
 
 def _read(path: Path) -> Choice | None:
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(read_named(path, _MAX_BYTES))
         if told.pop("format_version") != FORMAT_VERSION:
             return None
         members = tuple(_member(member) for member in told.pop("members"))

@@ -339,13 +339,13 @@ def test_a_read_that_takes_too_much_memory_is_ended(tmp_path: Path, server: ApiS
 
 def test_no_temporary_directory_outlives_a_killed_server(tmp_path: Path, server: ApiServer) -> None:
     temporary = tmp_path / "temporary"
-    left = temporary / "hk-tick-api-left"  # of a server and readers that were killed together
+    left = temporary / "hk-tick-temp-api-left"  # of a server and readers that were killed together
     left.mkdir(parents=True)
     (left / "part").write_text("half of a sort")
-    (temporary / "hk-tick-api-file").write_text("no directory of ours")
+    (temporary / "hk-tick-temp-api-file").write_text("no directory of ours")
     running = ApiServer(tmp_path, server.root, TMPDIR=temporary, API_WORKERS=2)  # type: ignore[attr-defined]
     try:
-        made = wait_until(lambda: set(temporary.glob("hk-tick-api-*/")), "readers")
+        made = wait_until(lambda: set(temporary.glob("hk-tick-temp-api-*/")), "readers")
         assert left not in made
         another = ApiServer(tmp_path / "other", server.root, TMPDIR=temporary)  # type: ignore[attr-defined]
         try:
@@ -354,7 +354,7 @@ def test_no_temporary_directory_outlives_a_killed_server(tmp_path: Path, server:
             another.end()
     finally:
         running.end()  # as kill -9
-    wait_until(lambda: [path.name for path in temporary.iterdir()] == ["hk-tick-api-file"], "readers end alone")
+    wait_until(lambda: [path.name for path in temporary.iterdir()] == ["hk-tick-temp-api-file"], "readers end alone")
 
 
 def test_a_packed_day_says_so(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_days_go_to_a_bucket_and_come_back_on_another_machine(data: Path, place:
         (day, "archived", True) for day in DAYS
     ]
     assert not (data / "_archive" / "manifests").exists()  # nothing of it stays here
-    assert not list((data / "_archive").glob(".copy-*"))
+    assert not list((data / "_archive").glob(".hk-tick-temp-*"))
     again = tickctl("archive", "--to", place, data_root=data, **server.environment)
     assert again.stdout == "nothing to do: every day that is over is archived\n"
     assert tickctl_json("archive", DAY, "--to", place, data_root=data, **server.environment)[0]["action"] == "unchanged"
@@ -86,7 +86,7 @@ def test_days_go_to_a_bucket_and_come_back_on_another_machine(data: Path, place:
     assert (back["action"], back["rows"]) == ("restored", len(original))
     assert back["source"].startswith(place)
     assert rows(fresh / f"{DAY}.db") == original
-    assert not list(fresh.glob(".copy-*"))
+    assert not list(fresh.glob(".hk-tick-temp-*"))
 
 
 def test_a_changed_byte_in_the_bucket_is_found_and_no_day_file_goes(data: Path, place: str, server: S3Server) -> None:

@@ -470,7 +470,7 @@ def test_failed_writing_leaves_everything_as_it_was(tmp_path: Path) -> None:
         _write_and_fail(target, OSError(28, "No space left on device"))
     assert target.read_text() == "whole"
     assert list(target.parent.iterdir()) == [target]
-    with pytest.raises(StoreUnavailable, match="name another output"), writing(target / "below"):
+    with pytest.raises(StoreUnavailable, match="a file is in its way; name another place"), writing(target / "below"):
         pass
 
 

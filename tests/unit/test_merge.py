@@ -420,7 +420,7 @@ def test_an_archived_recording_is_merged(tmp_path: Path) -> None:
     day_file(a, DAY).unlink()
     result = merged(tmp_path, a, b)
     assert (result.states, result.rows) == ({"proven": 1}, 1000)
-    assert not list((tmp_path / "merged").glob(".merging-*"))
+    assert not list((tmp_path / "merged").glob(".hk-tick-temp-*"))
 
 
 SETS = st.sets(st.integers(1, 60), min_size=1)

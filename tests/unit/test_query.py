@@ -315,7 +315,7 @@ def test_more_than_memory_goes_to_disk_and_is_cleaned_up(roots: tuple[Path, Path
     with engine(roots, memory_mb=64) as asked:
         result = asked.run(f"SELECT max(x) AS m, count(*) AS n FROM (SELECT * FROM ({big}) LIMIT 2900000)")
         assert pa.Table.from_batches(result.batches, result.schema).to_pylist()[0]["n"] == 2_900_000
-        temp = asked._temp
+        temp = asked._temp.path
         assert temp.exists()
     assert not temp.exists()
     with engine(roots, memory_mb=64) as asked, pytest.raises(QueryFailed, match="memory"):

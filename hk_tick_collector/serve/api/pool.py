@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.serve.api import scratch, wire
+from hk_tick_collector.core.scratch import Scratch
+from hk_tick_collector.serve.api import wire
 from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.problems import FieldError, Problem
 
@@ -39,7 +41,7 @@ class Broken(Exception):
 class Worker:
     """One process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, temp: scratch.Scratch | None) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, temp: Scratch | None) -> None:
         self._process = process
         self._temp = temp
         self.killed_for = ""
@@ -48,13 +50,14 @@ class Worker:
     async def start(cls, roots: Sequence[tuple[Path, Path]], older: OlderAt | None = None) -> Worker:
         """Start one and wait until it is ready. OSError, TimeoutError, IncompleteReadError when it does not."""
         paths = json.dumps({"roots": [[str(data), str(archive)] for data, archive in roots], "older": older})
-        temp = await asyncio.to_thread(scratch.make)
+        temp = await asyncio.to_thread(_scratch)
         own = [] if temp is None else [str(temp.path)]
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "hk_tick_collector.serve.api.worker", paths, *own,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=wire.MAX_FRAME_BYTES,
                 env=None if temp is None else {**os.environ, "TMPDIR": str(temp.path)},
+                pass_fds=() if temp is None else temp.lock,
             )  # fmt: skip
         except BaseException:
             if temp is not None:
@@ -122,6 +125,13 @@ class Worker:
         return kind, await self._process.stdout.readexactly(length)
 
 
+def _scratch() -> Scratch | None:
+    """For a process's temporary files; None where there is no place."""
+    with contextlib.suppress(StoreUnavailable):
+        return Scratch("api")
+    return None
+
+
 class Pool:
     """All of them. ``open`` before the first question (a pool that few need opens with it), ``close`` in the end.
 
@@ -160,7 +170,6 @@ class Pool:
     async def open(self) -> None:
         """Start all of them, side by side."""
         self._is_open = True
-        await asyncio.to_thread(scratch.remove_abandoned)
         self._spawn(self._watch_memory())
         await asyncio.gather(*(self._start() for _ in range(self._size)))
 

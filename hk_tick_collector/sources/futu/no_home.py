@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from hk_tick_collector.core.scratch import Scratch
 
 
 @contextmanager
@@ -18,8 +19,8 @@ def lent_home() -> Iterator[bool]:
     if home and os.access(home, os.W_OK):
         yield False
         return
-    with tempfile.TemporaryDirectory(prefix="hk-tick-collector-home-") as stand_in:
-        os.environ["HOME"] = stand_in
+    with Scratch("home") as stand_in:
+        os.environ["HOME"] = str(stand_in)
         try:
             yield True
         finally:
