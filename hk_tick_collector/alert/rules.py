@@ -61,6 +61,7 @@ RULES = {
         Rule(Code.DISK_SILENT, Level.ALERT, 60),
         Rule(Code.DISK_FILLS_UP, Level.WARN, 1800),
         Rule(Code.SYMBOLS_REFUSED, Level.WARN, 600),
+        Rule(Code.BOOKS_REFUSED, Level.WARN, 600),
         Rule(Code.BOOKS_NOT_STORING, Level.WARN, 120),
         Rule(Code.LOGIN_ENDS, Level.WARN, 60),
         Rule(Code.TICKS_LATE, Level.WARN, 600),

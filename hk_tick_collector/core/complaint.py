@@ -50,6 +50,7 @@ class Code(StrEnum):
     TICKS_LATE = "ticks_late"
     TICKS_FROM_FUTURE = "ticks_from_future"
     SYMBOLS_REFUSED = "symbols_refused"
+    BOOKS_REFUSED = "books_refused"
     BOOKS_NOT_STORING = "books_not_storing"
     LOGIN_ENDS = "login_ends"
     TICKS_MISSING = "ticks_missing"
@@ -176,6 +177,12 @@ TABLE = (
         Code.SYMBOLS_REFUSED, _WARN, (_RECORDER, _RULES),
         "The source refuses to subscribe some symbols; all others are recorded.",
         "`futu_symbol_refused` in the log has the reason: an unknown code, or quota.",
+    ),
+    Explanation(
+        Code.BOOKS_REFUSED, _WARN, (_RECORDER,),
+        "Order books or broker queues are not subscribed, and blind in the day's certificate. Ticks are not affected.",
+        "The sentence has the reason. No right: get Level 2 quotes, or close the other terminal that took them. Quota: "
+        "shorten `BOOK_SYMBOLS`. It is tried again by itself.",
     ),
     Explanation(
         Code.BOOKS_NOT_STORING, _WARN, (_RECORDER,),

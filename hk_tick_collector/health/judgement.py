@@ -121,10 +121,14 @@ class Judge:
 
     def _books(self) -> Iterator[Complaint]:
         now = self._clock.monotonic()
-        for noun, books in (("order books", self._progress.books), ("broker queues", self._progress.brokers)):
+        for noun, books in (("order book", self._progress.books), ("broker queue", self._progress.brokers)):
+            refused = books.refused_symbols
+            if refused and self._progress.feed.connected:
+                sentence = f"{counted(len(refused), noun)} not subscribed ({next(iter(refused.values()))}); ticks go on"
+                yield Complaint(Code.BOOKS_REFUSED, Level.WARN, sentence)
             stuck_sec = books.stuck_sec(now)
             if stuck_sec >= self._stall_sec:
-                sentence = f"{noun} wait and none was stored for {stuck_sec:.0f} s; ticks go on"
+                sentence = f"{noun}s wait and none was stored for {stuck_sec:.0f} s; ticks go on"
                 yield Complaint(Code.BOOKS_NOT_STORING, Level.WARN, sentence)
 
     def _left_over(self, backlog: Backlog) -> Iterator[Complaint]:

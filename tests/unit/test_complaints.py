@@ -150,6 +150,10 @@ def refuse_symbols(desk: Desk) -> None:
     desk.progress.feed.symbols_refused = 2
 
 
+def refuse_books(desk: Desk) -> None:
+    desk.progress.books.refused_symbols = dict.fromkeys(("HK.00700", "HK.00005"), "no right to order books: Bmp")
+
+
 def hold_books_up(desk: Desk) -> None:
     desk.progress.books.received, desk.progress.books.waiting_since_monotonic = 5, desk.clock.monotonic()
     desk.clock.advance(181)
@@ -192,6 +196,7 @@ CAUSES: list[tuple[Callable[[Desk], None], Code]] = [
     (close_by_source, Code.MARKET_CLOSED_BY_SOURCE),
     (lambda desk: desk.clock.advance(121), Code.TICKS_LATE),
     (refuse_symbols, Code.SYMBOLS_REFUSED),
+    (refuse_books, Code.BOOKS_REFUSED),
     (hold_books_up, Code.BOOKS_NOT_STORING),
     (let_login_end, Code.LOGIN_ENDS),
     (miss_ticks, Code.TICKS_MISSING),
@@ -286,6 +291,18 @@ def test_the_recorder_s_codes_come_through_the_file_into_status(tmp_path: Path) 
     ]
     assert shown["problems"] == condition.problems
     assert shown["recorder"]["complaints"][0]["code"] == "no_ticks"
+
+
+def test_books_that_are_not_subscribed_say_why_while_there_is_a_connection() -> None:
+    desk = Desk()
+    refuse_books(desk)
+    desk.progress.brokers.refused_symbols = {"HK.00700": "quota is short: 0 left for 1 brokers"}
+    assert [complaint.sentence for complaint in desk.judge.complaints(desk.backlog)] == [
+        "2 order books not subscribed (no right to order books: Bmp); ticks go on",
+        "1 broker queue not subscribed (quota is short: 0 left for 1 brokers); ticks go on",
+    ]
+    disconnect(desk)
+    assert Code.BOOKS_REFUSED not in desk.complaints()
 
 
 def test_a_recorder_without_codes_is_understood(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_prometheus_has_no_rule_for_is_known_by_name() -> None:
     from_files = {Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME, Code.DISK_SILENT}  # of files, which it does not see
     of_others = {Code.UNIT_FAILED, Code.HOOK_SILENT, Code.DAY_NOT_ARCHIVED, Code.COPY_BEHIND, Code.COPY_UNEQUAL}
     by_recorder = {Code.SOURCE_MUTE, Code.RECORDER_COMPLAINS, Code.MARKET_CLOSED_BY_SOURCE, Code.LOGIN_ENDS}
-    by_recorder.add(Code.BOOKS_NOT_STORING)
+    by_recorder |= {Code.BOOKS_NOT_STORING, Code.BOOKS_REFUSED}
     assert set(RULES) - theirs <= from_files | of_others | by_recorder
 
 
