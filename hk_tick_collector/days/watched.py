@@ -19,6 +19,8 @@ from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import Watch
 
 NOT_BEGUN = "not watched yet"
+LAST_WORD = "the recorder's last word"
+UNTOLD_MS = 5_000  # a recorder that watches says so each second, and may be busy
 MAX_LISTED = 100  # stretches of a kind and symbol
 
 
@@ -136,12 +138,13 @@ def watched_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int)
     for watch in book_reader.watches(path):
         by_symbol[watch.symbol].append(watch)
     for symbol, books in noted.items():
-        note_watches(books, by_symbol[symbol], windows)
+        note_watches(books, by_symbol[symbol], windows, now_ms)
     return [noted[symbol] for symbol in sorted(noted)]
 
 
-def note_watches(books: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]]) -> None:
-    """What of continuous trading was watched; the rest with its reason."""
+def note_watches(books: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]], now_ms: int) -> None:
+    """What of continuous trading was watched; the rest with its reason. What the recorder has not told of yet, because
+    it is about to, is neither."""
     books.watched_until_ms = max((watch.until_ms for watch in watches), default=None)
     for start, end in windows:
         books.wanted_ms += end - start
@@ -152,8 +155,10 @@ def note_watches(books: SymbolBooks, watches: Sequence[Watch], windows: Sequence
             if watch.from_ms > at:
                 books.blind.append(Stretch(at, watch.from_ms, reason))
             books.watched_ms += min(watch.until_ms, end) - max(watch.from_ms, at)
-            at, reason = min(watch.until_ms, end), watch.reason or "the recorder's last word"
-        if at < end:
+            at, reason = min(watch.until_ms, end), watch.reason or LAST_WORD
+        if at >= now_ms - UNTOLD_MS and end == now_ms and reason == LAST_WORD:
+            books.wanted_ms -= end - at
+        elif at < end:
             books.blind.append(Stretch(at, end, reason))
     del books.blind[MAX_LISTED:]
 

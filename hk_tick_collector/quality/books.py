@@ -106,7 +106,7 @@ def report_of(
     for symbol, (agreed, asked) in book_reader.pulls(path).items():
         known[symbol].pulls, known[symbol].pulls_agreed = asked, agreed
     for symbol, books in known.items():
-        note_watches(books, by_symbol[symbol], windows)
+        note_watches(books, by_symbol[symbol], windows, now_ms)
         if trades is not None:
             _hold_against(books, by_symbol[symbol], windows, trades.get(symbol), pushed.get(symbol, _NO_PUSH))
     in_order = [known[symbol] for symbol in sorted(known)]

@@ -201,3 +201,18 @@ def test_a_symbol_that_comes_between_two_readings_is_judged_too(
     writer.close()
     assert [(books.symbol, books.pulls) for books in symbols] == [(late, 1), (SYMBOL, 0)]
     assert [books.pushes for books in symbols] == ([1, PUSHES] if reads == "all" else [0, 0])
+
+
+@pytest.mark.parametrize(("later_ms", "blind"), [(0, 0), (1_100, 0), (5_000, 0), (5_001, 1)])
+def test_what_a_living_recorder_is_about_to_tell_is_not_blind(tmp_path: Path, later_ms: int, blind: int) -> None:
+    """It says once a second that it watches. One that has told nothing for longer may be gone."""
+    writer = BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
+    writer.write(DAY, _healthy(), PUSHES)
+    try:
+        report = report_of(book_file(tmp_path, DAY), DAY, HK, DayKind.WHOLE, NOW_MS + later_ms, TRADES)
+        noted = watched_of(book_file(tmp_path, DAY), DAY, HK, DayKind.WHOLE, NOW_MS + later_ms)
+    finally:
+        writer.close()
+    for symbol in (_one(report), *noted):
+        assert [stretch.reason for stretch in symbol.blind] == ["the recorder's last word"] * blind
+        assert (symbol.watched_ms, symbol.wanted_ms) == (600_000, 600_000 + later_ms * blind)
