@@ -81,6 +81,16 @@ def restarting(tmp_path: Path, root: Path) -> Iterator[Callable[[], ApiServer]]:
         server.end()
 
 
+def test_a_cursor_file_that_is_none_is_told_of(root: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "700.cursor"
+    for content, words in ((b"1" * 70_000, "700.cursor: larger than 65,536 bytes"), (b"\xff\xfe\x00", "position")):
+        kept.write_bytes(content)
+        with pytest.raises(hk.RecordingsError, match=words), hk.local(root).live("700", cursor_file=kept) as live:
+            next(live)
+    with pytest.raises(hk.RecordingsError, match="neither a file nor a pipe"):
+        hk.local(root).live("700", cursor_file="/dev/zero")
+
+
 def test_files_from_a_cursor_file_and_over_a_replaced_file(root: Path, tmp_path: Path) -> None:
     kept = tmp_path / "700.cursor"
     with closing(DayFileWriter(root)) as writer:
