@@ -134,6 +134,12 @@ def every_command() -> list[tuple[str, click.Command]]:
     return commands
 
 
+@pytest.mark.parametrize("page", ["tickctl.md", "tickctl.zh-Hant.md"])
+def test_every_command_is_told_on_its_page(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    assert [name for name in COMMANDS if not re.search(rf"(hk-tickctl |`){name}\b", text)] == []
+
+
 @pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
 def test_an_option_has_one_name_everywhere_and_help_shows_no_other(name: str, command: click.Command) -> None:
     context = click.Context(command, info_name=f"hk-tickctl {name}")
