@@ -309,14 +309,17 @@ class _Reader:
         """Hold days that are over against their files: the first reading compares, a later one confirms."""
         if time.monotonic() < self._check_at or self._sink.waiting_rows():
             return
-        self._check_at = time.monotonic() + CHECK_SEC
-        for symbol in self.wanted:
-            following = self._followings.get(symbol)
-            if following is not None and following.problem is None and not following.begins:
-                try:
-                    self._check_symbol(symbol, following)
-                except (OSError, RecorderError) as exc:
-                    self._log.log(logging.WARNING, "sierra_day_unread", key=symbol, file=following.path, error=exc)
+        followed = [(symbol, self._followings[symbol]) for symbol in self.wanted if symbol in self._followings]
+        whole = [
+            (symbol, following) for symbol, following in followed if not following.problem and not following.begins
+        ]
+        if whole:  # until then nobody has looked: the first look is no period later
+            self._check_at = time.monotonic() + CHECK_SEC
+        for symbol, following in whole:
+            try:
+                self._check_symbol(symbol, following)
+            except (OSError, RecorderError) as exc:
+                self._log.log(logging.WARNING, "sierra_day_unread", key=symbol, file=following.path, error=exc)
 
     def _check_symbol(self, symbol: str, following: Following) -> None:
         for day in self._source.stored.days(symbol):
