@@ -150,7 +150,7 @@ def test_who_says_no_is_left_alone_and_the_log_says_until_when(place: Path, gexb
         assert recorder.stop() == 0
 
 
-def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(place: Path, gexbot: Gexbot) -> None:
+def test_slow_and_stale_answers_store_nothing_and_cost_no_connection(place: Path, gexbot: Gexbot) -> None:
     def asked() -> int:
         return sum(gexbot.asked().values())
 
@@ -164,7 +164,13 @@ def test_slow_stale_and_no_answers_store_nothing_and_end_as_soon_as_it_answers(p
             gexbot.do(end)
             before = stored(place).total()
             wait_until(lambda: stored(place).total() > before + 2, f"snapshots after {fault}")  # noqa: B023
-        assert not recorder.find("gexbot_disconnected")
+        assert recorder.stop() == 0
+        assert not recorder.find("gexbot_disconnected|Traceback")
+
+
+def test_who_answers_nothing_is_given_up_and_asked_again_until_it_answers(place: Path, gexbot: Gexbot) -> None:
+    with ended(recorder := ForkedRecorder(settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+        recorder.wait_for("gexbot_subscribed")
         gexbot.do("mute")
         recorder.wait_for("gexbot_disconnected reason=.*given no snapshot for 30 s", timeout_sec=120)
         recorder.wait_for('gexbot_connect_failed .*error="gexbot ', timeout_sec=60)
