@@ -31,13 +31,22 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
+def copy_scripts(target: Path) -> Path:
+    """What the scripts need to make an environment, a hundredth of the sources; returns ``target``."""
+    for name in ("scripts", "requirements"):
+        shutil.copytree(ROOT / name, target / name, ignore=_LEFT_OUT)
+    shutil.copy(ROOT / "pyproject.toml", target)
+    return target
+
+
 def make_venv(tree: Path) -> None:
     """What ``ensure_venv`` would leave behind: the packages of this environment, the project from ``tree``. What is
     compiled here is so there: else each process compiles it anew where PYTHONDONTWRITEBYTECODE is set. Python looks
     whether it still fits its source."""
     directory = tree / ".venv"
     venv.create(directory, with_pip=False, symlinks=True)
-    for compiled in (ROOT / "hk_tick_collector").rglob("__pycache__"):
+    package = tree / "hk_tick_collector"
+    for compiled in (ROOT / package.name).rglob("__pycache__") if package.exists() else ():
         shutil.copytree(compiled, tree / compiled.relative_to(ROOT), dirs_exist_ok=True)
     packages = next((directory / "lib").glob("python3*/site-packages"))
     lent = [path for path in [*site.getsitepackages(), *sys.path] if path.endswith("-packages")]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness import DEADLINE_SEC, clean_env
 from tests.nights import at_night, by_day
-from tests.scratch_tree import copy_tree, make_venv
+from tests.scratch_tree import copy_scripts, copy_tree, make_venv
 
 NOBODY = "http://127.0.0.1:9"  # no index listens there
 TESTS = (
@@ -48,7 +48,7 @@ def test_of_what_is_installed_by_half_the_tests_are_left_out(tmp_path: Path) -> 
 
 @at_night(held_by="test_of_what_is_installed_by_half_the_tests_are_left_out")
 def test_what_cannot_be_installed_is_said_and_has_no_mark(tmp_path: Path) -> None:
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     for script, reason, mark in (
         ("vendors.sh", "shioaji could not be installed", "shioaji/.wanted"),
         ("backtest_venv.sh", "HftBacktest and NautilusTrader could not be installed", "backtest/.wanted"),
@@ -77,7 +77,7 @@ def beside(tree: Path, **changes: object) -> Path:
 @pytest.mark.parametrize("is_ours_there", by_day([True, False], bool))
 def test_an_environment_beside_ours_is_made_once_for_all_clones(tmp_path: Path, is_ours_there: bool) -> None:
     """By our pip where there is one: one of its own takes longer than all that such an environment holds."""
-    trees = [copy_tree(tmp_path / name) for name in ("a tree", "another")]
+    trees = [copy_scripts(tmp_path / name) for name in ("a tree", "another")]
     if is_ours_there:
         make_venv(trees[0])
     made = beside(trees[0])
@@ -90,7 +90,7 @@ def test_an_environment_beside_ours_is_made_once_for_all_clones(tmp_path: Path, 
 
 
 def test_an_environment_that_no_clone_wanted_for_a_month_is_removed(tmp_path: Path) -> None:
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     make_venv(tree)
     kept = tmp_path / "cache/hk-tick-collector-tests"
     for name, days in (("beside-nothing-0123", 40), ("beside-nothing-4567", 20), ("beside-other-0123", 40)):
@@ -101,7 +101,7 @@ def test_an_environment_that_no_clone_wanted_for_a_month_is_removed(tmp_path: Pa
 
 
 def test_where_no_cache_can_be_written_the_environment_is_the_clone_s_own(tmp_path: Path) -> None:
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     make_venv(tree)
     (tmp_path / "a file").touch()
     assert beside(tree, XDG_CACHE_HOME=tmp_path / "a file") == tree / ".venv/nothing"
@@ -109,7 +109,7 @@ def test_where_no_cache_can_be_written_the_environment_is_the_clone_s_own(tmp_pa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
 def test_what_somebody_else_can_write_is_no_cache(tmp_path: Path) -> None:
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     make_venv(tree)
     theirs = tmp_path / "cache/hk-tick-collector-tests"
     theirs.mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_what_somebody_else_can_write_is_no_cache(tmp_path: Path) -> None:
 
 def test_without_room_for_an_environment_none_is_made_elsewhere(tmp_path: Path) -> None:
     """A directory without a name is the current one, and its files are those of the root directory."""
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     (tree / "requirements/nothing.txt").write_text(NOTHING)
     full = 'mktemp() { return 1; }; quietly() { echo "runs $*" >&2; return 1; }'
     words = f'. scripts/lib_venv.sh; python="{sys.executable}"; {full}; ensure_beside nothing || exit 9'

@@ -1,6 +1,6 @@
 """``scripts/test.sh`` without arguments: every test is in one of its four runs, and each of them counts.
 
-The real script in a copy of the project whose Python only notes how pytest is called.
+The real script beside a Python that only notes how pytest is called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 
 from tests import rewritten
 from tests.harness import Process, clean_env, ended, wait_until
-from tests.scratch_tree import ROOT, copy_tree, make_venv
+from tests.scratch_tree import ROOT, copy_scripts, make_venv
 
 PYTHON = """\
 #!/bin/bash
@@ -52,7 +52,7 @@ PARTS = ("systemd", "faults", "quick", "rest")
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Everything that the tests need is there; nothing is installed."""
-    tree = copy_tree(tmp_path / "tree")
+    tree = copy_scripts(tmp_path / "tree")
     make_venv(tree)
     directory = tree / ".venv"
     (directory / ".fingerprint-run").replace(directory / ".fingerprint-dev")
