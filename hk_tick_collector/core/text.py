@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 SHOWN_CHARS = 300  # of a value that somebody else chose: enough to know it by
 
@@ -10,6 +12,15 @@ SHOWN_CHARS = 300  # of a value that somebody else chose: enough to know it by
 def cut(text: str, chars: int = SHOWN_CHARS) -> str:
     """``text``, or its beginning and how long it was."""
     return text if len(text) <= chars else f"{text[:chars]}...({len(text)} characters)"
+
+
+def plain(value: Any) -> object:
+    """A value of somebody else's as JSON can hold it, and not longer than what is shown."""
+    if isinstance(value, str):
+        return cut(value)
+    if value is None or type(value) in (bool, int):
+        return value
+    return value if type(value) is float and math.isfinite(value) else cut(ascii(value))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

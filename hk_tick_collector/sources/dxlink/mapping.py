@@ -13,14 +13,13 @@ What cannot be mapped becomes a ``RejectedTick``, whole; the others go on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.facts import CANCEL, CORRECTION, Amended
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.core.text import cut, plain, printable
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
@@ -227,19 +226,10 @@ def _trade_type(is_valid: Any, is_leg: Any, is_extended: Any, conditions: Any) -
 
 
 def _raw(row: Row) -> dict[str, object]:
-    return {name: _plain(value) for name, value in zip(FIELDS, row, strict=True) if value is not None}
-
-
-def _plain(value: Any) -> object:
-    """As JSON can hold it, and not longer than what is shown."""
-    if isinstance(value, str):
-        return cut(value)
-    if value is None or type(value) in (bool, int):
-        return value
-    return value if type(value) is float and math.isfinite(value) else cut(ascii(value))
+    return {name: plain(value) for name, value in zip(FIELDS, row, strict=True) if value is not None}
 
 
 def _broken(row: Broken, recv_ts_ms: int) -> RejectedTick:
-    raw: dict[str, object] = {"values": [_plain(value) for value in row.values[:RAW_VALUES]]}
+    raw: dict[str, object] = {"values": [plain(value) for value in row.values[:RAW_VALUES]]}
     reason = f"{len(row.values)} values are no whole event"
     return RejectedTick("", reason, raw, recv_ts_ms, RejectCode.SYMBOL)

@@ -19,14 +19,13 @@ What cannot be mapped becomes a ``RejectedTick``, whole; the others go on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.facts import CONFLATED, Unproven
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.core.text import cut, plain, printable
 from hk_tick_collector.market.hours import Phase, hm
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
@@ -224,14 +223,5 @@ def _word(value: Any) -> str | None:
 def _rejected(
     symbol: str, reason: str, changes: Mapping[str, Any], recv_ts_ms: int, code: RejectCode = RejectCode.SYMBOL
 ) -> RejectedTick:
-    raw = {_NAMES.get(name, cut(name, TEXT_CHARS)): _plain(value) for name, value in list(changes.items())[:RAW_FIELDS]}
+    raw = {_NAMES.get(name, cut(name, TEXT_CHARS)): plain(value) for name, value in list(changes.items())[:RAW_FIELDS]}
     return RejectedTick(symbol, reason, raw, recv_ts_ms, code)
-
-
-def _plain(value: Any) -> object:
-    """As JSON can hold it, and not longer than what is shown."""
-    if isinstance(value, str):
-        return cut(value)
-    if value is None or type(value) in (bool, int):
-        return value
-    return value if type(value) is float and math.isfinite(value) else cut(ascii(value))

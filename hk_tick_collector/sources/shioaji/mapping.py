@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
-from hk_tick_collector.core.text import cut
+from hk_tick_collector.core.text import cut, plain
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.tw.trade_types import SIMTRADE
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
@@ -214,12 +214,4 @@ def raw_of(event: Any) -> dict[str, object]:
     """As it came, as JSON can hold it."""
     if type(event) is not dict:
         return {"raw": cut(ascii(event))}
-    return {cut(str(name)): _plain(value) for name, value in list(event.items())[:RAW_FIELDS]}
-
-
-def _plain(value: Any) -> object:
-    if isinstance(value, str):
-        return cut(value)
-    if value is None or type(value) in (bool, int):
-        return value
-    return value if type(value) is float and math.isfinite(value) else cut(ascii(value))
+    return {cut(str(name)): plain(value) for name, value in list(event.items())[:RAW_FIELDS]}
