@@ -99,10 +99,7 @@ class Recording:
     @cached_property
     def gaps(self) -> dict[str, list[GapRow]]:
         """By symbol, open and closed."""
-        gaps_by_symbol: dict[str, list[GapRow]] = {}
-        for gap in self.notes.gaps:
-            gaps_by_symbol.setdefault(gap.symbol, []).append(gap)
-        return gaps_by_symbol
+        return self.notes.gaps_by_symbol()
 
     def rows(self, symbols: Sequence[str]) -> int:
         """How many ticks it has of these."""

@@ -31,9 +31,7 @@ class Side:
         if not self.coverage:  # an earlier recorder's: it noted nothing
             rows = day.rows_by_symbol()
             self.coverage = {symbol: uncovered(SymbolCount(symbol, rows[symbol], None)) for symbol in rows}
-        self.gaps: dict[str, list[GapRow]] = {}
-        for gap in notes.gaps:
-            self.gaps.setdefault(gap.symbol, []).append(gap)
+        self.gaps = notes.gaps_by_symbol()
 
     def rows(self, symbol: str) -> int:
         """How many ticks it has."""

@@ -41,9 +41,7 @@ def joints(trading_day: str, market: Market, known: Mapping[str, Sequence[Side]]
             doubtful[symbol] = rows
     notes = joined_notes(trading_day, {symbol: plans[symbol] for symbol in doubtful}, doubtful, market)
     judged = {row.symbol: row for row in notes.coverage}
-    gaps: dict[str, list[GapRow]] = {}
-    for gap in notes.gaps:
-        gaps.setdefault(gap.symbol, []).append(gap)
+    gaps = notes.gaps_by_symbol()
     return {symbol: _joint(symbol, plan, adding[symbol], judged, gaps) for symbol, plan in plans.items()}
 
 

@@ -7,7 +7,7 @@ file are empty, or have their default. Errors are those of ``open_read_only``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -187,13 +187,20 @@ class Notes(NamedTuple):
         None  # of ``ticks`` at the same moment, where it was asked for: later rows have greater ones
     )
 
+    def gaps_by_symbol(self) -> dict[str, list[GapRow]]:
+        """Open and closed; symbols without any are left out."""
+        return _by_symbol(self.gaps)
+
     def open_gaps(self) -> dict[str, list[GapRow]]:
         """Those that are open, by symbol."""
-        gaps_of: dict[str, list[GapRow]] = {}
-        for gap in self.gaps:
-            if gap.state == OPEN:
-                gaps_of.setdefault(gap.symbol, []).append(gap)
-        return gaps_of
+        return _by_symbol(gap for gap in self.gaps if gap.state == OPEN)
+
+
+def _by_symbol(gaps: Iterable[GapRow]) -> dict[str, list[GapRow]]:
+    by_symbol: dict[str, list[GapRow]] = {}
+    for gap in gaps:
+        by_symbol.setdefault(gap.symbol, []).append(gap)
+    return by_symbol
 
 
 def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Notes:
