@@ -11,7 +11,6 @@ The key goes out in a header alone, and only to the server that was named: redir
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import random
 import time
@@ -34,6 +33,7 @@ from hk_tick_collector.client.question import (
     TickQuestion,
 )
 from hk_tick_collector.core.extras import how_to_install
+from hk_tick_collector.core.pieces import Pieces
 
 if TYPE_CHECKING:
     import httpx
@@ -150,7 +150,7 @@ class Server:
         pa = _library("pyarrow")
         response = self._begun("POST", path, {**asked, "format": "arrow"})
         try:
-            reader = pa.ipc.open_stream(pa.PythonFile(_Body(response), mode="r"))
+            reader = pa.ipc.open_stream(pa.PythonFile(Pieces(response.iter_bytes()), mode="r"))
         except (pa.ArrowException, OSError, self._http.HTTPError) as exc:
             response.close()
             raise _broken(exc) from exc
@@ -203,33 +203,6 @@ class Server:
         if method == "POST":
             return self._client.build_request(method, path, json=asked)
         return self._client.build_request(method, path, params=asked)
-
-
-class _Body(io.RawIOBase):
-    """A response's body as a file that can be read once."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._pieces = response.iter_bytes()
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Exactly ``size`` bytes unless the body ends before."""
-        parts, length = [self._rest], len(self._rest)
-        while size < 0 or length < size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            parts.append(piece)
-            length += len(piece)
-        content = b"".join(parts)
-        if size < 0:
-            size = len(content)
-        self._rest = content[size:]
-        return content[:size]
 
 
 def _asked(stretch: Stretch) -> dict[str, Any]:
