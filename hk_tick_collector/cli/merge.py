@@ -31,7 +31,6 @@ from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.merge import Merged
-    from hk_tick_collector.days.joining import Conflict
 
 
 @tickctl_command(
@@ -158,16 +157,7 @@ def _show(results: list[Merged], failed: Mapping[str, str]) -> None:
     print_table(("day", "result", "details"), sorted(lines), text="details")
     for result in results:
         for conflict in result.conflicts:
-            say(_contradiction(result.trading_day, conflict))
-
-
-def _contradiction(day: str, conflict: Conflict) -> str:
-    told = f"{counted(conflict.otherwise, 'tick')} told otherwise, {conflict.renumbered:,} numbered otherwise"
-    look = f"hk-tickctl compare {conflict.kept} {conflict.left_out} --days {day} --symbols {conflict.symbol}"
-    return (
-        f"{day} {conflict.symbol}: {conflict.kept} and {conflict.left_out} contradict each other ({told}); only the "
-        f"first is taken. See: {look}"
-    )
+            say(conflict.sentence(result.trading_day, "taken"))
 
 
 def _sentence(result: Merged) -> str:

@@ -81,6 +81,15 @@ class Conflict:
     otherwise: int  # ticks with one sequence that are different trades
     renumbered: int  # trades that have different sequences, or ticks that share a number
 
+    def sentence(self, day: str, so: str) -> str:
+        """For people; ``so``: what becomes of the first one."""
+        told = f"{counted(self.otherwise, 'tick')} told otherwise, {self.renumbered:,} numbered otherwise"
+        look = f"hk-tickctl compare {self.kept} {self.left_out} --days {day} --symbols {self.symbol}"
+        return (
+            f"{day} {self.symbol}: {self.kept} and {self.left_out} contradict each other ({told}); only the first is "
+            f"{so}. See: {look}"
+        )
+
 
 _R = TypeVar("_R", bound=Recording)
 

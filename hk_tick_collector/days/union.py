@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
-from hk_tick_collector.core.text import counted, days_there
+from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.groups import in_groups
 from hk_tick_collector.days.sides import GROUP_ROWS, Joint, Side
@@ -33,7 +33,6 @@ from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, No
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hk_tick_collector.days.joining import Conflict
 
 _T = TypeVar("_T")
 MAX_DAYS = 4  # kept by a catalog, each with the notes of all its symbols
@@ -294,19 +293,11 @@ class UnionDay(Day):
                 joints = union_rows.joints(self.trading_day, self.market, known)
                 self._joints.update(joints)
                 conflicts = [conflict for joint in joints.values() for conflict in joint.conflicts]
+                so = "read, and the symbol is unproven"
                 self.contradicted.update(
-                    dict.fromkeys(_contradiction(self.trading_day, conflict) for conflict in conflicts)
+                    dict.fromkeys(conflict.sentence(self.trading_day, so) for conflict in conflicts)
                 )
         return {symbol: self._joints[symbol] for symbol in symbols}
-
-
-def _contradiction(day: str, conflict: Conflict) -> str:
-    told = f"{counted(conflict.otherwise, 'tick')} told otherwise, {conflict.renumbered:,} numbered otherwise"
-    look = f"hk-tickctl compare {conflict.kept} {conflict.left_out} --days {day} --symbols {conflict.symbol}"
-    return (
-        f"{day} {conflict.symbol}: {conflict.kept} and {conflict.left_out} contradict each other ({told}); only the "
-        f"first is read, and the symbol is unproven. See: {look}"
-    )
 
 
 class UnionCatalog(Catalog):
