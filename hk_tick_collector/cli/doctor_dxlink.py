@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.credentials import secrets_file
 from hk_tick_collector.cli.trial import LOOK_SEC, OPEN_SEC, TRIAL_SEC, Counting, of_all, try_trades
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import FeedError, FeedLost, InputError
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.dxlink.tokens import SECRETS
-from hk_tick_collector.sources.secrets import find, read_secrets
 
 if TYPE_CHECKING:
     from hk_tick_collector.sources.dxlink.link import DxLinkSource
@@ -46,11 +46,7 @@ def _secrets(app: App) -> Outcome:
     path = app.settings.dxlink_secrets_file
     if path is None:
         return ok("none: DXLINK_URL is asked without a token")
-    try:
-        names = read_secrets(find(path), SECRETS)
-    except InputError as exc:
-        return fail(str(exc), "docs/dxlink.md says what is in it; what root alone may read takes sudo")
-    return ok(f"{path}: {', '.join(sorted(names))}")
+    return secrets_file(path, SECRETS, "docs/dxlink.md")
 
 
 def _source(app: App) -> DxLinkSource:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.credentials import secrets_file
 from hk_tick_collector.cli.trial import LOOK_SEC, OPEN_SEC, TRIAL_SEC, Counting
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import FeedError, InputError
+from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.gexbot.access import SECRETS
-from hk_tick_collector.sources.secrets import find, read_secrets
 
 if TYPE_CHECKING:
     from hk_tick_collector.sources.gexbot.link import GexbotSource
@@ -39,11 +39,7 @@ def check(checkup: Checkup, app: App, *, offline: bool) -> None:
 def _key(app: App) -> Outcome:
     path = app.settings.gexbot_key_file
     assert path is not None  # the settings ask for it
-    try:
-        read_secrets(find(path), SECRETS)
-    except InputError as exc:
-        return fail(str(exc), "docs/gexbot.md says what is in it; what root alone may read takes sudo")
-    return ok(str(path))
+    return secrets_file(path, SECRETS, "docs/gexbot.md")
 
 
 def _source(app: App) -> GexbotSource:

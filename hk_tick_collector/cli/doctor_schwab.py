@@ -12,6 +12,7 @@ from collections import Counter
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.credentials import secrets_file
 from hk_tick_collector.cli.trial import of_all
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, InputError
@@ -21,7 +22,6 @@ from hk_tick_collector.sources.schwab.books import LISTINGS_A_REQUEST, Listings
 from hk_tick_collector.sources.schwab.symbols import at_schwab
 from hk_tick_collector.sources.schwab.tokenfile import HOW, read_login
 from hk_tick_collector.sources.schwab.tokens import SECRETS, Tokens
-from hk_tick_collector.sources.secrets import find, read_secrets
 
 
 def check(checkup: Checkup, app: App, *, offline: bool) -> None:
@@ -41,11 +41,7 @@ def check(checkup: Checkup, app: App, *, offline: bool) -> None:
 def _secrets(app: App) -> Outcome:
     path = app.settings.schwab_secrets_file
     assert path is not None  # the settings ask for it
-    try:
-        names = read_secrets(find(path), SECRETS)
-    except InputError as exc:
-        return fail(str(exc), "docs/schwab.md says what is in it; what root alone may read takes sudo")
-    return ok(f"{path}: {', '.join(sorted(names))}")
+    return secrets_file(path, SECRETS, "docs/schwab.md")
 
 
 def _login(app: App) -> Outcome:

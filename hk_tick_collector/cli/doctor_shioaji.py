@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.credentials import secrets_file
 from hk_tick_collector.cli.trial import of_all, try_trades
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import FeedError, InputError, RecorderError
+from hk_tick_collector.core.errors import FeedError, RecorderError
 from hk_tick_collector.core.text import counted, cut, printable
-from hk_tick_collector.sources.secrets import find, read_secrets
 from hk_tick_collector.sources.shioaji.gateway import NotThere
 from hk_tick_collector.sources.shioaji.messages import HEALTH, INFO, USAGE, contract_path
 from hk_tick_collector.sources.shioaji.spec import MAX_SUBSCRIPTIONS, SECRETS
@@ -46,11 +46,7 @@ def _secrets(app: App) -> Outcome:
     path = app.settings.shioaji_secrets_file
     if path is None:
         return ok("none: a gateway on this machine wants no key")
-    try:
-        names = read_secrets(find(path), SECRETS)
-    except InputError as exc:
-        return fail(str(exc), "docs/shioaji.md says what is in it; what root alone may read takes sudo")
-    return ok(f"{path}: {', '.join(sorted(names))}")
+    return secrets_file(path, SECRETS, "docs/shioaji.md")
 
 
 def _source(app: App) -> ShioajiSource:
