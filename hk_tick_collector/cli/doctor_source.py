@@ -199,6 +199,14 @@ async def _quota(patient: _Patient) -> Outcome:
         )
     if needed > info.remain_quota:
         return fail(finding, "end other programs that subscribe through this account, or shorten FUTU_SYMBOLS")
+    settings = patient.app.settings
+    books = len(settings.book_symbols) * (2 if settings.book_brokers else 1)
+    if len(wanted) + books > total:
+        what = "order books and broker queues" if settings.book_brokers else "order books"
+        return warn(
+            f"{finding}; {what} want {books} more",
+            f"shorten BOOK_SYMBOLS: ticks go first, and {what} that find no quota are blind; or get more quota of Futu",
+        )
     return ok(finding)
 
 

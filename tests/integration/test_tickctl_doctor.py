@@ -186,6 +186,16 @@ def test_the_quota_is_too_small_for_the_list(simulator: Simulator, tmp_path: Pat
     assert "shorten FUTU_SYMBOLS to 1" in checks["quota"]["advice"]
 
 
+def test_the_quota_is_enough_for_ticks_and_not_for_books(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.ctl("quota limit=3")
+    checks = examine(simulator, tmp_path, 0, BOOK_SYMBOLS=SYMBOLS)
+    assert results(checks, "quota", "trial") == ["warn", "ok"]
+    assert checks["quota"]["found"].endswith("3 of 3 are free; order books want 2 more")
+    assert "shorten BOOK_SYMBOLS: ticks go first" in checks["quota"]["advice"]
+    simulator.ctl("quota limit=4")
+    assert results(examine(simulator, tmp_path, 0, BOOK_SYMBOLS=SYMBOLS), "quota") == ["ok"]
+
+
 def test_the_quota_is_used_up_by_another_program(simulator: Simulator, tmp_path: Path) -> None:
     other = Recorder(tmp_path / "other" / "HK", simulator.port, "HK.00005")
     with ended(other):
