@@ -21,7 +21,7 @@ from hk_tick_collector.cli.export_backtest import (
     check_backtest_options,
     export_backtest,
 )
-from hk_tick_collector.cli.export_files import emit_files
+from hk_tick_collector.cli.export_files import emit_files, say_incomplete
 from hk_tick_collector.cli.export_snapshots import KINDS, SNAPSHOT, export_snapshots, kind_meant
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
@@ -135,6 +135,7 @@ def command(
     be_gentle()
     if format_ in BACKTEST_FORMATS:
         export_backtest(app, format_, parts, output, backtest, force=force)
+        say_incomplete(parts)
         return None
     total = sum(part.rows_at_most() for part in parts)
     with clean_ending(), progress(f"export {format_}", total) as advance:
@@ -151,6 +152,7 @@ def command(
         )
         done = list(_run(options, parts, advance))
     emit_files(app, format_, done)
+    say_incomplete(parts)
     return None
 
 

@@ -110,7 +110,7 @@ def _hftbacktest(
     from hk_tick_collector.export.shares import default_processes  # noqa: PLC0415
 
     processes = given["processes"] or default_processes()
-    return export_hftbacktest(parts, root, options, _proofs, say, force=force, processes=processes, advance=advance)
+    return export_hftbacktest(parts, root, options, proofs_of, say, force=force, processes=processes, advance=advance)
 
 
 def _nautilus(
@@ -119,13 +119,13 @@ def _nautilus(
     from hk_tick_collector.export.nautilus import export_nautilus  # noqa: PLC0415
 
     python = (given["python"] or Path(sys.executable)).absolute()
-    return export_nautilus(parts, root, options, _proofs, say, python=python, force=force, advance=advance)
+    return export_nautilus(parts, root, options, proofs_of, say, python=python, force=force, advance=advance)
 
 
 _EXPORTS = {HFTBACKTEST: _hftbacktest, NAUTILUS: _nautilus}
 
 
-def _proofs(day: Day) -> dict[str, Proof]:
+def proofs_of(day: Day) -> dict[str, Proof]:
     """What is known of each symbol's completeness."""
     from hk_tick_collector.export.backtest import Proof  # noqa: PLC0415
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
