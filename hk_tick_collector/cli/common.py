@@ -86,8 +86,9 @@ class App:
         try:
             return self.settings
         except ConfigErrors as exc:
-            if {problem.key for problem in exc.problems} != {"FUTU_SYMBOLS"}:
-                raise
+            others = [problem for problem in exc.problems if problem.key != "FUTU_SYMBOLS"]
+            if others:  # the list of symbols is of no matter here
+                raise ConfigErrors(others) from None
             examples = (spec.market for spec in OFFERED)
             for symbol in (market_of(code).symbols.example for code in dict.fromkeys(examples)):
                 with suppress(ConfigErrors):  # of another market than the one that is set

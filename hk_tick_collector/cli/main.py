@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -129,8 +130,10 @@ def main(argv: list[str] | None = None) -> Any:
         raise
     except ModuleNotFoundError as exc:
         missing = missing_library(exc)
-        command = how_to_install(extra_with(missing))
-        click.echo(f"hk-tickctl: this command needs the package {missing}: {command}", err=True)
+        text = f"this command needs the package {missing}: {how_to_install(extra_with(missing))}"
+        if missing in sys.stdlib_module_names:  # root takes the rights of a data root's owner
+            text = f"Python's own module {missing} cannot be loaded: let this user read {Path(os.__file__).parent}"
+        click.echo(f"hk-tickctl: {text}", err=True)
         return 1
 
 

@@ -32,9 +32,10 @@ def unwritable(path: Path, exc: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"{path}: a file is in its way; name another place")
     if exc.errno != errno.ENOENT:
         return unavailable(path, exc)
-    if os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir() raises where we may not look
-        return StoreUnavailable(f"{path}: {path.parent} takes no new files; name another place")
-    return StoreUnavailable(f"{path}: {path.parent} does not exist; make it, or name another place")
+    parent = (Path(exc.filename) if isinstance(exc.filename, str) else path).parent  # of several that are made at once
+    if os.path.isdir(parent):  # noqa: PTH112 - Path.is_dir() raises where we may not look
+        return StoreUnavailable(f"{path}: {parent} takes no new files; name another place")
+    return StoreUnavailable(f"{path}: {parent} does not exist; make it, or name another place")
 
 
 def told(exc: OSError) -> str:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.core.disk import unavailable
+from hk_tick_collector.core.disk import unwritable
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.core.tables import Column, Layout, aligned, cells_of, layout_of
 from hk_tick_collector.query import cells
@@ -96,7 +96,7 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
             else:
                 _claim(temporary, path)
     except OSError as exc:
-        raise unavailable(path, exc) from exc
+        raise unwritable(path, exc) from exc
 
 
 def _claim(temporary: Path, path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.cli import main
 from tests.nights import by_day
 from tests.tickctl import BUILT, record_day, tickctl
 from tests.ticks import DAY
@@ -152,3 +153,24 @@ def test_a_reader_restores_into_a_place_of_his_own(readable: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mine" / f"{DAY}.db").exists()
     assert tickctl("ticks", "700", "--last", 1, data_root=tmp_path / "mine").returncode == 0
+
+
+def test_who_reads_files_is_told_nothing_of_symbols(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = tickctl("gaps", DATA_ROOT=file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"DATA_ROOT (from the environment): {file} is not a directory" in done.stderr
+    assert "FUTU_SYMBOLS" not in done.stderr
+
+
+def test_a_module_of_python_itself_is_in_no_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(**_: object) -> None:
+        raise ModuleNotFoundError("No module named 'pickle'", name="pickle")
+
+    monkeypatch.setattr(main.tickctl, "main", lacking)
+    assert main.main([]) == 1
+    told = f"Python's own module pickle cannot be loaded: let this user read {Path(os.__file__).parent}"
+    assert told in capsys.readouterr().err

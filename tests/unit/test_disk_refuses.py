@@ -10,6 +10,7 @@ import pytest
 
 from hk_tick_collector.core.disk import told, unavailable, unwritable
 from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.export.target import writing
 from hk_tick_collector.store.atomic import replacing
 
 
@@ -49,4 +50,9 @@ def test_a_place_that_takes_no_files_and_one_that_is_not_there(tmp_path: Path) -
         with pytest.raises(StoreUnavailable) as told_of, replacing(path):
             pass
         assert str(told_of.value) == f"{path}: {words}"
+    with (
+        pytest.raises(StoreUnavailable, match=r"^/proc/x/y: /proc takes no new files"),
+        writing(Path("/proc/x/y/z.csv")),
+    ):
+        pass
     assert "free disk space" in str(unwritable(away, _refusal(errno.ENOSPC)))
