@@ -202,10 +202,10 @@ async def _quota(patient: _Patient) -> Outcome:
     settings = patient.app.settings
     books = len(settings.book_symbols) * (2 if settings.book_brokers else 1)
     if len(wanted) + books > total:
-        what = "order books and broker queues" if settings.book_brokers else "order books"
+        nouns = "order books and broker queues" if settings.book_brokers else "order books"
         return warn(
-            f"{finding}; {what} want {books} more",
-            f"shorten BOOK_SYMBOLS: ticks go first, and {what} that find no quota are blind; or get more quota of Futu",
+            f"{finding}; {nouns} want {books} more",
+            f"shorten BOOK_SYMBOLS: ticks go first, and {nouns} that find no quota are blind; or get more quota of Futu",
         )
     return ok(finding)
 

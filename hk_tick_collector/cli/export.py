@@ -21,7 +21,8 @@ from hk_tick_collector.cli.export_backtest import (
     check_backtest_options,
     export_backtest,
 )
-from hk_tick_collector.cli.export_files import emit_files, say_incomplete
+from hk_tick_collector.cli.export_files import emit_files
+from hk_tick_collector.cli.export_proofs import say_incomplete
 from hk_tick_collector.cli.export_snapshots import KINDS, SNAPSHOT, export_snapshots, kind_meant
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read

@@ -12,10 +12,10 @@ import click
 from hk_tick_collector.cli.common import App, progress, say
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.export_files import emit_files
+from hk_tick_collector.cli.export_proofs import proofs_of
 
 if TYPE_CHECKING:
-    from hk_tick_collector.days.catalog import Day
-    from hk_tick_collector.export.backtest import Options, Proof
+    from hk_tick_collector.export.backtest import Options
     from hk_tick_collector.export.hft_events import Latency
     from hk_tick_collector.export.job import Exported
     from hk_tick_collector.export.rows import Advance, DayPart
@@ -123,34 +123,6 @@ def _nautilus(
 
 
 _EXPORTS = {HFTBACKTEST: _hftbacktest, NAUTILUS: _nautilus}
-
-
-def proofs_of(day: Day) -> dict[str, Proof]:
-    """What is known of each symbol's completeness."""
-    from hk_tick_collector.export.backtest import Proof  # noqa: PLC0415
-    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
-    from hk_tick_collector.store.gaps import OPEN  # noqa: PLC0415
-    from hk_tick_collector.store.judging import verdict_of  # noqa: PLC0415
-
-    notes = day.notes()
-    open_gaps = notes.open_gaps()
-    gaps: dict[str, list[dict[str, Any]]] = {}
-    for line in gap_lines(day):
-        if line.state == OPEN:
-            gaps.setdefault(line.symbol, []).append(
-                {"from_ms": line.start_ts_ms, "until_ms": line.end_ts_ms, "missing_ticks": line.missing_ticks,
-                 "reason": line.reason}
-            )  # fmt: skip
-    proofs = {}
-    for row in notes.coverage:
-        try:
-            verdict = verdict_of(row, open_gaps.get(row.symbol, []))
-        except (ValueError, TypeError) as exc:
-            proofs[row.symbol] = Proof("unproven", f"its coverage cannot be read: {exc}", 0)
-            continue
-        symbol_gaps = tuple(gaps.get(row.symbol, ()))
-        proofs[row.symbol] = Proof(verdict.state, verdict.reason, verdict.missing_ticks, symbol_gaps)
-    return proofs
 
 
 def _latency(text: str, seed: int) -> Latency:

@@ -150,7 +150,9 @@ def rows(condition: Condition) -> list[Row]:
         lines.append((status.source, _source(condition), "" if status.link_state == "ready" else _COLOURS["warn"]))
     lines.append(("market", condition.phase.replace("_", " "), ""))
     if condition.is_fresh and status is not None:
-        commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"
+        commit = "nothing in the last minute"
+        if status.commit_latency_p99_ms is not None:
+            commit = f"99 % within {status.commit_latency_p99_ms:g} ms of their receipt"
         lag = f"no {status.noun} yet" if status.newest_ts_ms is None else _lag(_lag_sec(condition), status.noun)
         lines += [
             (
@@ -158,7 +160,7 @@ def rows(condition: Condition) -> list[Row]:
                 f"{status.stored_rows:,} {status.noun}s since the start, {status.rows_per_sec:,g} a second; {lag}",
                 "",
             ),
-            ("commit", f"99 % within {commit} of their receipt; WAL {_size(status.wal_bytes)}", ""),
+            ("commit", f"{commit}; WAL {_size(status.wal_bytes)}", ""),
             (
                 "waiting",
                 f"queue {status.queue_rows:,}, in hand {status.in_hand_rows:,}, spill {status.spill_rows:,}",
