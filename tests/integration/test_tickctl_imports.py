@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hk_tick_collector.cli.main import COMMANDS
+from tests.harness import clean_env
 from tests.scid_files import run_of, write_scid
 from tests.tickctl import SYMBOLS, record_day, tickctl
 from tests.ticks import DAY
@@ -77,37 +81,105 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp
 
 
+# Each command in a process of its own, forked from one that has imported the console script's module alone: which
+# modules it has in the end.
+FORKING = """
+import json, os, sys, traceback
+from hk_tick_collector.cli.start import main
+for line in sys.stdin:
+    asked = json.loads(line)
+    if os.fork() == 0:
+        for stream, number in ((asked["out"], 1), (asked["err"], 2)):
+            os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        sys.argv = ["hk-tickctl", *asked["words"]]
+        try:
+            code = main()
+        except SystemExit as exc:
+            code = exc.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        with open(asked["modules"], "w") as file:
+            json.dump({"code": code or 0, "modules": list(sys.modules)}, file)
+        os._exit(0)
+    os.wait()
+    print("done", flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    errors: str
+    modules: set[str]
+
+
+@dataclass(frozen=True)
+class Forking:
+    """The process that commands are forked from."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+
+    def run(self, words: Sequence[object], **settings: object) -> Done:
+        places = {name: self.directory / name for name in ("out", "err", "modules")}
+        places["modules"].unlink(missing_ok=True)
+        environment = clean_env(self.directory / "home", **settings)
+        asked = {"words": words, "environment": environment, **places}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked, default=str) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+        told = json.loads(places["modules"].read_text())
+        return Done(told["code"], places["out"].read_text(), places["err"].read_text(), set(told["modules"]))
+
+
+@pytest.fixture(scope="module")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forking]:
+    command = [sys.executable, "-I", "-c", FORKING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Forking(process, tmp_path_factory.mktemp("forking"))
+
+
 def test_every_command_is_tried() -> None:
     assert {name for name, _, _ in LOADED} == set(COMMANDS) - ON_A_TERMINAL
 
 
 @pytest.mark.parametrize(("name", "arguments", "wanted"), LOADED)
-def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
+def test_a_command_loads_what_it_uses(
+    place: Path, forking: Forking, name: str, arguments: tuple[str, ...], wanted: set[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [word.format(tmp=place, data=place / "data", taken=taken.getsockname()[1]) for word in arguments]
-        data_root = (
-            None
-            if "--data-root" in words or name in ("keys", "alert", "compare", "merge", "schwab", "ship")
-            else place / "data"
-        )
-        done = tickctl(
-            name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1,
-            FUTU_SYMBOLS="US.AAPL" if name == "schwab" else ",".join(SYMBOLS),
+        if "--data-root" not in words and name not in ("keys", "alert", "compare", "merge", "schwab", "ship"):
+            words += ["--data-root", str(place / "data")]
+        done = forking.run(
+            [name, *words], FUTU_SYMBOLS="US.AAPL" if name == "schwab" else ",".join(SYMBOLS),
             FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS, ALERT_DIR=place / "alert",
             SHIP_URL=f"http://127.0.0.1:{NOBODY_LISTENS}", **({"DATA_ROOT": place / "data"} if name == "ship" else {}),
             **(SCHWAB if name == "schwab" else {}),
         )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.errors, done.errors[-2000:]
     nothing_there = {"alert": 2, "book": 3, "schwab": 3, "snapshots": 3}  # no outbox, no login, nothing recorded
-    assert done.returncode in (0, 1, nothing_there.get(name)), done.stdout + done.stderr[-2000:]
-    assert _loaded(done.stderr) == wanted
+    assert done.code in (0, 1, nothing_there.get(name)), done.output + done.errors[-2000:]
+    # An import that came to nothing has no parts.
+    assert {large for large in LARGE if any(module.startswith(f"{large}.") for module in done.modules)} == wanted
     if wanted == NOTHING and name not in (
         "alert",
         "repair",
         "serve",
         "status",
     ):  # these have a loop, or the recorder's module of one
-        assert not re.search(r"^import time:.*\| +asyncio$", done.stderr, re.MULTILINE), "it runs no loop"
+        assert "asyncio" not in done.modules, "it runs no loop"
 
 
 OF_SOURCE: dict[str, dict[str, object]] = {
@@ -117,11 +189,12 @@ OF_SOURCE: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("checks", OF_SOURCE)
-def test_doctor_loads_the_checks_of_its_source_alone(tmp_path: Path, checks: str) -> None:
-    done = tickctl("doctor", "--offline", data_root=tmp_path, PYTHONVERBOSE=1, **OF_SOURCE[checks])
-    loaded = set(re.findall(r"^import 'hk_tick_collector\.cli\.doctor_(\w+)'", done.stderr, re.MULTILINE))
-    assert loaded == {"local", "serving", "copies", checks}, done.stdout
-    assert ("import 'futu'" in done.stderr) == (checks == "source")
+def test_doctor_loads_the_checks_of_its_source_alone(tmp_path: Path, forking: Forking, checks: str) -> None:
+    done = forking.run(["doctor", "--offline", "--data-root", tmp_path], **OF_SOURCE[checks])
+    loaded = {module for module in done.modules if module.startswith("hk_tick_collector.cli.doctor_")}
+    wanted = {f"hk_tick_collector.cli.doctor_{part}" for part in ("local", "serving", "copies", checks)}
+    assert loaded == wanted, done.output
+    assert ("futu" in done.modules) == (checks == "source")
 
 
 # The help of each command in a process of its own, forked from one that has imported the console script's module alone.
@@ -147,8 +220,3 @@ def test_help_of_every_command_loads_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     told = re.findall(r"^:: (.*)$", done.stdout, re.MULTILINE)
     assert told == [f"{name} 0" for name in COMMANDS], done.stdout[-2000:] + done.stderr[-2000:]
-
-
-def _loaded(told: str) -> set[str]:
-    """The large ones by what Python says of its imports; an import that came to nothing has no parts."""
-    return {name for name in LARGE if re.search(rf"^import time:.*\| +{name}\.\w", told, re.MULTILINE)}
