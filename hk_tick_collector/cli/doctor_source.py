@@ -205,7 +205,7 @@ async def _quota(patient: _Patient) -> Outcome:
         nouns = "order books and broker queues" if settings.book_brokers else "order books"
         return warn(
             f"{finding}; {nouns} want {books} more",
-            f"shorten BOOK_SYMBOLS: ticks go first, and {nouns} that find no quota are blind; or get more quota of Futu",
+            f"shorten BOOK_SYMBOLS: ticks go first, and {nouns} without quota are blind; or get more quota of Futu",
         )
     return ok(finding)
 
