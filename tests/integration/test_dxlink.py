@@ -26,6 +26,7 @@ from hk_tick_collector.store import reader
 from tests.forked import parent
 from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, stored_rows, wait_until
 from tests.nights import every_test
+from tests.simulators import Simulator
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,23 +34,8 @@ DXFEED = ROOT / ".venv/dxlink/node_modules"
 INSTALLED = ROOT / ".venv/dxlink/.wanted"  # the directory alone may be half of it
 
 
-class Endpoint(Process):
-    """``hk-dxlink-sim run`` with a truth file."""
-
-    def __init__(self, directory: Path, **options: object) -> None:
-        self.truth = directory / "truth.jsonl"
-        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-        super().__init__([BIN / "hk-dxlink-sim", "run", "--truth", self.truth, *words], clean_env(directory / "home"))
-        ready = self.wait_for(r"dxlink_sim_ready ws=(\S+) rest=(\S+)")
-        self.url, self.rest = ready.group(1), ready.group(2)
-
-    def fault(self, name: str) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{self.rest}/sim/{name}", method="POST"), timeout=30).close()
-
-    def state(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"{self.rest}/sim/state", timeout=30) as answer:
-            state_json: dict[str, int] = json.load(answer)
-        return state_json
+class Endpoint(Simulator):
+    name, ready = "dxlink", r"ws=(\S+) rest=(\S+)"
 
     def kinds(self) -> set[str]:
         return {event["kind"] for event in read_truth(self.truth)}

@@ -7,7 +7,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,27 +19,14 @@ from hk_tick_collector.shioaji_sim.tape import read_truth
 from hk_tick_collector.store import reader
 from tests.forked import parent
 from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, wait_until
+from tests.simulators import Simulator
 
 SYMBOLS = "TW.2330,TW.2317,TWF.TXFL6,TW.2330@ODD"
 CODES = "2330,2317,TXFL6,2330@ODD"
 
 
-class Gateway(Process):
-    """``hk-shioaji-sim run`` with a truth file."""
-
-    def __init__(self, directory: Path, **options: object) -> None:
-        self.truth = directory / "truth.jsonl"
-        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-        super().__init__([BIN / "hk-shioaji-sim", "run", "--truth", self.truth, *words], clean_env(directory / "home"))
-        self.url = self.wait_for(r"shioaji_sim_ready url=(\S+)").group(1)
-
-    def fault(self, name: str) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/sim/{name}", method="POST"), timeout=30).close()
-
-    def state(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.url}/sim/state", timeout=30) as answer:
-            state_json: dict[str, Any] = json.load(answer)
-        return state_json
+class Gateway(Simulator):
+    name, ready = "shioaji", r"url=(\S+)"
 
     def trades(self) -> set[tuple[str, int]]:
         """Code and total of what was told and can be stored."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.truth import TruthError
 from tests.clock import ManualClock
+from tests.opend_inbox import Inbox
 
 LEADER = "HK.00700"
 SYMBOLS = [LEADER, "HK.00005"]
@@ -130,23 +130,7 @@ def test_the_queue_of_brokers_follows_the_levels() -> None:
     assert len(brokers_of(tuple(Level(1.0 + i, 900, 9) for i in range(40)))) == 40
 
 
-@dataclass
-class Inbox:
-    """What one client was sent, by protocol id."""
-
-    messages: list[tuple[int, Any]] = field(default_factory=list)
-
-    def push(self, pushes: Sequence[EncodedPush]) -> None:
-        for push in pushes:
-            frame = push.frame(wire.FMT_PROTOBUF, None)
-            header = wire.decode_header(frame[: wire.HEADER_BYTES])
-            message = _PROTOS[header.proto_id]()
-            message.ParseFromString(wire.open_body(header, frame[wire.HEADER_BYTES :]))
-            self.messages.append((header.proto_id, message.s2c))
-
-    def of(self, proto_id: int) -> list[Any]:
-        return [s2c for message_id, s2c in self.messages if message_id == proto_id]
-
+class BookInbox(Inbox):
     def books(self) -> list[Depth]:
         return [Depth(_levels(s2c.orderBookBidList), _levels(s2c.orderBookAskList)) for s2c in self.of(3013)]
 
@@ -162,7 +146,7 @@ class World:
         self.clock, self.market = market()
         self.faults = FaultState(self.clock.monotonic, seed=1)
         self.opend = OpenD(SimSettings(seed=3, **settings), self.market, self.faults)
-        self.inbox = Inbox()
+        self.inbox = BookInbox(_PROTOS)
         self.pusher = Pusher(self.opend, {1: self.inbox}, self.clock.monotonic)
         self.books = BookPusher(self.opend, self.pusher, DepthTruthWriter(truth))
         self.truth = truth

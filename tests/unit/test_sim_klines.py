@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import date
 from itertools import groupby, pairwise
 from random import Random
@@ -13,7 +12,7 @@ import pytest
 
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hk.trade_types import TRADE_TYPES
-from hk_tick_collector.opend_sim import encode, pb, wire
+from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.instruments import list_instruments
@@ -21,13 +20,13 @@ from hk_tick_collector.opend_sim.klines import BY_NUMBER, KLINE_TYPES, KlineType
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.opend import SUB_BASIC, SUB_RT, OpenD, SimSettings
 from hk_tick_collector.opend_sim.pusher import Pusher
-from hk_tick_collector.opend_sim.session import EncodedPush
 from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
 from hk_tick_collector.opend_sim.venue import HK
 from hk_tick_collector.opend_sim.views import ViewPusher
 from tests.clock import ManualClock
+from tests.opend_inbox import Inbox
 
 LEADER = "HK.00700"
 MINUTE_MS = 60_000
@@ -120,24 +119,6 @@ def test_only_the_newest_are_given(traded: tuple[MarketSource, list[SimTick]]) -
     assert bars(exchange, LEADER, KLINE_TYPES[0], 0) == []
 
 
-@dataclass
-class Inbox:
-    """What one client was sent."""
-
-    messages: list[tuple[int, Any]] = field(default_factory=list)
-
-    def push(self, pushes: Sequence[EncodedPush]) -> None:
-        for push in pushes:
-            frame = push.frame(wire.FMT_PROTOBUF, None)
-            header = wire.decode_header(frame[: wire.HEADER_BYTES])
-            message = _PROTOS[header.proto_id]()
-            message.ParseFromString(wire.open_body(header, frame[wire.HEADER_BYTES :]))
-            self.messages.append((header.proto_id, message.s2c))
-
-    def of(self, proto_id: int) -> list[Any]:
-        return [s2c for message_id, s2c in self.messages if message_id == proto_id]
-
-
 class World:
     """One OpenD with a client, before lunch, and a clock that is moved by hand."""
 
@@ -148,7 +129,7 @@ class World:
             Exchange(config, _BEFORE_LUNCH_MS), SimClock(_BEFORE_LUNCH_MS, monotonic=self.clock.monotonic)
         )
         self.opend = OpenD(SimSettings(), self.market, FaultState(self.clock.monotonic))
-        self.inbox = Inbox()
+        self.inbox = Inbox(_PROTOS)
         self.views = ViewPusher(self.opend, Pusher(self.opend, {1: self.inbox}, self.clock.monotonic))
 
     def subscribe(self, *sub_types: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from hk_tick_collector.sources.source import Described
 from hk_tick_collector.sources.subscriptions import Subscriptions
 from tests.clock import ManualClock
 from tests.harness import wait_until
+from tests.simulators import on_a_thread
 
 NOW_MS = 1_795_204_800_000
 
@@ -87,22 +87,8 @@ class Desk:
 @pytest.fixture
 def streamer() -> Iterator[Exchange]:
     made = Exchange(Tape(["AAPL", "MSFT", "NVDA"], 1, None), 200.0, 20)
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(made.run(0, lambda _port: ready.set()))
-
-    def run() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            loop.run_until_complete(task)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(60)
-    yield made
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join()
+    with on_a_thread(made):
+        yield made
 
 
 @pytest.fixture
