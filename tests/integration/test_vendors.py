@@ -127,3 +127,27 @@ def test_without_room_for_an_environment_none_is_made_elsewhere(tmp_path: Path) 
     done = run(tree, "bash", "-euc", words)
     assert done.returncode == 9, done.stdout + done.stderr
     assert "runs" not in done.stderr
+
+
+# A pip that notes how it is called and can reach nothing.
+PIP = """\
+import sys
+from pathlib import Path
+Path("calls").write_text(" ".join(sys.argv[1:]))
+sys.exit("no index answers")
+"""
+
+
+@pytest.mark.parametrize(("version", "is_old"), [("23.2.1", True), ("25.1.1", False)])
+def test_an_old_pip_is_renewed_where_that_is_possible(tmp_path: Path, version: str, is_old: bool) -> None:
+    """It takes half as much computing again. That it cannot be renewed is no word to a user: it works as well."""
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    pip = next((tree / ".venv/lib").glob("python3*/site-packages")) / "pip"
+    pip.mkdir()
+    (pip / "__init__.py").write_text(f'__version__ = "{version}"\n')
+    (pip / "__main__.py").write_text(PIP)
+    done = run(tree, "bash", "-euc", ". scripts/lib_venv.sh; renew_pip")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tree / "calls").exists() == is_old
+    assert not is_old or (tree / "calls").read_text().endswith("--upgrade pip")
