@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Server:
             "PERSIST_SUMMARY_INTERVAL_SEC": 1,
             "PERSIST_HEARTBEAT_INTERVAL_SEC": 1,
         }
-        self._recovered_pid = 0
+        self._written_at_sec = 0.0
 
     def put_project(self) -> None:
         """A git repository with the files of this working tree, as somebody would have cloned it."""
@@ -89,6 +90,7 @@ class Server:
         """The .env, with changes; None leaves a key out."""
         values = {key: value for key, value in {**self.settings, **changes}.items() if value is not None}
         self._env_file.write_text(_as_text(values))  # keeps owner and mode
+        self._written_at_sec = time.monotonic()
 
     @property
     def _env_file(self) -> Path:
@@ -103,26 +105,30 @@ class Server:
 
     def recover(self) -> None:
         """Own settings, no drop-in, OpenD there, the service running and recording; the same process as before where
-        the test before left it as it was."""
+        the test before left it so."""
         drop_in = self.machine.root / DROP_IN.lstrip("/")
-        if not drop_in.exists() and self._is_as_recovered():
-            self.wait_recording()
-            return
         if drop_in.exists():
             drop_in.unlink()
             self.machine.run("systemctl daemon-reload")
+        elif self._is_as_recovered():
+            self.wait_recording()
+            return
         self.write_settings()
         self.machine.run(f"systemctl reset-failed {UNIT}; systemctl restart {UNIT}")
         self.wait_recording()
-        self._recovered_pid = self.pid()
 
     def _is_as_recovered(self) -> bool:
-        """Does the process that ``recover`` started run, neither frozen nor with other settings now?"""
-        if not self._recovered_pid or self._env_file.read_text() != _as_text(self.settings):
+        """Does a process run that somebody started after the own settings were written, and that is not frozen?"""
+        if self._env_file.read_text() != _as_text(self.settings):
             return False
-        asked = f"systemctl show -p ActiveState -p MainPID --value {UNIT}; ps -o stat= -p {self._recovered_pid}"
-        told = self.machine.run(asked, check=False).stdout.split()
-        return {"active", str(self._recovered_pid)} <= set(told[:2]) and len(told) == 3 and told[2][0] in "DRS"
+        properties = ("ActiveState", "NRestarts", "MainPID", "ExecMainStartTimestampMonotonic")
+        asked = f"systemctl show {' '.join(f'-p {name}' for name in properties)} {UNIT}"
+        told = dict(line.split("=", 1) for line in self.machine.run(asked).stdout.splitlines())
+        state, restarts, pid, started_at_us = (told[name] for name in properties)
+        # Both are of the clock that nobody sets, whatever the machine's time is.
+        if (state, restarts) != ("active", "0") or int(started_at_us) / 1e6 < self._written_at_sec:
+            return False
+        return self.machine.run(f"ps -o stat= -p {pid}", check=False).stdout[:1] in tuple("DRS")
 
     def pid(self) -> int:
         """The recorder's process."""
