@@ -452,7 +452,8 @@ def test_the_end_of_a_day_is_told_to_who_catches_up(live: ApiServer, root: Path)
     reader = Reader(live.url, since=str(Position.at_start_of(DAY)))
     over = reader.until("end_of_day")
     assert (over["day"], over["rows"], len(reader.rows)) == (DAY, 7, 9)
-    reader.until()
+    if all(message["type"] != "caught_up" for message in reader.others):  # the rows were there before the day's end was
+        reader.until()
 
 
 def test_the_process_loads_no_arrow() -> None:

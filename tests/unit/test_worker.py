@@ -38,7 +38,11 @@ class Bench:
     """A worker with its surroundings, on a real data root."""
 
     def __init__(
-        self, root: Path, make_writer: Callable[[], DayFileWriter] | None = None, batch_rows: int = 50
+        self,
+        root: Path,
+        make_writer: Callable[[], DayFileWriter] | None = None,
+        batch_rows: int = 50,
+        queue_rows: int = 1000,
     ) -> None:
         self.root = prepare_data_root(root)
         self.progress = IngestProgress()
@@ -48,7 +52,7 @@ class Bench:
         self.quarantine = Quarantine(self.root, self.progress, hk_date)
         loop = asyncio.get_running_loop()
         self.queue = RecordQueue(
-            1000, self.spill, self.progress, lambda: loop.call_soon_threadsafe(self.worker.wake) and None
+            queue_rows, self.spill, self.progress, lambda: loop.call_soon_threadsafe(self.worker.wake) and None
         )
         options = WorkerOptions(batch_rows=batch_rows, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)
         self.worker = PersistWorker(
