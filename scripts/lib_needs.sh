@@ -27,7 +27,7 @@ missing_packages() {
   command -v systemd-analyze >/dev/null || echo systemd
   # Machines are made and booted by root alone; for others those tests say so and are left out.
   ((EUID == 0)) || return 0
-  command -v debootstrap >/dev/null || echo debootstrap
+  command -v mmdebstrap >/dev/null || echo mmdebstrap
   [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || echo debian-archive-keyring
   command -v systemd-nspawn >/dev/null || echo systemd-container
 }

@@ -1,6 +1,6 @@
 """A Debian with systemd as process 1, in a container on the host's network, for tests of units and scripts.
 
-The tree is made by debootstrap once and kept, with the wheels of the project's dependencies, in a cache directory
+The tree is made by mmdebstrap once and kept, with the wheels of the project's dependencies, in a cache directory
 outside the project; each test run boots a copy. Nothing is downloaded inside the container.
 """
 
@@ -28,7 +28,7 @@ PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "sqlite3", "git", "sudo", "procps", "lsof", "psmisc",
     "netcat-openbsd",
 )  # fmt: skip
-TOOLS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"}
+TOOLS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux"}
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "dpkg-db-backup.timer", "console-getty.service",
     "getty.target", "systemd-logind.service", "systemd-networkd-wait-online.service",
@@ -100,27 +100,32 @@ def base_tree() -> Path:
     target = cache_dir() / f"tree-{suite}-{mark}"
     with _made_once(target) as making:
         if making is not None:
-            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(making)]
+            command = [
+                "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",
+                f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io", suite, str(making),
+            ]  # fmt: skip
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-            assert done.returncode == 0, f"debootstrap failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+            assert done.returncode == 0, f"mmdebstrap failed:\n{done.stdout[-1000:]}{done.stderr[-3000:]}"
             making.chmod(0o755)
-            shutil.rmtree(making / "var/cache/apt", ignore_errors=True)
             units = making / "etc/systemd/system"
             for name in MASKED:
                 units.joinpath(name).symlink_to("/dev/null")
     return target
 
 
-def wheels() -> Path:
-    """A directory with exactly the files that the lock files name, for installations without an index."""
-    locks = {name: _for_any_micro((ROOT / f"requirements/{name}").read_text()) for name in ("build.txt", "dev.txt")}
+def wheels(lock: str = "quick.txt") -> Path:
+    """A directory with exactly the files that a lock file names, and what builds with them, for installations without
+    an index. ``quick.txt`` is what an update needs."""
+    locks = {name: _for_any_micro((ROOT / f"requirements/{name}").read_text()) for name in ("build.txt", lock)}
     suite, python = _wheel_python() or ("", "")
     mark = hashlib.sha256("".join(locks.values()).encode()).hexdigest()[:12]
     target = cache_dir() / f"locked-{suite}-{mark}"
     with _made_once(target) as making, tempfile.TemporaryDirectory() as build:
         if making is not None:
-            subprocess.run([python, "-m", "venv", f"{build}/venv"], check=True, timeout=120)
-            command = [f"{build}/venv/bin/python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+            if python != sys.executable:  # ours has a pip of its own, which is newer and needs a third of the time
+                subprocess.run([python, "-m", "venv", f"{build}/venv"], check=True, timeout=120)
+                python = f"{build}/venv/bin/python"
+            command = [python, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
             for name, text in locks.items():
                 Path(build, name).write_text(text)
             wanted = [part for name in locks for part in ("-r", f"{build}/{name}")]
@@ -175,7 +180,7 @@ class Machine:
         self._directory = Path(tempfile.mkdtemp(prefix="run-", dir=cache_dir()))
         self.root = self._directory / "root"
         subprocess.run(["cp", "-a", "--reflink=auto", base_tree(), self.root], check=True, timeout=120)
-        self.root.joinpath("etc/hostname").write_text("server\n")  # debootstrap copies the host's
+        self.root.joinpath("etc/hostname").write_text("server\n")  # mmdebstrap copies the host's
         self.root.joinpath("etc/hosts").write_text("127.0.0.1 localhost server\n")
         self._log = self._directory / "console.log"
         self._nspawn: subprocess.Popen[bytes] | None = None

@@ -81,10 +81,10 @@ class Server:
         command = f"bash {PROJECT}/scripts/install_systemd.sh {' '.join(options)}"
         return self.machine.run(command, timeout_sec=500, **OFFLINE).stdout
 
-    def redeploy(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def redeploy(self, *options: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the redeployment of the installed checkout."""
         command = f"bash {PREFIX}/scripts/redeploy_hk_tick_collector.sh {' '.join(options)}"
-        return self.machine.run(command, timeout_sec=500, check=check, **OFFLINE)
+        return self.machine.run(command, timeout_sec=500, check=check, **{**OFFLINE, **env})
 
     def write_settings(self, **changes: object) -> None:
         """The .env, with changes; None leaves a key out."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests.nights import at_night
-from tests.systemd.machine import wait_until
+from tests.systemd.machine import wait_until, wheels
 from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
 # Of the quick tests the first file says what is wrong with a version; the others are as they are.
@@ -197,7 +198,10 @@ def test_what_an_update_leaves_as_it_is_is_shared_and_never_written(update: Upda
 @at_night(held_by="test_a_good_commit_and_the_way_back")
 def test_tests_of_ones_own_choice_have_all_tools(server: Server, deployed: str, another: str) -> None:
     """Words for pytest, here for one of its plugins that the quick tests do without."""
-    output = server.redeploy("--tests '-q -n 2 tests/unit/test_logline.py' --market open", another).stdout
+    shutil.copytree(wheels("dev.txt"), server.machine.root / "srv/dev-wheels")
+    choice = "--tests '-q -n 2 tests/unit/test_logline.py' --market open"
+    output = server.redeploy(choice, another, PIP_FIND_LINKS="/srv/dev-wheels").stdout
+    shutil.rmtree(server.machine.root / "srv/dev-wheels")
     assert "-n 2 tests/unit/test_logline.py" in output
     assert re.search(r"^\d+ passed in ", output, re.MULTILINE)
     assert _in_use(server) == another
