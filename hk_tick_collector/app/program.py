@@ -19,8 +19,8 @@ from hk_tick_collector import __version__
 from hk_tick_collector.app.start import may_heal
 from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.core.extras import how_to_install, missing_library
-from hk_tick_collector.core.no_pandas import without_pandas
 from hk_tick_collector.core.text import printable
+from hk_tick_collector.core.unused import without_unused
 
 EXIT_FAILED, EXIT_CONFIG = 1, 78
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -57,7 +57,7 @@ def program(
         if args.check_config:
             print(printable(f"configuration ok: {checked}"))
             return 0
-        with without_pandas():
+        with without_unused():
             return run(settings)
     except ConfigError as exc:
         if may_heal(exc):

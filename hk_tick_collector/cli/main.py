@@ -19,7 +19,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.cli.groups import Outermost
 from hk_tick_collector.cli.terminal import guarded
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
-from hk_tick_collector.core.no_pandas import without_pandas
+from hk_tick_collector.core.unused import without_unused
 
 # name: (module, what it does), by the question they answer. The texts stand here so that --help imports nothing.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -122,7 +122,7 @@ def _end_at_once(code: int) -> None:
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
     try:
-        with guarded(), without_pandas():
+        with guarded(), without_unused():
             return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
     except SystemExit as exc:
         if isinstance(exc.code, int) and exc.code > _BY_SIGNAL:

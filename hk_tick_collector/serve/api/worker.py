@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from hk_tick_collector.core.errors import CopiesUnavailable, RecorderError, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog
-from hk_tick_collector.core.no_pandas import without_pandas
+from hk_tick_collector.core.unused import without_unused
 from hk_tick_collector.serve.api import wire
 from hk_tick_collector.serve.keys import Key, KeyLimits
 from hk_tick_collector.serve.problems import Problem, problem_of
@@ -103,7 +103,7 @@ def main() -> int:
     """Until standard input ends. The first argument says, as JSON, where days are; the second, if there is one, is the
     directory of this process's temporary files, which goes with it."""
     try:
-        with contextlib.suppress(BrokenPipeError), without_pandas():
+        with contextlib.suppress(BrokenPipeError), without_unused():
             _serve()
     finally:
         for own in sys.argv[2:]:

@@ -1,18 +1,24 @@
-"""The recorder's process does without pandas and ciphers: the SDK's import and the trading calendar leave them out. So
-do programs that give Arrow lists."""
+"""The recorder's process does without pandas and ciphers: the SDK's import and the trading calendar leave them out.
+Programs that give Arrow lists do without pandas, and without threads for linear algebra."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from hk_tick_collector.core.unused import THREADS
 from tests.harness import clean_env
 
 
-def run(code: str, home: Path, cwd: Path | None = None) -> str:
+def run(code: str, home: Path, cwd: Path | None = None, **more_env: str) -> str:
+    env = clean_env(home)
+    env.pop(THREADS, None)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=clean_env(home), cwd=cwd, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], env=env | more_env, cwd=cwd, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -71,8 +77,24 @@ def test_a_key_brings_the_ciphers_before_there_is_a_connection(tmp_path: Path) -
 
 def test_arrow_given_a_list_brings_no_pandas_to_a_program(tmp_path: Path) -> None:
     code = (
-        "import sys; import pyarrow as pa; from hk_tick_collector.core.no_pandas import without_pandas\n"
-        "with without_pandas(): print(pa.array([1, 2]).to_pylist())\n"
+        "import sys; import pyarrow as pa; from hk_tick_collector.core.unused import without_unused\n"
+        "with without_unused(): print(pa.array([1, 2]).to_pylist())\n"
         "print('pandas' in sys.modules)"
     )
     assert run(code, tmp_path).splitlines() == ["[1, 2]", "False"]
+
+
+@pytest.mark.parametrize(("given", "in_it", "after"), [(None, "1", None), ("2", "2", "2")])
+def test_numpy_in_a_program_starts_no_threads_unless_they_are_asked_for(
+    tmp_path: Path, given: str | None, in_it: str, after: str | None
+) -> None:
+    code = (
+        "import os; from hk_tick_collector.core.unused import THREADS, without_unused\n"
+        "with without_unused():\n"
+        "    import numpy\n"
+        "    print(len(os.listdir('/proc/self/task')), os.environ.get(THREADS))\n"
+        "print(os.environ.get(THREADS))"
+    )
+    threads = {} if given is None else {THREADS: given}
+    expected = min(int(in_it), len(os.sched_getaffinity(0)))
+    assert run(code, tmp_path, **threads).splitlines() == [f"{expected} {in_it}", str(after)]
