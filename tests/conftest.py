@@ -12,7 +12,11 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from hk_tick_collector.core.unused import THREADS
 from tests import nights
+
+# Before numpy is loaded: here, and by what tests start that is not one of our programs.
+os.environ.setdefault(THREADS, "1")
 
 settings.register_profile(
     "here", max_examples=nights.examples(100), deadline=None, print_blob=True,
