@@ -6,11 +6,8 @@ import multiprocessing
 import os
 import pickle
 import signal
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,12 +22,13 @@ from hk_tick_collector.export.hftbacktest import export_hftbacktest
 from hk_tick_collector.export.job import Exported
 from hk_tick_collector.export.rows import Advance, DayPart, Selection
 from hk_tick_collector.export.shares import ShareEnded, default_processes, exported, shares_of
-from hk_tick_collector.export.target import writing
 from hk_tick_collector.market.registry import MARKETS
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.layout import book_file
 from tests.books import DAY, record_books
+from tests.nights import by_day
 from tests.tickctl import record_day
+from tests.unit.share_work import Failing, TypedMeanwhile
 
 SYMBOLS = tuple(f"HK.{number:05}" for number in (1, 2, 5, 388, 700, 941, 9988))
 
@@ -49,39 +47,11 @@ def _book_path(day: DayPart) -> Path:
     return book_file(day.day.db.parent, DAY)
 
 
-@dataclass(frozen=True)
-class Failing:
-    """Writes half a file of each symbol; ``how`` it ends at ``at``."""
-
-    root: Path
-    how: str
-    at: str
-
-    def export(self, symbols: Sequence[str], parts: int, advance: Advance) -> Iterator[Exported]:
-        """As of ``Work``."""
-        assert parts == 2
-        for symbol in symbols:
-            with writing(self.root / symbol) as temporary:
-                temporary.write_text("half")
-                advance(1)
-                while symbol not in (self.at, self.how):
-                    time.sleep(0.01)  # until the other process has failed, and this one is told to stop
-                if self.how == "killed":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise StoreCorrupt("the file is damaged") if self.how == "raises" else _Strange(1, 2)
-        yield Exported(self.root, (DAY,), 1, 1, so_far=False)
-
-
-class _Strange(Exception):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")
-
-
 def _files(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", by_day([2, 3], lambda processes: processes == 3))
 def test_files_are_the_same_byte_for_byte_and_come_in_the_same_order(
     day: DayPart, tmp_path: Path, processes: int
 ) -> None:
@@ -168,26 +138,6 @@ def test_being_told_to_stop_ends_the_processes(day: DayPart, tmp_path: Path) -> 
         exported(Failing(root, "never", "never"), _book_path(day), SYMBOLS, 2, stop)
     assert list(root.iterdir()) == []
     assert not multiprocessing.active_children()
-
-
-@dataclass(frozen=True)
-class TypedMeanwhile:
-    """Ctrl-C comes in each process while it still imports what it is to do."""
-
-    root: Path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _typed_ctrl_c, (self.root,)
-
-    def export(self, symbols: Sequence[str], parts: int, advance: Advance) -> Iterator[Exported]:
-        """As of ``Work``."""
-        for symbol in symbols:
-            yield Exported(self.root / symbol, (DAY,), 1, 1, so_far=False)
-
-
-def _typed_ctrl_c(root: Path) -> TypedMeanwhile:
-    os.kill(os.getpid(), signal.SIGINT)
-    return TypedMeanwhile(root)
 
 
 def test_ctrl_c_while_processes_start_is_for_who_started_them(

@@ -46,6 +46,7 @@ from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.reader import CoverageRow
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import by_day
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
 
 SYMBOL = "HK.00700"
@@ -372,7 +373,7 @@ def test_the_finer_time_of_a_tick_is_taken_from_whoever_has_it(tmp_path: Path) -
     assert [ts_ms % 1000 for symbol, _, ts_ms in stored(result) if symbol == SYMBOL] == [100, 200, 300, 0]
 
 
-@pytest.mark.parametrize("seed", range(18))
+@pytest.mark.parametrize("seed", by_day(range(18), lambda seed: seed < 6))
 def test_equal_trades_of_one_second_are_merged_as_they_are_read_together(tmp_path: Path, seed: int) -> None:
     """Each recording lacks some, and tells some without a sequence, or to the second, or both."""
     draw = Random(seed)
@@ -449,7 +450,7 @@ def random_twins(tmp_path: Path, seed: int) -> list[Path]:
     return [record(tmp_path / name, side, whole()) for name, side in zip("abc", sides, strict=True)]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", by_day(range(8), lambda seed: seed < 3))
 def test_a_merged_day_is_the_same_however_many_rows_are_looked_at_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -26,6 +26,8 @@ ONE_OF_THEM = re.compile(r"(?i:^_?(?:hk|futu|opend)(?:_|$)|_(?:hk|futu|opend)(?:
 
 def names_in(source: str) -> set[str]:
     """The names in code that mean Hong Kong, Futu or OpenD; no text and no comment."""
+    if not any(ONE_OF_THEM.search(word) for word in set(re.findall(r"\w+", source)) - {OURS}):
+        return set()
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     matching = {token.string for token in tokens if token.type == tokenize.NAME}
     return {name for name in matching if name != OURS and ONE_OF_THEM.search(name)}

@@ -52,7 +52,7 @@ def by_symbol(ticks: list[SimTick]) -> dict[str, list[SimTick]]:
 @pytest.fixture(scope="module")
 def whole_day() -> tuple[Exchange, list[SimTick]]:
     """A Friday from before the open to after the last auction print."""
-    market = exchange("2026-11-20 08:30", DAY_SYMBOLS)
+    market = exchange("2026-11-20 08:30", DAY_SYMBOLS, history_ticks=0)
     return market, market.advance(hk("2026-11-20 18:00"))
 
 
@@ -139,7 +139,10 @@ def test_times_without_milliseconds_are_cut_to_the_second(load: list[SimTick]) -
     assert 0.001 < len(bare) / len(load) < 0.008
     assert all(tick.ts_ms % 1000 == 0 for tick in bare)
     assert len({tick.ts_ms % 1000 for tick in load if tick.has_ms}) > 900
-    assert all(tick.has_ms for tick in exchange("2026-11-20 10:00", no_ms_share=0.0).advance(hk("2026-11-20 10:01")))
+    assert all(
+        tick.has_ms
+        for tick in exchange("2026-11-20 10:00", no_ms_share=0.0, history_ticks=0).advance(hk("2026-11-20 10:01"))
+    )
 
 
 def test_delay_until_opend_has_it() -> None:

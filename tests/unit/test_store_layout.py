@@ -193,10 +193,12 @@ def test_what_may_heal_is_no_configuration_error(tmp_path, monkeypatch, number):
 
 def made_elsewhere(source: str) -> list[str]:
     """Texts in code, docstrings left out, that are names under the data root."""
-    module = ast.parse(source)
-    texts = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}  # docstrings
     names = {layout.SPILL_DIR, layout.QUARANTINE_DIR, layout.REPORTS_DIR, layout.ARCHIVE_DIR, layout.LOCK_FILE,
              layout.STATUS_FILE}  # fmt: skip
+    if not any(name in source for name in (*names, layout.DAY_FILE_GLOB)):
+        return []
+    module = ast.parse(source)
+    texts = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}  # docstrings
     return [
         node.value
         for node in ast.walk(module)

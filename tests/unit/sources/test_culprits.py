@@ -12,6 +12,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.sources.culprits import CALM_SEC, CUT_OFF, LOSSES, MANY_LOSSES, REST_MAX_SEC, REST_MIN_SEC
+from tests.nights import by_day
 from tests.unit.sources.bench import DAY, Bench, play
 
 CODES = [f"HK.{number:05d}" for number in range(1, 25)]
@@ -30,8 +31,13 @@ def ends_over(bench: Bench, bad: Sequence[str], after_sec: Callable[[], float]) 
     bench.opend.trouble = trouble
 
 
-@pytest.mark.parametrize("after_sec", [0.0, 2.0])
-@pytest.mark.parametrize("bad", [[CODES[0]], [CODES[23]], [CODES[3], CODES[20]]])
+@pytest.mark.parametrize(
+    ("bad", "after_sec"),
+    by_day(
+        [(bad, sec) for bad in ([CODES[0]], [CODES[23]], [CODES[3], CODES[20]]) for sec in (0.0, 2.0)],
+        lambda case: (case[1] == 0.0) == (case[0] == [CODES[23]]),
+    ),
+)
 def test_the_others_are_recorded(bad: list[str], after_sec: float) -> None:
     async def life() -> None:
         bench = Bench(AT_MS)
@@ -76,7 +82,10 @@ def test_a_line_that_is_cut_again_and_again_convicts_no_symbol() -> None:
     play(life())
 
 
-@pytest.mark.parametrize("lives_sec", [CALM_SEC / 3, CALM_SEC - 1, CALM_SEC + 2, CALM_SEC + 6])
+@pytest.mark.parametrize(
+    "lives_sec",
+    by_day([CALM_SEC / 3, CALM_SEC - 1, CALM_SEC + 2, CALM_SEC + 6], lambda sec: abs(sec - CALM_SEC) <= 2),
+)
 def test_a_line_that_is_cut_for_hours_is_recorded_for_the_most_part(lives_sec: float) -> None:
     async def life() -> None:
         bench = Bench(AT_MS)

@@ -13,6 +13,7 @@ from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
 from hk_tick_collector.sources.backfill import RETRY_MAX_SEC
 from hk_tick_collector.sources.futu.spec import LIMITS
+from tests.nights import by_day
 from tests.unit.sources.bench import DAY, Bench, play, run
 
 SYMBOLS = [f"HK.{n:05d}" for n in range(1, 41)]
@@ -29,8 +30,16 @@ def shown(bench: Bench) -> set[str]:
     return {tick.symbol for tick in bench.rows}
 
 
-@pytest.mark.parametrize("hour", [10, 17])
-@pytest.mark.parametrize(("first", "silent"), [(3, 1), (14, 7), (0, 8), (8, 8), (32, 8), (4, 16), (1, 39)])
+OF_FORTY = [(3, 1), (14, 7), (0, 8), (8, 8), (32, 8), (4, 16), (1, 39)]  # the first that is silent, and how many
+
+
+@pytest.mark.parametrize(
+    ("first", "silent", "hour"),
+    by_day(
+        [(*silent, hour) for silent in OF_FORTY for hour in (10, 17)],
+        lambda case: case[2] == (10, 17)[OF_FORTY.index(case[:2]) % 2],
+    ),
+)
 def test_they_are_asked_for_behind_the_others_and_end_no_connection_again(first: int, silent: int, hour: int) -> None:
     bad = set(SYMBOLS[first : first + silent])
 
