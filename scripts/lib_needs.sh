@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by scripts/test.sh and .ci/run: the one list of what the tests need from the system, beside Python's packages.
+# Sourced by scripts/test.sh and .ci/run, behind lib_venv.sh: the one list of what the tests need from the system, beside
+# Python's packages.
 #
 # ensure_needs installs what is missing where that is allowed (root, apt-get); else it says the command and the script
 # ends with 69 before any test. The directory of promtool goes first in PATH.
@@ -7,7 +8,8 @@
 readonly PROMTOOL_DIR=$PWD/.cache/bin
 
 missing_packages() {
-  local python=${PYTHON:-python3} tool
+  local tool
+  # shellcheck disable=SC2154 # of lib_venv.sh
   "$python" -I -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   # Queries of the documents are run as they stand there; scripts are held by shellcheck.
   for tool in git sqlite3 shellcheck; do

@@ -22,7 +22,7 @@ otherwise it says which ones are missing.
   bash scripts/test.sh -n 0
       one process, for a debugger
   PYTHON=python3.12 bash scripts/test.sh
-      another interpreter; .venv is made anew
+      another interpreter than the system's; .venv is made anew
 
 Exit codes are pytest's; 69 when something is missing, before any test.
 USAGE

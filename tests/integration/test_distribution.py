@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,8 +25,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from_tree = build_wheel(tree, directory / "wheel")
     run([sys.executable, "-c", BUILD_SDIST.format(target=str(directory))], cwd=tree)
     (sdist,) = directory.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(directory / "unpacked", filter="data")
+    (directory / "unpacked").mkdir()
+    run(["tar", "-xf", str(sdist)], cwd=directory / "unpacked")
     (source,) = (directory / "unpacked").iterdir()
     return from_tree, build_wheel(source, directory / "wheel-of-sdist")
 

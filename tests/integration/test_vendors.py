@@ -26,7 +26,7 @@ TESTS = (
 def run(tree: Path, *command: str, **changes: object) -> subprocess.CompletedProcess[str]:
     settings: dict[str, object] = {"XDG_CACHE_HOME": tree.parent / "cache", **changes}
     env = clean_env(
-        tree.parent / "home", **settings, PYTHON=sys.executable,
+        tree.parent / "home", **{"PYTHON": sys.executable, **settings},
         PIP_CONFIG_FILE="/dev/null", PIP_INDEX_URL=f"{NOBODY}/simple", PIP_NO_INDEX=0,
         PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="", PIP_RETRIES=0, npm_config_registry=NOBODY,
         npm_config_fetch_retries=0, TESTS="", CI="",
@@ -151,3 +151,14 @@ def test_an_old_pip_is_renewed_where_that_is_possible(tmp_path: Path, version: s
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tree / "calls").exists() == is_old
     assert not is_old or (tree / "calls").read_text().endswith("--upgrade pip")
+
+
+@pytest.mark.parametrize("wanted", ["", "python3.99"])
+def test_the_systems_python_is_taken_unless_another_one_is_named(tmp_path: Path, wanted: str) -> None:
+    """One that a version manager has compiled may need a quarter more for the same."""
+    told = "import ensurepip, sys, venv; print(sys.version_info >= (3, 11))"
+    done = subprocess.run(["/usr/bin/python3", "-I", "-c", told], capture_output=True, text=True, check=False)
+    ours = "/usr/bin/python3" if done.stdout == "True\n" else "python3"
+    tree = copy_tree(tmp_path / "tree")
+    done = run(tree, "bash", "-euc", '. scripts/lib_venv.sh; echo "$python"', PYTHON=wanted)
+    assert (done.returncode, done.stdout) == (0, f"{wanted or ours}\n"), done.stderr
