@@ -101,7 +101,11 @@ class _DayPlan:
     specials_done: int = 0
 
     def is_trading(self, at_ms: int) -> bool:
-        return any(start <= at_ms < end for start, end in self.windows)
+        # Asked at each step of a day: a generator costs more than the answer.
+        for start_ms, end_ms in self.windows:  # noqa: SIM110
+            if start_ms <= at_ms < end_ms:
+                return True
+        return False
 
     def specials_until(self, before_ms: int) -> list[tuple[int, int, str]]:
         first = self.specials_done
@@ -111,6 +115,8 @@ class _DayPlan:
 
     def next_active_ms(self, at_ms: int, step_ms: int) -> int:
         """The first step from ``at_ms`` on in which something can happen; the next midnight when nothing does."""
+        if self.is_trading(at_ms):
+            return at_ms
         candidates = [self.end_ms]
         candidates += [max(start, at_ms) for start, end in self.windows if at_ms < end]
         if self.specials_done < len(self.specials):

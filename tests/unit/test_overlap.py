@@ -21,6 +21,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
+from tests.nights import by_day
 from tests.tickctl import day_ticks, record_day
 from tests.ticks import DAY, make_ticks
 
@@ -40,7 +41,7 @@ def every_row(day: Day) -> list[Any]:
     return [row for batch in day.batches() for row in batch.to_pylist()]
 
 
-@pytest.mark.parametrize("late_ticks", [3, 1500, 5000])
+@pytest.mark.parametrize("late_ticks", by_day([3, 1500, 5000], lambda ticks: ticks != 1500))
 def test_late_ticks_of_another_symbol_never_hide_the_archive(tmp_path: Path, late_ticks: int) -> None:
     day = archived_and_begun_anew(tmp_path, make_ticks(1, late_ticks, "HK.01810"))
     assert day.is_joined

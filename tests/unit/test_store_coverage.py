@@ -618,16 +618,20 @@ def test_day_state(writer, db):
     assert [row.symbol for row in reader.coverage(db)] == ["HK.00001", OTHER, SYMBOL]
 
 
+COST_ROWS = 5_000
+
+
 def test_cost_a_row(tmp_path, capsys):
     """Printed, not judged: seconds on a shared machine prove nothing."""
-    batches = [[tick(n // 900 + 1, f"HK.{n % 900:05d}") for n in range(at, at + 500)] for at in range(0, 20_000, 500)]
+    rows = [tick(n // 900 + 1, f"HK.{n % 900:05d}") for n in range(COST_ROWS)]
+    batches = [rows[at : at + 500] for at in range(0, COST_ROWS, 500)]
     writer = DayFileWriter(tmp_path, SqliteOptions(synchronous="OFF"))
     began = time.perf_counter()
-    assert sum(writer.write(batch).inserted_rows for batch in batches) == 20_000
+    assert sum(writer.write(batch).inserted_rows for batch in batches) == COST_ROWS
     took_sec = time.perf_counter() - began
     writer.close()
     with capsys.disabled():
-        print(f"\nwriter with coverage, 500 symbols a batch of 500: {took_sec / 20_000 * 1e6:.1f} us a row")
+        print(f"\nwriter with coverage, 500 symbols a batch of 500: {took_sec / COST_ROWS * 1e6:.1f} us a row")
     check_against_ticks(tmp_path / f"{DAY}.db")
 
 

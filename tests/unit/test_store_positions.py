@@ -40,15 +40,15 @@ def spread(count: int) -> list[Tick]:
 
 
 def test_rows_are_stored_once_whatever_their_order(tmp_path: Path) -> None:
-    rows = spread(3000)
+    rows = spread(1000)
     random.Random(7).shuffle(rows)
     store = writer(tmp_path)
-    results = [store.write(rows[at : at + 250]) for at in range(0, 3000, 250)]
+    results = [store.write(rows[at : at + 250]) for at in range(0, 1000, 250)]
     again = store.write(rows)
     store.close()
-    assert sum(result.inserted_rows for result in results) == 3000
-    assert (again.inserted_rows, again.ignored_rows, again.collisions) == (0, 3000, 0)
-    assert stored_seqs(tmp_path) == [row.seq for row in spread(3000)]
+    assert sum(result.inserted_rows for result in results) == 1000
+    assert (again.inserted_rows, again.ignored_rows, again.collisions) == (0, 1000, 0)
+    assert stored_seqs(tmp_path) == [row.seq for row in spread(1000)]
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -29,6 +29,7 @@ from hk_tick_collector.sources.numbering import are_named_otherwise
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.numbering import numbered_otherwise
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.nights import examples
 from tests.stored import iter_ticks
 from tests.unit.sources.desk import DAY, SYMBOL, TOMORROW, YESTERDAY, Desk, tick
 
@@ -160,7 +161,7 @@ KNOWN_BLIND = (20, 107, 138, 190, 309, 326, 430, 448, 1220)
 
 
 def test_no_numbering_stores_a_trade_twice_or_not_at_all(tmp_path: Path) -> None:
-    for seed in (*range(300, 340), *KNOWN):
+    for seed in (*range(300, 300 + examples(40)), *KNOWN):
         game, lost, doubled = play(seed, tmp_path / str(seed), blind=False)
         assert (seed, lost) == (seed, Counter())
         if game.is_far or seed in KNOWN:
@@ -168,7 +169,7 @@ def test_no_numbering_stores_a_trade_twice_or_not_at_all(tmp_path: Path) -> None
 
 
 def test_nor_after_a_start_that_could_not_read_the_file(tmp_path: Path) -> None:
-    for seed in (*range(20), *KNOWN_BLIND):
+    for seed in (*range(examples(20)), *KNOWN_BLIND):
         game, lost, doubled = play(seed, tmp_path / str(seed), blind=True)
         assert (seed, lost) == (seed, Counter())
         if game.is_far or seed in KNOWN_BLIND:
