@@ -156,9 +156,8 @@ def test_an_old_pip_is_renewed_where_that_is_possible(tmp_path: Path, version: s
 @pytest.mark.parametrize("wanted", ["", "python3.99"])
 def test_the_systems_python_is_taken_unless_another_one_is_named(tmp_path: Path, wanted: str) -> None:
     """One that a version manager has compiled may need a quarter more for the same."""
-    told = "import ensurepip, sys, venv; print(sys.version_info >= (3, 11))"
-    done = subprocess.run(["/usr/bin/python3", "-I", "-c", told], capture_output=True, text=True, check=False)
-    ours = "/usr/bin/python3" if done.stdout == "True\n" else "python3"
+    is_there = '/usr/bin/python3 -I -c "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"'
     tree = copy_tree(tmp_path / "tree")
+    ours = "/usr/bin/python3" if run(tree, "bash", "-c", is_there).returncode == 0 else "python3"
     done = run(tree, "bash", "-euc", '. scripts/lib_venv.sh; echo "$python"', PYTHON=wanted)
     assert (done.returncode, done.stdout) == (0, f"{wanted or ours}\n"), done.stderr
