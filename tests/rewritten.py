@@ -1,5 +1,6 @@
 """Rewrites the assertions of all test modules before pytest does: once, not by each of its processes. And imports the
 libraries that test modules import, where what pip installed was never compiled: that is done by who imports it first.
+pytest rewrites its plugins, too, of which Hypothesis is the large one.
 
 ``python -I tests/rewritten.py``, on all cores. pytest's own code does it and looks for what is left beside its own
 (``__pycache__``), also where PYTHONDONTWRITEBYTECODE keeps it from leaving any. Three processes at once would each take
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 from _pytest.assertion import rewrite
 
 TESTS = Path(__file__).parent
+PLUGIN = "hypothesis"
 
 
 def cache_of(path: Path) -> Path:
@@ -39,9 +41,15 @@ def write(path: Path) -> bool:
 
 
 def modules(directory: Path) -> list[Path]:
-    """What pytest rewrites, the longest first."""
-    paths = [*directory.rglob("test_*.py"), *directory.rglob("conftest.py")]
-    return sorted(paths, key=lambda path: -path.stat().st_size)
+    """Of the tests, what pytest rewrites."""
+    return [*directory.rglob("test_*.py"), *directory.rglob("conftest.py")]
+
+
+def plugin_modules() -> list[Path]:
+    """Of Hypothesis, what tests import; found without importing it."""
+    spec = importlib.util.find_spec(PLUGIN)
+    package = Path(str(spec and spec.origin)).parent
+    return [path for path in package.rglob("*.py") if "extra" not in path.relative_to(package).parts]
 
 
 def libraries(paths: Iterable[Path]) -> set[str]:
@@ -68,7 +76,8 @@ def prepare(directory: Path) -> bool:
     paths = modules(directory)
     with ProcessPoolExecutor() as pool:
         compiling = pool.submit(compile_libraries, libraries(paths))
-        written = all(pool.map(write, paths))
+        longest_first = sorted([*paths, *plugin_modules()], key=lambda path: -path.stat().st_size)
+        written = all(pool.map(write, longest_first))
         compiling.result()
         return written
 
