@@ -28,6 +28,7 @@ import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES
 from hk_tick_collector.cli.all_settings import all_settings_table
+from hk_tick_collector.core.unused import THREADS
 from hk_tick_collector.opend_sim.handlers_subscription import SERVED_SUB_TYPES
 from hk_tick_collector.records.columns import TICKS
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
