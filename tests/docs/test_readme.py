@@ -501,6 +501,7 @@ def test_every_key_is_a_real_setting(page: Path) -> None:
         *source_constants(),
         *script_variables(),
         *S3_VARIABLES,
+        THREADS,
         "HK_CLICKHOUSE_PASSWORD",  # of who reads, as those of S3
         "ES_SPX",  # a ticker
         *("NYSE_BOOK", "NASDAQ_BOOK", "OPTIONS_BOOK", "LEVELONE_OPTIONS"),  # services of Schwab's
