@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
+from functools import cache
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -176,20 +177,18 @@ class Engine:
 
     def _run(self, sql: str) -> Result:
         text = check_question(self._connection, sql)
-        small = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow}
-        schemas = {"ticks": TICKS, **{name: _schema_of(kind) for name, kind in small.items()}}
-        schemas |= {name: _with_day(BROKERS if form is None else schema_of(form)) for name, form in _BOOKS.items()}
-        schemas |= {name: _with_day(snapshots.schema()) for name in _SNAPSHOTS}
-        with duckdb.connect(":memory:", config={**_CLOSED, "enable_external_access": False}) as planner:
-            for name, schema in schemas.items():
-                _load(planner, name, schema.empty_table())
+        schemas = _schemas()
+        config = {**_CLOSED, "enable_external_access": False, "threads": 1}
+        with duckdb.connect(":memory:", config=config) as planner:
+            statements = _empty_tables(planner)
             needs = needs_of(planner, text, schemas)
         self._make_ticks(needs)
+        self._connection.execute("".join(made for name, made in statements.items() if name != "ticks"))
         self._make_small("coverage", schemas["coverage"], needs, lambda day: judged(day.notes()))
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
         self._make_small("symbols", schemas["symbols"], needs, lambda day: day.symbol_rows())
         for name in (*_BOOKS, *_SNAPSHOTS):
-            self._make_beside(name, schemas[name], needs)
+            self._make_beside(name, needs)
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
         if paths and not self._for_strangers:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
@@ -300,11 +299,10 @@ class Engine:
             return iter(day.ticks(self._symbols, columns).to_batches())
         return day.batches(columns, workers=self._workers)
 
-    def _make_beside(self, name: str, schema: pa.Schema, needs: Needs) -> None:
-        """A table of what is recorded beside ticks, live and archived, with the columns that are needed; the others are
-        NULL."""
+    def _make_beside(self, name: str, needs: Needs) -> None:
+        """What is recorded beside ticks, live and archived, into its table, with the columns that are needed; the
+        others are NULL."""
         needed = needs.columns.get(name)
-        _load(self._connection, name, schema.empty_table())
         if needed is not None:
             self._check_held(name)
         for trading_day, parts in self._parts.items() if needed is not None else ():
@@ -364,7 +362,10 @@ class Engine:
                     rows.append({"trading_day": day.trading_day, **values})
         if self._symbols:
             rows = [row for row in rows if row["symbol"] in self._symbols]
-        _load(self._connection, name, pa.Table.from_pylist(rows, schema=schema))
+        if rows:
+            self._connection.register("incoming", pa.Table.from_pylist(rows, schema=schema))
+            self._connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")  # noqa: S608 - our names
+            self._connection.unregister("incoming")
 
 
 def _default_memory_mb() -> int:
@@ -375,6 +376,30 @@ def _load(connection: Any, name: str, table: pa.Table) -> None:
     connection.register("incoming", table)
     connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")  # noqa: S608 - our names
     connection.unregister("incoming")
+
+
+@cache
+def _schemas() -> dict[str, pa.Schema]:
+    """Every table that a question may read."""
+    small = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow}
+    schemas = {"ticks": TICKS, **{name: _schema_of(kind) for name, kind in small.items()}}
+    schemas |= {name: _with_day(BROKERS if form is None else schema_of(form)) for name, form in _BOOKS.items()}
+    return schemas | {name: _with_day(snapshots.schema()) for name in _SNAPSHOTS}
+
+
+_STATEMENTS: dict[str, str] = {}
+
+
+def _empty_tables(connection: Any) -> dict[str, str]:
+    """Make all tables, empty. Returns the statements that do it, in DuckDB's own words: those are asked for once, since
+    a table out of Arrow takes DuckDB as long as seven out of a statement."""
+    if _STATEMENTS:
+        connection.execute("".join(_STATEMENTS.values()))
+    else:
+        for name, schema in _schemas().items():
+            _load(connection, name, schema.empty_table())
+        _STATEMENTS.update(connection.execute("SELECT table_name, sql FROM duckdb_tables()").fetchall())
+    return _STATEMENTS
 
 
 def _reader(relation: Any) -> pa.RecordBatchReader:

@@ -28,6 +28,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.query import cells, output
+from hk_tick_collector.query import engine as query_engine
 from hk_tick_collector.query.engine import Engine, QueryFailed
 from hk_tick_collector.query.fetch import DayPart, fetch_ticks
 from hk_tick_collector.query.output import OutputExists, new_file, write_rows
@@ -590,3 +591,18 @@ def test_names_are_asked_for_and_lead_with_their_symbols(tmp_path: Path) -> None
         ("HK.00700", "騰訊控股", 3),
         ("HK.00005", None, 2),
     ]
+
+
+def test_tables_are_the_same_for_the_first_question_of_a_process_and_for_the_next(
+    roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are made of Arrow's schemas once, and then of what DuckDB says of those."""
+    monkeypatch.setattr(query_engine, "_STATEMENTS", {})
+    told = []
+    for _ in range(2):
+        with engine(roots) as asked:
+            asked.run("SELECT 1")
+            columns = "SELECT * EXCLUDE (database_oid, schema_oid, table_oid) FROM duckdb_columns() WHERE NOT internal"
+            told.append(asked._connection.execute(f"{columns} ORDER BY ALL").fetchall())
+    assert told[0] == told[1]
+    assert query_engine._STATEMENTS.keys() == query_engine._schemas().keys()
