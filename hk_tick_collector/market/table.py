@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from hk_tick_collector.core.dates import parse_day
+from hk_tick_collector.market.dates import weekday
 from hk_tick_collector.market.hours import DayKind
 
 _SATURDAY = 5
@@ -38,7 +38,7 @@ class CalendarTable:
         kind = self.exceptions.get(day)
         if kind is not None:
             return kind
-        if parse_day(day).weekday() >= _SATURDAY:
+        if weekday(day) >= _SATURDAY:
             return DayKind.CLOSED
         return DayKind.WHOLE if self.known_from <= day <= self.known_until else None
 

@@ -342,16 +342,17 @@ def _run(conn: sqlite3.Connection, script: str, version: int) -> int:
     return version
 
 
-def split_statements(script: str) -> Iterator[str]:
-    """The statements of an SQL script one by one: ``executescript`` would commit the transaction it runs in."""
-    pending = ""
+@cache
+def split_statements(script: str) -> tuple[str, ...]:
+    """The statements of an SQL script one by one: ``executescript`` would commit the transaction it runs in. Scripts
+    are few, and each is run for every day."""
+    statements, pending = [], ""
     for line in script.splitlines(keepends=True):
         pending += line
         if sqlite3.complete_statement(pending):
-            yield pending
+            statements.append(pending)
             pending = ""
-    if pending.strip():
-        yield pending
+    return (*statements, pending) if pending.strip() else tuple(statements)
 
 
 _BY_CODE: dict[int, type[StoreError]] = {

@@ -273,7 +273,7 @@ def test_what_the_collector_finds_in_the_middle_of_it_stops_no_step(
 ) -> None:
     """What nobody closed is ended in whatever thread the collector runs, at whatever line, whatever lock it holds."""
     for name in ("lost", "other"):
-        record_day(tmp_path / name, DAY)
+        record_day(tmp_path / name, DAY, count=50)
     lost_db, db = (day_file(tmp_path / name, DAY) for name in ("lost", "other"))
     work(db)
     gc.collect()
