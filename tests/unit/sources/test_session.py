@@ -130,14 +130,14 @@ def test_what_was_asked_under_a_clock_that_ran_ahead_covers_no_evening(opend_too
 
 
 def test_a_session_that_was_only_pushed_is_covered_by_one_more_backfill() -> None:
-    """The answer of the morning says nothing of what was traded since, whoever was connected."""
+    """The answer of the afternoon says nothing of what was traded since, whoever was connected."""
 
     async def life() -> None:
-        bench = Bench(hk_ms(9, 10))
+        bench = Bench(hk_ms(15, 0))
         opend = bench.opend
 
         async def script() -> None:
-            await asyncio.sleep(9 * 3600)
+            await asyncio.sleep(3 * 3600)
             asked = len(opend.pulls())
             opend.connections[-1].lose()
             await asyncio.sleep(300)
