@@ -1,8 +1,9 @@
 """The content hash of ``days.content``, worked out by ClickHouse itself from the rows that it holds.
 
 64-bit arithmetic wraps there as it does in numpy, and shifts are divisions, which every build of the engine has. The
-columns are mixed in one after the other by lambdas over arrays of one value: a lambda's argument stands for a value
-that is used twice, where an alias or a subquery would be planned anew each time (seconds for 18 columns). A text counts
+columns are mixed in one after the other by lambdas over one array of one value: a lambda's argument stands for a value
+that is used twice, where an alias or a subquery would be planned anew each time (seconds for 18 columns). The value is
+taken out of its array at the end alone: of a small day, planning is nearly all that the question costs. A text counts
 by its blake2b digest, which ClickHouse cannot make: it is asked which texts there are, and told their digests. One that
 came in between has none, and makes a mismatch.
 """
@@ -36,7 +37,10 @@ def contents_in(engine: ClickHouse, table: str, day: str, recorder: str) -> dict
     """
     where = f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(recorder)}"
     source = f"{engine.database}.{table}"
-    sql = _rowsum_sql(source, where, _texts(engine, source, where), _later_columns(engine, source, where))
+    texts = _texts(engine, source, where)
+    if not texts["symbol"]:
+        return {}
+    sql = _rowsum_sql(source, where, texts, _later_columns(engine, source, where))
     rows = engine.rows(sql, max_query_size=QUERY_BYTES, max_memory_usage=MEMORY_BYTES, **LIMITS)
     return {symbol: SymbolContent(rows=count, sum_1=sum_1, sum_2=sum_2) for symbol, count, sum_1, sum_2 in rows}
 
@@ -70,23 +74,23 @@ def _rowsum_sql(source: str, where: str, texts: Texts, later: list[str]) -> str:
     listed = ", ".join(f"{_value(name, texts)} AS v{n}" for n, name in enumerate(names))
     told = "".join(f", isNull({name}) AS n{n}" for n, name in enumerate(names) if name in later)
     values = f"SELECT symbol, {listed}{told} FROM {source} FINAL WHERE {where}"
-    row = "toUInt64(0)"
+    row = "[toUInt64(0)]"
     for n, name in enumerate(names):
         if name in later:  # it counts where it holds a value
-            mixed = mixed_sql(f"h + toUInt64({digest(name)}) + v{n}")
-            row = f"arrayMap(h -> if(n{n}, h, {mixed}), [{row}])[1]"
+            mixed = mixed_sql(f"[h + toUInt64({digest(name)}) + v{n}]")
+            row = f"arrayMap(h -> if(n{n}, h, {mixed}[1]), {row})"
         else:
-            row = mixed_sql(f"{row} + v{n} + toUInt64({MIX_STEP})")
+            row = mixed_sql(f"arrayMap(h -> h + v{n} + {MIX_STEP}, {row})")
     rows = f"SELECT symbol, {row} AS h FROM ({values})"
-    return f"SELECT symbol, count(), sum(h), sum({mixed_sql('h')}) FROM ({rows}) GROUP BY symbol"
+    return f"SELECT symbol, count(), sum(h[1]), sum({mixed_sql('h')}[1]) FROM ({rows}) GROUP BY symbol"
 
 
-def mixed_sql(value: str) -> str:
-    """splitmix64's finalizer."""
+def mixed_sql(values: str) -> str:
+    """splitmix64's finalizer, of each value of an array."""
     for factor, shift in ((_MIX_1, 30), (_MIX_2, 27), (1, 31)):
-        product = f" * toUInt64({factor})" if factor != 1 else ""
-        value = f"arrayMap(x -> bitXor(x, intDiv(x, toUInt64({1 << shift}))){product}, [{value}])[1]"
-    return value
+        product = f" * {factor}" if factor != 1 else ""  # so large that it is a UInt64 by itself
+        values = f"arrayMap(x -> bitXor(x, intDiv(x, {1 << shift})){product}, {values})"
+    return values
 
 
 def _value(name: str, texts: Texts) -> str:

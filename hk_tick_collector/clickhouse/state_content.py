@@ -33,11 +33,11 @@ def _rowsum_sql(states: StateTables, source: str, where: str, texts: dict[str, l
     total = " + ".join(summed) or "toUInt64(0)"
     listed = ", ".join(f"{_value(name, kinds[name], texts)} AS v{n}" for n, name in enumerate(stored.chained))
     values = f"SELECT symbol, {total} AS total, {listed} FROM {source} WHERE {where}"
-    row = mixed_sql(f"total + toUInt64({MIX_STEP})")
+    row = mixed_sql(f"[total + {MIX_STEP}]")
     for n in range(len(stored.chained)):
-        row = mixed_sql(f"{row} + toUInt64({MIX_STEP}) + v{n}")
+        row = mixed_sql(f"arrayMap(h -> h + {MIX_STEP} + v{n}, {row})")
     rows = f"SELECT symbol, {row} AS h FROM ({values})"
-    return f"SELECT symbol, count(), sum(h), sum({mixed_sql('h')}) FROM ({rows}) GROUP BY symbol"
+    return f"SELECT symbol, count(), sum(h[1]), sum({mixed_sql('h')}[1]) FROM ({rows}) GROUP BY symbol"
 
 
 def _value(name: str, kind: str, texts: dict[str, list[str]]) -> str:
