@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import parent
 from tests.harness import BIN, ForkedRecorder, Process, clean_env, ended, wait_until
 
 SYMBOLS = "US.SPX,US.ES_SPX"
@@ -196,10 +197,7 @@ def test_another_key_is_tried_at_once_after_a_refused_one(place: Path, gexbot: G
 
 def test_doctor_tries_each_step(place: Path, gexbot: Gexbot) -> None:
     def doctor(**more: object) -> dict[str, dict[str, str]]:
-        done = subprocess.run(
-            [BIN / "hk-tickctl", "doctor", "--json"], env=settings(place, gexbot, **more), capture_output=True,
-            text=True, check=False, timeout=120,
-        )  # fmt: skip
+        done = parent("doctor").run(["doctor", "--json"], settings(place, gexbot, **more), 120)
         return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
     fine = doctor()

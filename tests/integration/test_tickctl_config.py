@@ -11,15 +11,15 @@ import pytest
 from Crypto.PublicKey import RSA
 
 from hk_tick_collector.app.config import setting_table
+from tests import forked
 from tests.harness import BIN, clean_env
 
 
 def config(tmp_path: Path, *arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
     cwd = tmp_path / "cwd"
     cwd.mkdir(exist_ok=True)
-    command = [str(BIN / "hk-tickctl"), "config", *map(str, arguments)]
-    env = clean_env(tmp_path / "home", **settings)
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    words = ["config", *map(str, arguments)]
+    return forked.parent("config").run(words, clean_env(tmp_path / "home", **settings), 60, cwd)
 
 
 def settings_of(tmp_path: Path, *arguments: object, **settings: object) -> dict[str, dict[str, Any]]:

@@ -197,9 +197,10 @@ def test_doctor_loads_the_checks_of_its_source_alone(tmp_path: Path, forking: Fo
     assert ("futu" in done.modules) == (checks == "source")
 
 
-# The help of each command in a process of its own, forked from one that has imported the console script's module alone.
+# The help of each command in a process of its own, forked from one that has imported what each of them begins with.
 HELP_OF_EACH = """
 import os, sys
+import hk_tick_collector.cli.main, hk_tick_collector.cli.stretch
 from hk_tick_collector.cli.start import main
 for name in sys.argv[2:]:
     sys.stdout.flush()
