@@ -34,6 +34,7 @@ MASKED = (
     "getty.target", "systemd-logind.service", "systemd-networkd-wait-online.service",
 )  # fmt: skip
 CAP_SYS_ADMIN = 21
+MEMORY_MIN_KIB = 8 << 20  # that are free, for a machine in memory: it may take half of them, and takes less than two GB
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -172,12 +173,24 @@ def _remove_cgroups(cgroups: list[Path]) -> None:
                 os.rmdir(directory)  # noqa: PTH106 - walk gives strings
 
 
+def _in_memory(directory: Path) -> bool:
+    """Make it a directory in memory, where there is plenty. Releases are made and removed there all the time, and a
+    disk's file system looks long for a new file's number when many files have just gone."""
+    told = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if told is None or int(told[1]) < MEMORY_MIN_KIB:
+        return False
+    options = f"size={MEMORY_MIN_KIB // 2}k,mode=0700"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 class Machine:
     """A booted copy of the tree. ``root`` is its file system as the host sees it."""
 
     def __init__(self) -> None:
         cache_dir().mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="run-", dir=cache_dir()))
+        self._is_mount = _in_memory(self._directory)
         self.root = self._directory / "root"
         subprocess.run(["cp", "-a", "--reflink=auto", base_tree(), self.root], check=True, timeout=120)
         self.root.joinpath("etc/hostname").write_text("server\n")  # mmdebstrap copies the host's
@@ -275,4 +288,6 @@ class Machine:
                     self._nspawn.kill()
                     self._nspawn.wait(10)
         _remove_cgroups(self._cgroups)
+        if self._is_mount:
+            subprocess.run(["umount", "--lazy", str(self._directory)], check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
