@@ -16,7 +16,7 @@ import yaml
 
 from tests import nights
 from tests.episodes.episode import plan_of
-from tests.episodes.test_episodes import EPISODES, LONG, SPARED
+from tests.episodes.test_episodes import DEAR, EPISODES, KEPT, LONG, SPARED
 from tests.harness import clean_env
 from tests.scratch_tree import ROOT
 
@@ -72,6 +72,7 @@ def test_the_episodes_of_a_check_have_all_that_those_of_a_night_have() -> None:
     less = {trait for trait, times in whole.items() if has[trait] < min(times, 2 if trait[0] in twice else 1)}
     assert not less
     assert set(EPISODES) > SPARED
+    assert set(KEPT) > DEAR
 
 
 MARKED = """
