@@ -69,7 +69,7 @@ def test_counters_begin_anew_and_the_first_push_fits_the_old_ones(lab: Lab) -> N
     opens_ms = hk_time_ms("2026-11-20T09:30:00")
     until(simulator, opens_ms)
     wait_until(lambda: len(made_ticks(simulator)) > 200, "ticks with old numbers")
-    stands_ms = simulator.ctl("stand")["market_time_ms"] // 1000 * 1000 + 990
+    stands_ms = (simulator.ctl("stand")["market_time_ms"] + 9) // 1000 * 1000 + 990  # not before it stands now
     until(simulator, stands_ms)  # no second has ticks of both kinds
     whole = 1 + (stands_ms + 10 - opens_ms) // 10
     wait_until(lambda: len(made_ticks(simulator)) == whole, f"{whole} ticks: whole seconds, and the auction's")
