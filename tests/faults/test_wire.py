@@ -43,7 +43,8 @@ def test_steady_and_the_day_is_proven(lab: Lab) -> None:
 def test_foreign_time_zone(lab: Lab, zone: str) -> None:
     simulator = lab.market("--always-open", start=None)  # real time, so that zone and clock can be confused
     recorder = lab.recording(simulator, 1500, TZ=zone)
-    more_recorded(recorder, 600)  # two seconds of pushes: what was pulled may have been enough
+    recorder.wait_for("backfill_done")
+    more_recorded(recorder, 600)  # two seconds of pushes: what was pulled, all of it history, was enough until here
     lab.finish(simulator, recorder).assert_complete()
     for path in lab.data_root.glob("*.db"):
         (row,) = select(path, "SELECT MAX(ts_ms) AS newest_ms, MAX(recv_ts_ms - ts_ms) AS late_ms FROM ticks")
